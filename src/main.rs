@@ -1,0 +1,3 @@
+#[global_allocator]
+static A: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+fn main() {}

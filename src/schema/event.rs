@@ -1,0 +1,81 @@
+//! Stored events.
+
+use bytes::Bytes;
+use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Pos, Value};
+
+use crate::StateId;
+
+/// What was decided about an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// In the timeline.
+    Accepted,
+    /// Allowed by the state before it, not by the current state: kept, not shown, not built upon.
+    SoftFailed,
+    /// Not allowed: kept so that its children can be judged.
+    Rejected,
+    /// Known through an auth chain or a state snapshot only.
+    Outlier,
+}
+
+/// An event as it is stored: fixed fields first, then the ID, then the canonical JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Position of the commit that stored it.
+    pub pos: Pos,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The room's state before it.
+    pub state_before: StateId,
+    /// The event that redacts it, by number; `json` is the redacted form then.
+    pub redacted_by: Option<u32>,
+    /// `m.replace`-style previous event in the same state slot, by number.
+    pub replaces_state: Option<u32>,
+    /// Its ID.
+    pub event_id: Box<str>,
+    /// The PDU in canonical JSON.
+    pub json: Bytes,
+}
+
+const VERSION: u8 = 1;
+
+impl Value for StoredEvent {
+    fn encode(&self, out: &mut KeyBuf) {
+        out.bytes.reserve(64 + self.event_id.len() + self.json.len());
+        self.pos.encode(out);
+        out.bytes.push(VERSION);
+        out.bytes.push(match self.verdict {
+            Verdict::Accepted => 0,
+            Verdict::SoftFailed => 1,
+            Verdict::Rejected => 2,
+            Verdict::Outlier => 3,
+        });
+        out.bytes.extend(self.state_before.0);
+        for number in [self.redacted_by, self.replaces_state] {
+            number.map_or(0, |n| n.wrapping_add(1)).encode(out);
+        }
+        self.event_id.clone().into_string().encode(out);
+        out.bytes.extend(&self.json);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut input = KeyReader(bytes);
+        let pos = Pos::decode(&mut input)?;
+        if u8::decode(&mut input)? != VERSION {
+            return Err(DecodeError("unknown version"));
+        }
+        let verdict = match u8::decode(&mut input)? {
+            0 => Verdict::Accepted,
+            1 => Verdict::SoftFailed,
+            2 => Verdict::Rejected,
+            3 => Verdict::Outlier,
+            _ => return Err(DecodeError("verdict")),
+        };
+        let state_before = StateId(input.take()?);
+        let redacted_by = u32::decode(&mut input)?.checked_sub(1);
+        let replaces_state = u32::decode(&mut input)?.checked_sub(1);
+        let event_id = String::decode(&mut input)?.into_boxed_str();
+        let json = Bytes::copy_from_slice(input.rest());
+        Ok(Self { pos, verdict, state_before, redacted_by, replaces_state, event_id, json })
+    }
+}

@@ -1,0 +1,133 @@
+//! Numbers for names.
+
+use std::sync::Arc;
+
+use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Lane, Owner};
+use ruma_common::{EventId, RoomAliasId, RoomId, UserId};
+use serde::{Deserialize, Serialize};
+
+/// Derives ids from names with the store's own key (BLAKE3, 128 bits).
+///
+/// At a billion names the chance of any collision is about 10⁻²¹, and nobody without the key can
+/// look for one.
+#[derive(Clone)]
+pub struct Ids(Arc<[u8; 32]>);
+
+impl std::fmt::Debug for Ids {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ids")
+    }
+}
+
+impl Ids {
+    /// From the key that the store made when it was created.
+    pub fn new(store_key: [u8; 32]) -> Self {
+        Self(Arc::new(store_key))
+    }
+
+    /// The number of a room.
+    pub fn room(&self, room: &RoomId) -> RoomNid {
+        RoomNid(self.owner("room", room.as_str()))
+    }
+
+    /// The number of a user, local or not.
+    pub fn user(&self, user: &UserId) -> UserNid {
+        UserNid(self.owner("user", user.as_str()))
+    }
+
+    /// The number of an alias.
+    pub fn alias(&self, alias: &RoomAliasId) -> AliasKey {
+        AliasKey(self.owner("alias", alias.as_str()))
+    }
+
+    /// The number of a token; the token itself is never stored.
+    pub fn token(&self, token: &str) -> TokenKey {
+        TokenKey(self.owner("token", token))
+    }
+
+    /// The number of an event ID.
+    pub fn event(&self, event: &EventId) -> EventKey {
+        EventKey(self.hash("event", event.as_str().as_bytes()))
+    }
+
+    /// The name of a state trie's node, from its contents.
+    pub fn node(&self, node: &[u8]) -> [u8; 16] {
+        self.hash("node", node)
+    }
+
+    /// The first byte is the lane, so that the number carries it.
+    fn owner(&self, kind: &str, name: &str) -> [u8; 16] {
+        let mut hash = self.hash(kind, name.as_bytes());
+        hash[0] = Lane::of(hash[0]).number();
+        hash
+    }
+
+    fn hash(&self, kind: &str, name: &[u8]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(kind.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(name);
+        let mut out = [0; 16];
+        out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        out
+    }
+}
+
+macro_rules! hashed_id {
+    ($($(#[$meta:meta])* $name:ident $(: $owner:ident)?;)+) => { $(
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub struct $name([u8; 16]);
+        impl Element for $name {
+            fn encode(&self, out: &mut KeyBuf) { self.0.encode(out) }
+            fn decode(input: &mut KeyReader<'_>) -> Result<Self, DecodeError> { Ok(Self(input.take()?)) }
+        }
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($name), "({:032x})"), u128::from_be_bytes(self.0))
+            }
+        }
+        $(impl $owner for $name {
+            fn lane(&self) -> Lane { Lane::of(self.0[0]) }
+        })?
+    )+ };
+}
+hashed_id! {
+    /// A room.
+    RoomNid: Owner;
+    /// A user.
+    UserNid: Owner;
+    /// A room alias.
+    AliasKey: Owner;
+    /// A token.
+    TokenKey: Owner;
+    /// An event ID. Belongs to the lane of its room, which it does not know.
+    EventKey;
+}
+
+/// An event: its room, and its number within the room (from 0, in order of arrival).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EventNid {
+    /// The room it belongs to.
+    pub room: RoomNid,
+    /// Its number within the room.
+    pub n: u32,
+}
+
+/// The number of an (event type, state key) pair within its room, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StateKeyNid(pub u32);
+
+impl Element for StateKeyNid {
+    fn encode(&self, out: &mut KeyBuf) {
+        self.0.encode(out);
+    }
+    fn decode(input: &mut KeyReader<'_>) -> Result<Self, DecodeError> {
+        u32::decode(input).map(Self)
+    }
+}
+
+crate::stored! {
+    EventNid = 1;
+    StateKeyNid = 1;
+}

@@ -1,0 +1,183 @@
+//! Every keyspace and every stored value: what exists, never when it is written.
+//!
+//! Ids are numbers derived from names by a keyed hash ([`Ids`]): no allocation, no look-up and no
+//! race between two writers that meet a name for the first time. The key belongs to the store, so
+//! that nobody outside can choose names that collide or that crowd one lane.
+
+mod account;
+mod event;
+mod ids;
+mod room;
+#[cfg(test)]
+mod tests;
+mod user_data;
+
+use hearth_store::{DecodeError, KeyBuf, Keyspace, KeyspaceDef, KeyspaceId, Profile, Value};
+
+pub use account::{AccessToken, AliasRow, Device, Filter, Profile as ProfileRow, RegistrationToken, User};
+pub use event::{StoredEvent, Verdict};
+pub use ids::{AliasKey, EventKey, EventNid, Ids, RoomNid, StateKeyNid, TokenKey, UserNid};
+pub use room::{
+    Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
+};
+pub use user_data::{AccountDataEntry, ReadPoint, Receipt, ReceiptKind, ReceiptName, UserRoom};
+
+/// Declares keyspaces, and [`ALL`] of them.
+macro_rules! keyspaces {
+    ($($(#[$meta:meta])* $name:ident($id:literal, $profile:ident $(, $guarded:ident)?): $key:ty => $value:ty;)+) => {
+        $(
+            $(#[$meta])*
+            #[derive(Debug)]
+            pub struct $name;
+            impl Keyspace for $name {
+                const DEF: KeyspaceDef = KeyspaceDef {
+                    id: KeyspaceId($id),
+                    name: stringify!($name),
+                    profile: Profile::$profile,
+                    guarded: keyspaces!(@guarded $($guarded)?),
+                };
+                type Key = $key;
+                type Value = $value;
+            }
+        )+
+        /// Every keyspace, for engines to open, for `fsck` and for the schema page.
+        pub const ALL: &[KeyspaceDef] = &[$($name::DEF),+];
+        /// Decodes one row of any keyspace, which is how `fsck` finds damage.
+        ///
+        /// # Errors
+        /// If the keyspace is unknown, or key or value do not decode.
+        pub fn decode_row(keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
+            $(if keyspace == $name::DEF.id { return decode::<$name>(key, value); })+
+            Err(DecodeError("unknown keyspace"))
+        }
+    };
+    (@guarded guarded) => { true };
+    (@guarded) => { false };
+}
+
+keyspaces! {
+    // ── rooms: owner RoomNid ──
+    /// What never changes of a room.
+    Rooms(0x10, Point, guarded): (RoomNid,) => RoomMeta;
+    /// The only row of a room that two writers can fight over.
+    RoomHeads(0x11, Point, guarded): (RoomNid,) => RoomHead;
+    /// Position of the room's newest timeline event.
+    RoomLast(0x12, Point): (RoomNid,) => Position;
+    /// Event ID to event number, in the room's lane. Write-once.
+    EventIds(0x13, Point, guarded): (hearth_store::Lane, EventKey) => EventNid;
+    /// The event, its verdict, the state before it and its position.
+    Events(0x14, Scan): (RoomNid, u32) => StoredEvent;
+    /// Accepted events of a room in the order this server accepted them.
+    Timeline(0x15, Scan): (RoomNid, hearth_store::Pos) => u32;
+    /// (event type, state key) to its number within the room. Write-once.
+    StateKeys(0x16, Point, guarded): (RoomNid, String, String) => StateKeyNid;
+    /// The other way round.
+    StateKeyNames(0x17, Point): (RoomNid, StateKeyNid) => (String, String);
+    /// Nodes of state tries: immutable, shared by snapshots.
+    StateNodes(0x18, Point): (RoomNid, NodeId) => RawNode;
+    /// The room's current state by event type and state key.
+    CurrentState(0x19, Scan): (RoomNid, String, String) => StateEntry;
+    /// Entries of the current state that changed, by the position of the change.
+    StateLog(0x1a, Scan): (RoomNid, hearth_store::Pos, StateKeyNid) => StateLogEntry;
+    /// Children of an event: (room, parent, relation type, position of the child) to the child.
+    Relations(0x1b, Scan): (RoomNid, u32, String, hearth_store::Pos) => u32;
+    /// Transaction ids: (room, user, device, transaction) to the event's number.
+    TxnIds(0x1c, Point, guarded): (RoomNid, UserNid, String, String) => u32;
+    /// Latest receipts: (room, kind, thread or "", user ID).
+    Receipts(0x1d, Scan): (RoomNid, ReceiptKind, String, String) => Receipt;
+    /// The same by position, so that /sync finds what is new.
+    ReceiptLog(0x1e, Scan): (RoomNid, hearth_store::Pos) => ReceiptName;
+    /// Local aliases of a room.
+    RoomAliases(0x1f, Scan): (RoomNid, String) => String;
+    /// Running number of notifying messages, by timeline position (written by the unread consumer).
+    RoomTallies(0x20, Scan): (RoomNid, hearth_store::Pos) => RoomTally;
+    /// Rooms listed in the public directory.
+    PublicRooms(0x21, Point): (RoomNid,) => String;
+
+    // ── users: owner UserNid ──
+    /// Local accounts.
+    Users(0x30, Point, guarded): (UserNid,) => User;
+    /// Display name and avatar of local users.
+    Profiles(0x31, Point, guarded): (UserNid,) => ProfileRow;
+    /// Devices of local users.
+    Devices(0x32, Scan, guarded): (UserNid, String) => Device;
+    /// Account data: (user, room ID or "", type).
+    AccountData(0x33, Scan, guarded): (UserNid, String, String) => AccountDataEntry;
+    /// The same by position.
+    AccountDataLog(0x34, Scan): (UserNid, hearth_store::Pos) => (String, String);
+    /// Stored filters.
+    Filters(0x35, Scan, guarded): (UserNid, u32) => Filter;
+    /// A user's rooms with the newest membership (comes through outboxes; set if newer).
+    UserRooms(0x36, Scan): (UserNid, RoomNid) => UserRoom;
+    /// Where the user has read to in a room, for counts (written by the unread consumer).
+    ReadPoints(0x37, Scan): (UserNid, RoomNid) => ReadPoint;
+    /// Events that mention the user: (user, room, position of the event).
+    Highlights(0x38, Scan): (UserNid, RoomNid, hearth_store::Pos) => ();
+    /// Every change of the user's membership in any room, for /sync.
+    UserRoomLog(0x39, Scan): (UserNid, hearth_store::Pos) => RoomNid;
+
+    // ── other owners ──
+    /// Access tokens by hash.
+    AccessTokens(0x50, Point): (TokenKey,) => AccessToken;
+    /// Registration tokens by the token itself.
+    RegistrationTokens(0x51, Point, guarded): (TokenKey,) => RegistrationToken;
+    /// Local aliases.
+    Aliases(0x52, Point, guarded): (AliasKey,) => AliasRow;
+    /// How far each consumer of the change log has come, by lane.
+    Cursors(0x53, Point, guarded): (hearth_store::Lane, String) => Position;
+}
+
+fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
+    use hearth_store::TupleKey;
+    let mut reader = hearth_store::KeyReader(key);
+    K::Key::decode(&mut reader)?;
+    reader.finish()?;
+    K::Value::decode(value).map(drop)
+}
+
+/// A stored position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(pub hearth_store::Pos);
+
+impl Value for Position {
+    fn encode(&self, out: &mut KeyBuf) {
+        hearth_store::Element::encode(&self.0, out);
+    }
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = hearth_store::KeyReader(bytes);
+        let pos = hearth_store::Element::decode(&mut reader)?;
+        reader.finish()?;
+        Ok(Self(pos))
+    }
+}
+
+/// Values whose body is postcard behind a version byte.
+macro_rules! stored {
+    ($($name:ty = $version:literal;)+) => { $(
+        impl hearth_store::Value for $name {
+            fn encode(&self, out: &mut hearth_store::KeyBuf) { hearth_store::encode_body($version, self, out); }
+            fn decode(bytes: &[u8]) -> Result<Self, hearth_store::DecodeError> {
+                hearth_store::decode_body($version, bytes)
+            }
+        }
+    )+ };
+}
+/// The same for values that carry the position of their commit in a field `pos` (skipped by serde):
+/// it comes first, in eight bytes that the committer fills in.
+macro_rules! stamped {
+    ($($name:ty = $version:literal;)+) => { $(
+        impl hearth_store::Value for $name {
+            fn encode(&self, out: &mut hearth_store::KeyBuf) {
+                hearth_store::Element::encode(&self.pos, out);
+                hearth_store::encode_body($version, self, out);
+            }
+            fn decode(bytes: &[u8]) -> Result<Self, hearth_store::DecodeError> {
+                let mut reader = hearth_store::KeyReader(bytes);
+                let pos = hearth_store::Element::decode(&mut reader)?;
+                let body: Self = hearth_store::decode_body($version, reader.rest())?;
+                Ok(Self { pos, ..body })
+            }
+        }
+    )+ };
+}
+pub(crate) use {stamped, stored};
