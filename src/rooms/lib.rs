@@ -1,1 +1,31 @@
+//! Rooms: how an event comes in, is judged, is written and is found again.
+//!
+//! One room has one task, the only code that commits to that room. It plans each event on the head
+//! it has just submitted, so that many events of one room share a disk sync, and answers in order
+//! when they are durable. Everything that may happen later (sync, unread counts, other servers)
+//! follows the change log.
 
+mod aliases;
+mod cache;
+mod command;
+mod create;
+mod ephemeral;
+mod error;
+mod gather;
+mod intake;
+mod membership;
+mod persist;
+mod plan;
+mod query;
+pub mod state;
+mod visibility;
+
+pub use aliases::{AliasError, AliasTarget};
+pub use command::{
+    CreateRoom, InitialState, MemberProfile, MembershipChange, Preset, RoomSettings, RoomVisibility, SendEvent, Sent,
+    Transaction,
+};
+pub use ephemeral::{NewReceipt, ReceiptError, Typing, TypingState};
+pub use error::{CreateError, MembershipError, QueryError, SendError};
+pub use intake::{Rooms, RoomsParts};
+pub use query::{Direction, EventFilter, HistoryPage, Member, RoomEvent, TimelinePage, UserMembership};

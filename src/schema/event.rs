@@ -52,9 +52,9 @@ impl Value for StoredEvent {
         });
         out.bytes.extend(self.state_before.0);
         for number in [self.redacted_by, self.replaces_state] {
-            number.map_or(0, |n| n.wrapping_add(1)).encode(out);
+            Element::encode(&number.map_or(0, |n| n.wrapping_add(1)), out);
         }
-        self.event_id.clone().into_string().encode(out);
+        Element::encode(&self.event_id.to_string(), out);
         out.bytes.extend(&self.json);
     }
 
@@ -72,9 +72,9 @@ impl Value for StoredEvent {
             _ => return Err(DecodeError("verdict")),
         };
         let state_before = StateId(input.take()?);
-        let redacted_by = u32::decode(&mut input)?.checked_sub(1);
-        let replaces_state = u32::decode(&mut input)?.checked_sub(1);
-        let event_id = String::decode(&mut input)?.into_boxed_str();
+        let redacted_by = <u32 as Element>::decode(&mut input)?.checked_sub(1);
+        let replaces_state = <u32 as Element>::decode(&mut input)?.checked_sub(1);
+        let event_id = <String as Element>::decode(&mut input)?.into_boxed_str();
         let json = Bytes::copy_from_slice(input.rest());
         Ok(Self { pos, verdict, state_before, redacted_by, replaces_state, event_id, json })
     }

@@ -130,4 +130,5 @@ impl Element for StateKeyNid {
 crate::stored! {
     EventNid = 1;
     StateKeyNid = 1;
+    RoomNid = 1;
 }

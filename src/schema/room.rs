@@ -1,6 +1,6 @@
 //! Rows of rooms.
 
-use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Pos, Value};
+use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{EventNid, RoomNid, UserNid, stored};

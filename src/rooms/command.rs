@@ -1,0 +1,148 @@
+//! What callers ask of a room.
+
+use hearth_schema::Membership;
+use hearth_store::Pos;
+use ruma_common::{CanonicalJsonObject, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId};
+
+/// A client's event.
+#[derive(Clone, Debug)]
+pub struct SendEvent {
+    /// Where to.
+    pub room_id: OwnedRoomId,
+    /// A local user.
+    pub sender: OwnedUserId,
+    /// `m.room.message`, …
+    pub event_type: String,
+    /// Present in state events.
+    pub state_key: Option<String>,
+    /// Already checked to be canonical JSON (integers in range, depth bounded).
+    pub content: CanonicalJsonObject,
+    /// The event that an `m.room.redaction` redacts.
+    pub redacts: Option<OwnedEventId>,
+    /// Makes a repetition harmless.
+    pub transaction: Option<Transaction>,
+}
+
+/// A client's transaction id: the same one again gives the same event id again, also after a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Transaction {
+    /// Scope of the id.
+    pub device_id: String,
+    /// The id, as the client chose it.
+    pub id: String,
+}
+
+/// An event that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its ID.
+    pub event_id: OwnedEventId,
+    /// Its position; `Pos::ZERO` for a repeated transaction.
+    pub pos: Pos,
+}
+
+/// What a member event says of its user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberProfile {
+    /// Display name.
+    pub displayname: Option<String>,
+    /// `mxc:` URI.
+    pub avatar_url: Option<String>,
+}
+
+/// A change of somebody's membership. The event's content is built from this alone.
+#[derive(Clone, Debug)]
+pub struct MembershipChange {
+    /// In which room.
+    pub room_id: OwnedRoomId,
+    /// Who asks: a local user.
+    pub sender: OwnedUserId,
+    /// Whose membership.
+    pub target: OwnedUserId,
+    /// What it shall be. `Leave` by another than the target is a kick, or an unban with
+    /// `only_from: Some(Ban)`.
+    pub membership: Membership,
+    /// The change only makes sense from this membership (unban: `Ban`); otherwise
+    /// [`crate::MembershipError::NotInState`].
+    pub only_from: Option<Membership>,
+    /// `reason` of the member event.
+    pub reason: Option<String>,
+    /// For `Join`, `Invite` and `Knock`: the target's profile.
+    pub profile: MemberProfile,
+    /// For `Invite`: marks a direct chat.
+    pub is_direct: Option<IsDirect>,
+}
+
+/// Marks an invitation to a direct chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IsDirect;
+
+/// `visibility` of `createRoom`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoomVisibility {
+    /// Listed in the directory.
+    Public,
+    /// Not listed.
+    #[default]
+    Private,
+}
+
+/// `preset` of `createRoom`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Invite only, shared history, guests may join.
+    PrivateChat,
+    /// The same, and everybody invited gets the creator's power.
+    TrustedPrivateChat,
+    /// Anybody may join.
+    PublicChat,
+}
+
+/// An event of `initial_state`.
+#[derive(Clone, Debug)]
+pub struct InitialState {
+    /// Its type.
+    pub event_type: String,
+    /// Its state key.
+    pub state_key: String,
+    /// Its content.
+    pub content: CanonicalJsonObject,
+}
+
+/// What the server decides about new rooms.
+#[derive(Clone, Debug)]
+pub struct RoomSettings {
+    /// `m.room_versions` default: "12".
+    pub default_version: hearth_event::RoomVersion,
+}
+
+/// `POST /createRoom`.
+#[derive(Clone, Debug)]
+pub struct CreateRoom {
+    /// A local user.
+    pub creator: OwnedUserId,
+    /// The creator's profile, for the join event.
+    pub profile: MemberProfile,
+    /// `None`: the server's default.
+    pub version: Option<hearth_event::RoomVersion>,
+    /// `None`: by `visibility`.
+    pub preset: Option<Preset>,
+    /// Whether the directory lists it.
+    pub visibility: RoomVisibility,
+    /// `m.room.name`
+    pub name: Option<String>,
+    /// `m.room.topic`
+    pub topic: Option<String>,
+    /// A local alias to create and to make canonical.
+    pub alias: Option<OwnedRoomAliasId>,
+    /// Users to invite, with the profiles of local ones.
+    pub invite: Vec<(OwnedUserId, MemberProfile)>,
+    /// Marks the invitations as direct chats.
+    pub is_direct: Option<IsDirect>,
+    /// Merged into the create event.
+    pub creation_content: CanonicalJsonObject,
+    /// State events to set.
+    pub initial_state: Vec<InitialState>,
+    /// Overrides keys of the power levels event.
+    pub power_level_content_override: Option<CanonicalJsonObject>,
+}
