@@ -19,6 +19,11 @@ pub struct User {
     pub admin: bool,
     /// Number of the next stored filter.
     pub next_filter: u32,
+    /// How many rows of `AccountData` count against the user's limit.
+    pub account_data: u32,
+    /// Grows with every change of this row, and when a device gets a token: whoever removes all
+    /// tokens checks it, so that none appears meanwhile.
+    pub generation: u64,
 }
 
 /// What others see of a local user.

@@ -119,8 +119,9 @@ keyspaces! {
     // ── other owners ──
     /// Access tokens by hash.
     AccessTokens(0x50, Point): (TokenKey,) => AccessToken;
-    /// Registration tokens by the token itself.
-    RegistrationTokens(0x51, Point, guarded): (TokenKey,) => RegistrationToken;
+    /// Registration tokens by hash. The lane is the token's own; it is spelt out (and takes no bytes)
+    /// so that a list can ask lane by lane.
+    RegistrationTokens(0x51, Point, guarded): (hearth_store::Lane, TokenKey) => RegistrationToken;
     /// Local aliases.
     Aliases(0x52, Point, guarded): (AliasKey,) => AliasRow;
     /// How far each consumer of the change log has come, by lane.
