@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::key::Prefix;
-use crate::keyspace::raw_range;
-use crate::{Hole, KeyBuf, Keyspace, Lane, Pos, RawKey, TupleKey, Value, raw_key};
+use crate::keyspace::{raw_range, successor};
+use crate::{CommitError, Hole, KeyBuf, Keyspace, Lane, Limits, Pos, RawKey, TupleKey, Value, raw_key};
 
 /// Names one attempt to commit, so that repeating it is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +42,59 @@ pub enum Op {
     DeleteRange { start: RawKey, end: RawKey },
     /// Adds to an 8-byte big-endian counter without reading it; an absent one counts as 0.
     Add { key: RawKey, by: i64 },
+}
+
+impl Op {
+    /// The key it writes, or the first one.
+    pub const fn first_key(&self) -> &RawKey {
+        match self {
+            Self::Put { key, .. }
+            | Self::Delete { key }
+            | Self::DeleteRange { start: key, .. }
+            | Self::Add { key, .. } => key,
+        }
+    }
+
+    /// Bytes of its keys and values.
+    pub const fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } => key.0.len() + value.len(),
+            Self::Delete { key } => key.0.len(),
+            Self::DeleteRange { start, end } => start.0.len() + end.0.len(),
+            Self::Add { key, .. } => key.0.len() + 8,
+        }
+    }
+
+    fn assert_well_formed(&self, slots: u32) {
+        match self {
+            Self::Put { key, key_holes, value, value_holes } => {
+                assert_holes(&key.0, key_holes, slots);
+                assert_holes(value, value_holes, slots);
+            }
+            Self::DeleteRange { start, end } => {
+                // The end may be the first key of the next keyspace, never one inside it.
+                let inside = start.0.get(..RawKey::HEADER) == end.0.get(..RawKey::HEADER);
+                let closes = end.0 == successor(start.0.get(..RawKey::HEADER).unwrap_or_default());
+                assert!(start <= end && (inside || closes), "a range from {start:?} leaves its keyspace");
+            }
+            Self::Delete { .. } | Self::Add { .. } => {}
+        }
+        assert!(self.first_key().0.len() >= RawKey::HEADER, "a key without header");
+    }
+}
+
+fn assert_holes(bytes: &[u8], holes: &[Hole], slots: u32) {
+    for hole in holes {
+        assert!(hole.slot < slots && hole.offset as usize + 8 <= bytes.len(), "{hole:?} does not fit");
+    }
+}
+
+fn fill(bytes: &mut [u8], holes: &[Hole], first: Pos) {
+    for hole in holes {
+        let at = hole.offset as usize;
+        let pos = first.get() + u64::from(hole.slot);
+        bytes[at..at + 8].copy_from_slice(&pos.to_be_bytes());
+    }
 }
 
 /// A row of the change log, before it has a position.
@@ -113,13 +166,13 @@ impl Batch {
 
     /// The batch applies only if `key` has no row.
     pub fn check_absent<K: Keyspace>(&mut self, key: &K::Key) {
-        debug_assert!(K::DEF.guarded, "{} is not guarded", K::DEF.name);
+        assert!(K::DEF.guarded, "{} is not guarded", K::DEF.name);
         self.checks.push(Check::Absent(raw_key::<K>(key).0));
     }
 
     /// The batch applies only if `key` still holds `expected` (`None`: nothing).
     pub fn check<K: Keyspace>(&mut self, key: &K::Key, expected: Option<&K::Value>) {
-        debug_assert!(K::DEF.guarded, "{} is not guarded", K::DEF.name);
+        assert!(K::DEF.guarded, "{} is not guarded", K::DEF.name);
         let key = raw_key::<K>(key).0;
         self.checks.push(match expected {
             None => Check::Absent(key),
@@ -158,14 +211,65 @@ impl Batch {
 
     /// Bytes of keys and values, for limits.
     pub fn bytes(&self) -> usize {
-        let op = |op: &Op| match op {
-            Op::Put { key, value, .. } => key.0.len() + value.len(),
-            Op::Delete { key } => key.0.len(),
-            Op::DeleteRange { start, end } => start.0.len() + end.0.len(),
-            Op::Add { key, .. } => key.0.len() + 8,
-        };
-        self.ops.iter().chain(&self.outbox).map(op).sum::<usize>()
+        self.ops.iter().chain(&self.outbox).map(Op::bytes).sum::<usize>()
             + self.facts.iter().map(|fact| fact.body.len() + 16).sum::<usize>()
+    }
+
+    /// What every engine refuses before it queues a batch. It costs a few comparisons an op and runs
+    /// in every build, because a batch that touches two lanes works on one machine and is lost on two.
+    ///
+    /// # Panics
+    /// If checks or ops leave the batch's lane, a slot was never taken, or a relaxed batch has facts.
+    pub fn assert_well_formed(&self) {
+        for check in &self.checks {
+            let (Check::Absent(key) | Check::Is(key, _)) = check;
+            assert!(key.lane() == self.lane, "a batch of {:?} checks {key:?}", self.lane);
+        }
+        for op in &self.ops {
+            let key = op.first_key();
+            assert!(key.lane() == self.lane, "a batch of {:?} writes {key:?}", self.lane);
+            op.assert_well_formed(self.slots);
+        }
+        self.outbox.iter().for_each(|op| op.assert_well_formed(self.slots));
+        assert!(self.facts.iter().all(|fact| fact.slot < self.slots), "a fact has a slot of another batch");
+        assert!(
+            self.facts.is_empty() || self.durability == Durability::Synced,
+            "facts are told to others, so they must be synced"
+        );
+    }
+
+    /// # Errors
+    /// [`CommitError::TooLarge`] if the batch or one of its values is over `limits`.
+    pub fn fits(&self, limits: Limits) -> Result<(), CommitError> {
+        let mut bytes = self.facts.iter().map(|fact| fact.body.len() + 16).sum::<usize>();
+        for op in self.ops.iter().chain(&self.outbox) {
+            bytes += op.bytes();
+            if let Op::Put { value, .. } = op
+                && value.len() > limits.value_bytes
+            {
+                return Err(CommitError::TooLarge { bytes: value.len(), limit: limits.value_bytes });
+            }
+        }
+        if bytes > limits.batch_bytes {
+            return Err(CommitError::TooLarge { bytes, limit: limits.batch_bytes });
+        }
+        Ok(())
+    }
+
+    /// What watchers are told when it is committed: its lane as one bit, if it takes positions.
+    pub const fn moved_lanes(&self) -> u32 {
+        if self.slots == 0 { 0 } else { 1 << self.lane.number() }
+    }
+
+    /// Writes the positions `first`, `first + 1`, … into the holes of every op. Engines call it once,
+    /// when the batch's place in the order of commits is known.
+    pub fn fill_holes(&mut self, first: Pos) {
+        for op in self.ops.iter_mut().chain(&mut self.outbox) {
+            if let Op::Put { key, key_holes, value, value_holes } = op {
+                fill(&mut key.0, key_holes, first);
+                fill(value, value_holes, first);
+            }
+        }
     }
 
     fn assert_own_lane<K: Keyspace>(&self, lane: Lane) {

@@ -37,3 +37,13 @@ macro_rules! plain_values {
     })+ };
 }
 plain_values!((), u32, String, (String, String));
+
+/// The counter `old` (8 bytes, big-endian; absent counts as 0) plus `by`, held at the ends of its
+/// range. `None` if `old` is no counter.
+pub fn add_to_counter(old: Option<&[u8]>, by: i64) -> Option<[u8; 8]> {
+    let old = match old {
+        None => 0,
+        Some(bytes) => i64::from_be_bytes(bytes.try_into().ok()?),
+    };
+    Some(old.saturating_add(by).to_be_bytes())
+}

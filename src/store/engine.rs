@@ -48,12 +48,25 @@ pub struct Range {
     pub limit: usize,
 }
 
+impl Range {
+    /// What is left of it after `last`, a key that was read from it.
+    #[must_use]
+    pub fn after(&self, last: &[u8]) -> Self {
+        let mut rest = self.clone();
+        match self.order {
+            Order::Ascending => rest.start = [last, &[0]].concat(),
+            Order::Descending => rest.end = last.to_vec(),
+        }
+        rest
+    }
+}
+
 /// Rows of a [`Range`], in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Keys and values.
     pub rows: Vec<(Vec<u8>, Bytes)>,
-    /// What is left of the range, if the limit cut it short.
+    /// What is left of the range, if the limit cut it short. It may turn out to be empty.
     pub rest: Option<Range>,
 }
 
@@ -80,6 +93,12 @@ pub struct Limits {
     pub value_bytes: usize,
     /// Of all keys and values of a batch.
     pub batch_bytes: usize,
+}
+
+impl Limits {
+    /// What the embedded engines accept. A value holds the largest event (64 KiB) with its fixed
+    /// fields; a batch holds the creation of a room many times over.
+    pub const EMBEDDED: Self = Self { value_bytes: 90_000, batch_bytes: 4 << 20 };
 }
 
 /// Why a read failed.

@@ -10,17 +10,26 @@
 //! Nothing in this crate knows what a room is.
 
 mod batch;
+pub mod chaos;
 mod codec;
+pub mod conformance;
 mod engine;
 mod key;
 mod keyspace;
 mod lane;
+pub mod memory;
+mod recent;
+mod signals;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use batch::{Batch, BatchId, Check, Durability, Fact, LoggedFact, Op};
-pub use codec::{decode_body, encode_body};
+pub use codec::{add_to_counter, decode_body, encode_body};
 pub use engine::{CommitError, Committed, Limits, Page, Range, Snapshot, Store, StoreError};
 pub use key::{DecodeError, Desc, Element, Hole, KeyBuf, KeyReader, Owner, Pos, Prefix, RawKey, TupleKey};
 pub use keyspace::{Keyspace, KeyspaceDef, KeyspaceId, Profile, Value, raw_key};
 pub use lane::{Frontier, LANES, Lane};
+pub use recent::RecentIds;
+pub use signals::Signals;
 pub use view::{Found, Order, Reads, Slot, View};

@@ -149,6 +149,9 @@ impl View {
     ///
     /// # Errors
     /// If the store cannot be read or a row is damaged.
+    ///
+    /// # Panics
+    /// If `page` is 0.
     pub async fn scan<K: Keyspace, P: Prefix<K::Key>>(
         &self,
         prefix: &P,
@@ -156,6 +159,7 @@ impl View {
         page: usize,
         mut visit: impl FnMut(K::Key, K::Value) -> ControlFlow<()> + Send,
     ) -> Result<(), StoreError> {
+        assert!(page > 0, "a page of no rows never ends");
         let (start, end) = raw_range::<K, P>(prefix);
         let mut next = Some(Range { start, end, order, limit: page });
         while let Some(range) = next.take() {

@@ -1,0 +1,1 @@
+//! Adversity on purpose.
