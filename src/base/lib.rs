@@ -1,7 +1,15 @@
 //! Units and services that every layer may use: time, randomness, secrets, tasks, logging.
 
 mod clock;
+mod logging;
 mod random;
+mod secret;
+mod size;
+mod supervisor;
 
 pub use clock::{Clock, FixedClock, Millis, SystemClock};
+pub use logging::{LogFormat, LoggingError, start_logging};
 pub use random::{Random, SeededRandom, SystemRandom};
+pub use secret::Secret;
+pub use size::{ByteSize, ByteSizeError};
+pub use supervisor::{StillRunning, Supervisor};

@@ -1,0 +1,173 @@
+//! Every section and setting: names, types, defaults and words.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hearth_base::{ByteSize, LogFormat};
+
+use crate::load::Input;
+use crate::value::{Address, LogFilter, RegistrationMode, SecretFile, Setting};
+use crate::{SectionSpec, Shown, Spec};
+
+/// Declares sections: one struct each, [`crate::Settings`]' reader, and [`ALL`] for the documents.
+macro_rules! sections {
+    ($(
+        $(#[doc = $section_doc:literal])*
+        $section:ident: $Section:ident {
+            $(
+                $(#[doc = $doc:literal])*
+                $key:ident: $ty:ty = $how:ident($value:expr);
+            )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $section_doc])*
+            #[derive(Clone, Debug)]
+            pub struct $Section {
+                $( $(#[doc = $doc])* pub $key: $ty, )+
+            }
+
+            impl $Section {
+                pub(crate) fn read(input: &mut Input<'_>) -> Option<Self> {
+                    // All are read before any is missed, so that all problems are told at once.
+                    $( let $key = sections!(@read $how, input, stringify!($section), stringify!($key), $ty, $value); )+
+                    Some(Self { $( $key: $key?, )+ })
+                }
+            }
+        )+
+
+        /// Every section, in the order of the documents.
+        pub(crate) const ALL: &[SectionSpec] = &[$(
+            SectionSpec {
+                name: stringify!($section),
+                doc: &[$($section_doc),*],
+                settings: &[$(
+                    Spec {
+                        key: stringify!($key),
+                        doc: &[$($doc),*],
+                        kind: <$ty as Setting>::KIND,
+                        default: || sections!(@shown $how, $ty, $value),
+                    },
+                )+],
+            },
+        )+];
+    };
+    (@read default, $input:ident, $section:expr, $key:expr, $ty:ty, $value:expr) => {
+        $input.read::<$ty>($section, $key).unwrap_or_else(|| Some($value))
+    };
+    (@read required, $input:ident, $section:expr, $key:expr, $ty:ty, $value:expr) => {
+        $input.read::<$ty>($section, $key).unwrap_or_else(|| $input.missing($section, $key, $value))
+    };
+    (@read unset, $input:ident, $section:expr, $key:expr, $ty:ty, $value:expr) => {
+        $input.read::<$ty>($section, $key).unwrap_or(Some(None))
+    };
+    (@shown default, $ty:ty, $value:expr) => { Shown::Default(<$ty as Setting>::to_toml(&$value)) };
+    (@shown required, $ty:ty, $value:expr) => { Shown::Required($value.to_owned()) };
+    (@shown unset, $ty:ty, $value:expr) => { Shown::Unset($value.to_owned()) };
+}
+
+sections! {
+    /// Who this server is. The name and the signing key are its identity for ever: neither can be
+    /// changed once users exist.
+    server: Server {
+        /// The server's name: the part after the colon in `@user:example.org`. Usually the bare
+        /// domain, also when the server itself runs on another host. The store remembers it and
+        /// refuses to open under another name.
+        name: String = required("\"example.org\"");
+        /// Where clients reach this server, if that is not obvious from the name. Answered to clients
+        /// that ask `/.well-known/matrix/client`; leave it out if your web server answers that.
+        public_base_url: Option<String> = unset("\"https://matrix.example.org\"");
+        /// File with the signing key. Left out, the key is `signing.key` in the storage directory and
+        /// is made at the first start. The server refuses a file that others may read.
+        signing_key_file: Option<SecretFile> = unset("\"credential:signing-key\"");
+    }
+
+    /// Where the server listens. It speaks HTTP without TLS: put a reverse proxy before it on
+    /// anything but your own machine.
+    listen: Listen {
+        /// Addresses for clients, each `address:port`.
+        client: Vec<Address> = default(vec![Address::loopback(8008)]);
+        /// Address for metrics (`/metrics`, Prometheus) and health (`/health`), or `"off"`. Keep it off
+        /// the internet: metrics tell how busy you are.
+        metrics: Option<Address> = default(Some(Address::loopback(9009)));
+        /// Connections that may be open at once; more wait in the kernel's queue. Each takes a file
+        /// descriptor, so it must be well below the process's limit (`ulimit -n`).
+        max_connections: u32 = default(4096);
+    }
+
+    /// The embedded store.
+    storage: Storage {
+        /// Directory of the database, on a local disk whose sync can be trusted. Made at the first
+        /// start, for the server's user only.
+        path: PathBuf = default(PathBuf::from("/var/lib/hearth"));
+        /// Memory for blocks read from disk. More helps when the rooms in use do not fit.
+        block_cache: ByteSize = default(ByteSize::mib(64));
+        /// Memory for writes that have not been sorted into tables yet. More means fewer, larger
+        /// flushes and a longer replay after a crash.
+        write_buffers: ByteSize = default(ByteSize::mib(32));
+    }
+
+    /// Who may make an account.
+    registration: Registration {
+        /// `"closed"`: nobody. `"token"`: whoever has a registration token (`hearth
+        /// registration-token create`). `"open"`: anybody who reaches the server, which on the
+        /// internet means spammers within days.
+        mode: RegistrationMode = default(RegistrationMode::Closed);
+        /// File with registration tokens that hold besides those in the store, one a line; lines that
+        /// begin with `#` are skipped.
+        tokens_file: Option<SecretFile> = unset("\"credential:registration-tokens\"");
+    }
+
+    /// Passwords and log-ins.
+    accounts: Accounts {
+        /// Memory that checking one password takes (Argon2id `m`). More makes stolen hashes dearer to
+        /// guess. Each hash worker keeps this much.
+        argon2_memory: ByteSize = default(ByteSize::mib(19));
+        /// Passes over that memory (Argon2id `t`).
+        argon2_iterations: u32 = default(2);
+        /// Lanes (Argon2id `p`).
+        argon2_parallelism: u32 = default(1);
+        /// Threads that check passwords. They are apart from those that answer requests: a rush of
+        /// log-ins makes log-ins wait, not messages.
+        hash_workers: u32 = default(1);
+        /// Log-ins that may wait for a hash worker; further ones are told to come back later.
+        hash_queue: u32 = default(256);
+    }
+
+    /// Rooms.
+    rooms: Rooms {
+        /// Version of new rooms when the client does not say. Clients can ask for any of 1 to 12.
+        default_version: String = default("12".to_owned());
+        /// Memory for the newest events of rooms in use, so that sync need not read them back.
+        event_cache: ByteSize = default(ByteSize::mib(16));
+    }
+
+    /// Bounds for what clients send. The defaults suit nearly everybody.
+    limits: Limits {
+        /// Largest request body. An event may have 64 KiB; keys and account data a little more.
+        request_body: ByteSize = default(ByteSize::kib(256));
+        /// How deep JSON may be nested.
+        json_depth: u32 = default(64);
+        /// Largest request head: the request line and all headers.
+        request_head: ByteSize = default(ByteSize::kib(16));
+        /// How long a client may take to send a request's head.
+        header_deadline: Duration = default(Duration::from_secs(10));
+        /// How long a connection may stay open without a request, or without accepting our answer.
+        idle_deadline: Duration = default(Duration::from_secs(75));
+        /// Requests that one HTTP/2 connection may have open at once.
+        http2_streams: u32 = default(100);
+        /// Longest time `/sync` waits for news, whatever the client asks for.
+        sync_timeout: Duration = default(Duration::from_secs(300));
+        /// Longest time a shutdown waits for requests to finish; the store is closed after that.
+        shutdown: Duration = default(Duration::from_secs(8));
+    }
+
+    /// Logs, on standard error. They hold no tokens, no bodies and no message content.
+    log: Log {
+        /// How much: `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`, or directives by module such
+        /// as `"info,hearth_rooms=debug"`. Each request is one line at `debug`, failed ones at `info`.
+        level: LogFilter = default(LogFilter::info());
+        /// `"text"`: a line for people. `"json"`: an object a line, for machines.
+        format: LogFormat = default(LogFormat::Text);
+    }
+}
