@@ -1,0 +1,91 @@
+//! CPU, memory and disk use of the server, from /proc and the file system.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+/// USER_HZ, which is 100 on every Linux that /proc describes.
+const TICKS_PER_S: f64 = 100.0;
+
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sample {
+    pub cpu_s: f64,
+    pub rss_mb: f64,
+    pub pss_mb: f64,
+    pub disk: u64,
+    pub own_cpu_s: f64,
+    /// Busy CPU seconds of the whole machine.
+    pub machine_cpu_s: f64,
+}
+
+/// Sums over every given pid and all its descendants (a PostgreSQL postmaster
+/// counts with its backends). CPU of children that already ended is included.
+pub fn sample(pids: &[u32], dirs: &[String]) -> Sample {
+    let mut s = Sample { own_cpu_s: own_cpu(), machine_cpu_s: machine_cpu(), ..Default::default() };
+    if !pids.is_empty() {
+        let mut stats: HashMap<u32, (u32, f64)> = HashMap::new();
+        for e in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = e.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
+                continue;
+            };
+            let Ok(st) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            let Some(rest) = st.rsplit_once(')').map(|x| x.1) else { continue };
+            let f: Vec<&str> = rest.split_whitespace().collect();
+            let n = |i: usize| f.get(i).and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
+            // utime, stime, cutime, cstime
+            stats.insert(pid, (n(1) as u32, (n(11) + n(12) + n(13) + n(14)) / TICKS_PER_S));
+        }
+        for (&pid, &(_, cpu)) in &stats {
+            if !in_tree(pid, pids, &stats) {
+                continue;
+            }
+            s.cpu_s += cpu;
+            s.rss_mb += kb_of(&format!("/proc/{pid}/status"), "VmRSS:") / 1024.0;
+            s.pss_mb += kb_of(&format!("/proc/{pid}/smaps_rollup"), "Pss:") / 1024.0;
+        }
+    }
+    s.disk = dirs.iter().map(|d| disk(Path::new(d))).sum();
+    s
+}
+
+fn in_tree(pid: u32, roots: &[u32], stats: &HashMap<u32, (u32, f64)>) -> bool {
+    let mut p = pid;
+    loop {
+        if roots.contains(&p) {
+            return true;
+        }
+        match stats.get(&p) {
+            Some(&(parent, _)) if parent > 1 => p = parent,
+            _ => return false,
+        }
+    }
+}
+
+fn kb_of(path: &str, key: &str) -> f64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .find_map(|l| l.strip_prefix(key))
+        .and_then(|v| v.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0.0)
+}
+
+/// Sum of file lengths (not blocks: RocksDB preallocates its log files).
+fn disk(p: &Path) -> u64 {
+    let Ok(m) = fs::symlink_metadata(p) else { return 0 };
+    if m.is_dir() { fs::read_dir(p).into_iter().flatten().flatten().map(|e| disk(&e.path())).sum() } else { m.len() }
+}
+
+/// All but idle and iowait, from the first line of /proc/stat.
+fn machine_cpu() -> f64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let first = text.lines().next().unwrap_or("");
+    let v: Vec<f64> = first.split_whitespace().skip(1).filter_map(|x| x.parse().ok()).collect();
+    let busy: f64 = v.iter().take(8).enumerate().filter(|(i, _)| *i != 3 && *i != 4).map(|x| x.1).sum();
+    busy / TICKS_PER_S
+}
+
+fn own_cpu() -> f64 {
+    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let times = text.rsplit_once(')').map_or("", |x| x.1).split_whitespace().skip(11).take(2);
+    times.filter_map(|x| x.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_S
+}
