@@ -29,6 +29,10 @@ pub struct RoomHead {
     pub next_event: u32,
     /// Number of the next (event type, state key).
     pub next_state_key: u32,
+    /// Members with membership `join` in `state`, so that nobody has to count them.
+    pub joined_members: u32,
+    /// Members with membership `invite` in `state`.
+    pub invited_members: u32,
 }
 
 /// A forward extremity.
@@ -133,6 +137,8 @@ impl Value for RawNode {
 pub struct RoomTally {
     /// Events up to here that the default push rules notify about.
     pub notifying: u64,
+    /// Events up to here that the default push rules highlight for every member (`@room`, tombstones).
+    pub highlighting: u64,
 }
 
 /// A fact of the change log.

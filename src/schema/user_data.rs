@@ -96,7 +96,7 @@ pub struct ReadPoint {
     #[serde(skip)]
     pub pos: Pos,
     /// The room's tally at that position.
-    pub notifying: u64,
+    pub tally: crate::RoomTally,
 }
 
 stamped! {

@@ -17,6 +17,11 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<Committed, CommitError>>;
     /// At most `limit` facts of `lane` after `from`, in position order, without gaps.
     fn tail(&self, lane: Lane, from: Pos, limit: usize) -> BoxFuture<'_, Result<Vec<LoggedFact>, StoreError>>;
+    /// Position of the newest fact of `lane`, at least for what [`Self::frontier`] has shown before the
+    /// call: whoever has read that far need not ask for the tail. `None`: this engine cannot say.
+    fn newest_fact(&self, _lane: Lane) -> Option<Pos> {
+        None
+    }
     /// Lanes that moved. A hint: items may be lost or merged, so readers also poll.
     fn watch(&self) -> BoxStream<'static, Lane>;
     /// How far each lane has been committed.

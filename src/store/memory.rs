@@ -147,6 +147,12 @@ impl Store for MemoryStore {
         async { Ok(answer) }.boxed()
     }
 
+    fn newest_fact(&self, lane: Lane) -> Option<Pos> {
+        let state = self.state.lock();
+        let facts = state.facts.range::<_, (Lane, Pos)>((lane, Pos::ZERO)..=(lane, Pos::MAX));
+        Some(facts.last().map_or(Pos::ZERO, |((_, pos), _)| *pos))
+    }
+
     fn watch(&self) -> BoxStream<'static, Lane> {
         self.signals.watch()
     }
