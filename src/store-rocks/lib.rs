@@ -1,1 +1,36 @@
+//! The store on RocksDB: one process, one directory, nothing else to run.
+//!
+//! The problem: an answer may only leave the server when what it says is on disk, yet a disk syncs a
+//! few hundred to a few thousand times a second. So there is one committer thread. It takes every
+//! batch that waits, verifies their conditions in order, gives out positions, writes all of them as
+//! one RocksDB batch with one sync, publishes the new view, and answers. The longer a sync takes the
+//! more batches share the next one.
+//!
+//! What follows from one writer: a snapshot taken by the committer after its write holds exactly what
+//! it has published, so readers share that one snapshot and never meet RocksDB's locks for it.
+//!
+//! What is on disk, below the directory that [`RocksStore::open`] is given:
+//! * `db/`: RocksDB's files, two column families (`options.rs` says why two);
+//! * `acknowledged`: how far commits have been acknowledged, written apart from RocksDB, so that a
+//!   database that has silently lost its newest writes is recognised (`acknowledged.rs`);
+//! * `lock`: held while the store is open.
 
+mod acknowledged;
+mod committer;
+mod engine;
+mod meta;
+mod open;
+mod options;
+mod overlay;
+mod pool;
+mod queue;
+mod snapshot;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use engine::CHANGE_LOG;
+pub use meta::Identity;
+pub use open::OpenError;
+pub use options::RocksOptions;
+pub use store::RocksStore;

@@ -216,7 +216,7 @@ impl Pos {
     }
 
     /// The `slot`-th position of the batch being built; the committer fills it in.
-    pub(crate) const fn pending(slot: u32) -> Self {
+    pub const fn pending(slot: u32) -> Self {
         Self(Self::PENDING | slot as u64)
     }
 

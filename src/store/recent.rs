@@ -39,6 +39,13 @@ impl RecentIds {
             }
         }
     }
+
+    /// Takes back what was remembered of a batch whose write failed.
+    pub fn forget(&mut self, id: BatchId) {
+        if self.answers.remove(&id).is_some() {
+            self.order.retain(|known| *known != id);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,85 @@
+//! Batches on their way to the committer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hearth_store::{Batch, CommitError, Committed};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+/// What may wait. Callers hold their answer's future, so a caller that goes on queueing without
+/// waiting for answers is refused here before it fills the memory.
+const QUEUE_BATCHES: usize = 16_384;
+const QUEUE_BYTES: usize = 64 << 20;
+/// What one disk sync may carry. Larger groups would make the first of them wait for the last.
+const GROUP_BATCHES: usize = 1024;
+const GROUP_BYTES: usize = 4 << 20;
+
+/// A batch and whom to answer.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) batch: Batch,
+    pub(crate) bytes: usize,
+    pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
+}
+
+/// A queue with one reader, the committer.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    closed: Option<Arc<str>>,
+}
+
+impl Queue {
+    /// Adds a batch at the end.
+    pub(crate) fn push(&self, item: Waiting) -> Result<(), CommitError> {
+        let mut state = self.state.lock();
+        if let Some(why) = &state.closed {
+            return Err(CommitError::Unavailable(Arc::clone(why)));
+        }
+        if state.waiting.len() >= QUEUE_BATCHES || state.bytes + item.bytes > QUEUE_BYTES {
+            return Err(CommitError::Unavailable("too many writes are waiting for the disk".into()));
+        }
+        state.bytes += item.bytes;
+        state.waiting.push_back(item);
+        drop(state);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// Waits for batches and moves as many as one group may have into `group`, which is empty.
+    /// Nothing is moved when the queue is closed and empty.
+    pub(crate) fn take(&self, group: &mut Vec<Waiting>) {
+        let mut state = self.state.lock();
+        while state.waiting.is_empty() && state.closed.is_none() {
+            self.ready.wait(&mut state);
+        }
+        let mut bytes = 0;
+        while let Some(next) = state.waiting.front() {
+            if group.len() == GROUP_BATCHES || (bytes > 0 && bytes + next.bytes > GROUP_BYTES) {
+                break;
+            }
+            bytes += next.bytes;
+            group.extend(state.waiting.pop_front());
+        }
+        state.bytes -= bytes;
+    }
+
+    /// How many batches wait.
+    pub(crate) fn depth(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    /// Refuses new batches from now on; those that wait are still taken.
+    pub(crate) fn close(&self, why: Arc<str>) {
+        self.state.lock().closed.get_or_insert(why);
+        self.ready.notify_all();
+    }
+}

@@ -1,0 +1,216 @@
+//! The store as its users see it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use hearth_store::{
+    Batch, CommitError, Committed, Frontier, Lane, Limits, LoggedFact, Order, Pos, Range, RawKey, Snapshot, Store,
+    StoreError,
+};
+use parking_lot::Mutex;
+use rocksdb::{FlushOptions, ReadOptions};
+use tokio::sync::{oneshot, watch};
+
+use crate::acknowledged::Acknowledger;
+use crate::committer::Shared;
+use crate::engine::{CHANGE_LOG, fact_key};
+use crate::meta::OWN;
+use crate::queue::Waiting;
+use crate::snapshot::RocksSnapshot;
+
+/// A store in a directory. Dropping it without [`Self::shutdown`] loses nothing that was acknowledged;
+/// the next start then replays the log.
+#[derive(Debug)]
+pub struct RocksStore {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) threads: Mutex<Option<Threads>>,
+    pub(crate) store_key: [u8; 32],
+    pub(crate) rolled_back: Option<u64>,
+}
+
+/// What has to be joined.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    pub(crate) committer: JoinHandle<()>,
+    pub(crate) marks: Acknowledger,
+}
+
+impl RocksStore {
+    /// A secret of this store, made when it was created.
+    pub const fn store_key(&self) -> [u8; 32] {
+        self.store_key
+    }
+
+    /// How many acknowledged writes were missing at this start, if that was accepted.
+    pub const fn rolled_back(&self) -> Option<u64> {
+        self.rolled_back
+    }
+
+    /// Becomes `Some(why)` when the store can never write again: the process should end and start
+    /// anew, because only replaying the log tells what the disk has.
+    pub fn failed(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.shared.failed.subscribe()
+    }
+
+    /// Commits what waits, refuses what follows, writes everything out and ends all threads, so that
+    /// the next start has nothing to replay. Blocks: seconds with a slow disk. Does nothing if it has
+    /// been called before.
+    ///
+    /// # Errors
+    /// If something could not be written out. Nothing that was acknowledged is lost then either.
+    pub fn shutdown(&self) -> Result<(), StoreError> {
+        self.stop(Shared::flush)
+    }
+
+    /// Shows every row of every keyspace and of the change log ([`CHANGE_LOG`]) to `visit`, in no
+    /// particular order of keyspaces, and gives their number. Reads from disk with check sums
+    /// verified; blocks.
+    ///
+    /// # Errors
+    /// At the first damaged block.
+    pub fn scan_all(&self, mut visit: impl FnMut(&RawKey, &[u8])) -> Result<u64, StoreError> {
+        let engine = &self.shared.engine;
+        let families = engine.families();
+        let snapshot = engine.db.snapshot();
+        let mut key = RawKey(Vec::new());
+        let mut count = 0;
+        for family in [families.scan, families.point] {
+            let mut how = ReadOptions::default();
+            how.set_snapshot(&snapshot);
+            how.set_verify_checksums(true);
+            how.fill_cache(false);
+            how.set_readahead_size(1 << 20);
+            let mut rows = engine.db.raw_iterator_cf_opt(family, how);
+            rows.seek_to_first();
+            while let Some((found, value)) = rows.item() {
+                key.0.clear();
+                key.0.extend_from_slice(found);
+                if found.first() != Some(&OWN) {
+                    visit(&key, value);
+                    count += 1;
+                }
+                rows.next();
+            }
+            rows.status().map_err(|error| engine.damaged(&key.0, &error))?;
+        }
+        Ok(count)
+    }
+
+    fn stop(&self, write_out: impl FnOnce(&Shared) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let Some(threads) = self.threads.lock().take() else { return Ok(()) };
+        self.shared.queue.close("the store is shutting down".into());
+        let panicked = threads.committer.join().is_err();
+        let written = write_out(&self.shared);
+        let clean = written.is_ok() && !panicked && self.shared.failed.borrow().is_none();
+        let marked = threads.marks.stop(clean);
+        self.shared.pool.close();
+        self.shared.signals.close();
+        written?;
+        if panicked {
+            return Err(StoreError::Unavailable("the committer has panicked".into()));
+        }
+        marked.map_err(|error| StoreError::Unavailable(error.to_string().into()))
+    }
+
+    fn latest(&self) -> Arc<RocksSnapshot> {
+        Arc::clone(&self.shared.latest.read())
+    }
+}
+
+impl Shared {
+    fn flush(&self) -> Result<(), StoreError> {
+        let families = self.engine.families();
+        let mut how = FlushOptions::default();
+        how.set_wait(true);
+        let flushed = self.engine.db.flush_cfs_opt(&[families.scan, families.point], &how);
+        flushed.map_err(|error| self.engine.damaged(&[], &error))
+    }
+}
+
+impl Drop for RocksStore {
+    fn drop(&mut self) {
+        // What is not flushed is in the log: synced, so that relaxed commits survive a power loss too.
+        let sync_log = |shared: &Shared| {
+            shared.engine.db.flush_wal(true).map_err(|error| shared.engine.damaged(&[], &error))?;
+            Err(StoreError::Unavailable("not flushed".into()))
+        };
+        let _: Result<(), StoreError> = self.stop(sync_log);
+    }
+}
+
+impl Store for RocksStore {
+    fn snapshot(&self, min: &Frontier) -> BoxFuture<'_, Result<Arc<dyn Snapshot>, StoreError>> {
+        let view = self.latest();
+        let reached = Lane::all().all(|lane| min.of(lane) <= view.frontier().of(lane));
+        let answer: Result<Arc<dyn Snapshot>, _> =
+            if reached { Ok(view) } else { Err(StoreError::Unavailable("not committed yet".into())) };
+        async { answer }.boxed()
+    }
+
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<Committed, CommitError>> {
+        batch.assert_well_formed();
+        self.assert_known(&batch);
+        if let Err(error) = batch.fits(Limits::EMBEDDED) {
+            return async { Err(error) }.boxed();
+        }
+        let bytes = batch.bytes();
+        let (answer, answered) = oneshot::channel();
+        match self.shared.queue.push(Waiting { batch, bytes, answer }) {
+            Err(error) => async { Err(error) }.boxed(),
+            Ok(()) => async {
+                let gone = |_| Err(CommitError::Unavailable("the committer has ended".into()));
+                answered.await.unwrap_or_else(gone)
+            }
+            .boxed(),
+        }
+    }
+
+    fn tail(&self, lane: Lane, from: Pos, limit: usize) -> BoxFuture<'_, Result<Vec<LoggedFact>, StoreError>> {
+        let view = self.latest();
+        async move {
+            let [high, low] = CHANGE_LOG.0.to_be_bytes();
+            let end = vec![lane.number(), high, low + 1];
+            let start = fact_key(lane.number(), from.get() + 1).to_vec();
+            let range = Range { start, end, order: Order::Ascending, limit };
+            let pages = view.scan_many(std::slice::from_ref(&range)).await?;
+            pages.into_iter().flat_map(|page| page.rows).map(|(key, body)| fact(&key, body)).collect()
+        }
+        .boxed()
+    }
+
+    fn watch(&self) -> BoxStream<'static, Lane> {
+        self.shared.signals.watch()
+    }
+
+    fn frontier(&self) -> Frontier {
+        self.shared.latest.read().frontier().clone()
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::EMBEDDED
+    }
+}
+
+impl RocksStore {
+    /// A keyspace the store was not opened with, or a check that the committer could not verify
+    /// within a group, is a mistake in the program.
+    fn assert_known(&self, batch: &Batch) {
+        let layout = &self.shared.engine.layout;
+        for op in batch.ops.iter().chain(&batch.outbox) {
+            assert!(layout.get(op.first_key()).is_some(), "no such keyspace: {:?}", op.first_key());
+        }
+        for check in &batch.checks {
+            let (hearth_store::Check::Absent(key) | hearth_store::Check::Is(key, _)) = check;
+            assert!(layout.get(key).is_some_and(|def| def.guarded), "not a guarded keyspace: {key:?}");
+        }
+    }
+}
+
+fn fact(key: &[u8], body: bytes::Bytes) -> Result<LoggedFact, StoreError> {
+    let pos = key.get(RawKey::HEADER..).and_then(|pos| <[u8; 8]>::try_from(pos).ok());
+    let damaged = || StoreError::Corrupt { keyspace: "ChangeLog", detail: "a key of a wrong length".into() };
+    Ok(LoggedFact { pos: Pos::new(u64::from_be_bytes(pos.ok_or_else(damaged)?)), body })
+}
