@@ -1,1 +1,64 @@
+//! The process: arguments, settings, the graph of services, listeners, signals, exit codes.
+//!
+//! This is the only crate that names an engine, and the only one that knows everybody's constructor.
+//! It has no rule of Matrix in it.
 
+mod admin;
+mod cli;
+mod dev;
+mod exit;
+mod http;
+mod notify;
+mod serve;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use hearth_settings::Settings;
+
+use crate::cli::{Arguments, Command, Source};
+use crate::exit::{Code, Failure};
+
+/// Does what the process's arguments say.
+pub fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Before logging is set up, and for commands, people read standard error themselves.
+            let _ = writeln!(std::io::stderr(), "hearth: {failure}");
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::CheckConfig(source) => {
+            let (_, path) = settings(&source)?;
+            print(&format!("{}: ok\n", path.display()))
+        }
+        Command::GenerateConfig(what) if what.docs => print(&hearth_settings::reference()),
+        Command::GenerateConfig(_) => print(&hearth_settings::example()),
+        Command::Version => print(&format!("hearth {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Run(_) | Command::Fsck(_) => Err(Failure::new(Code::Refused, "not in this build yet")),
+    }
+}
+
+/// The settings that `source` names, and the file they are in.
+fn settings(source: &Source) -> Result<(Settings, PathBuf), Failure> {
+    let path = match &source.dev {
+        None => source.config.clone(),
+        Some(None) => dev::prepare(&dev::default_directory()?)?,
+        Some(Some(directory)) => dev::prepare(directory)?,
+    };
+    let settings = Settings::load(&path).map_err(|error| Failure::new(Code::Unusable, error))?;
+    Ok((settings, path))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::new(Code::Io, format!("cannot write to standard output: {error}")))
+}

@@ -1,0 +1,70 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A Matrix homeserver.
+#[derive(Debug, Parser)]
+#[command(name = "hearth", version, about)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server until SIGTERM or Ctrl-C.
+    Run(Run),
+    /// Tell everything that is wrong with the configuration.
+    CheckConfig(Source),
+    /// Print the example configuration, or its reference page.
+    GenerateConfig(Generate),
+    /// Check the store's invariants. The server must not be running.
+    Fsck(Fsck),
+    /// Print the version.
+    Version,
+}
+
+/// Where settings come from.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "HEARTH_CONFIG", default_value = "/etc/hearth/hearth.toml")]
+    pub(crate) config: PathBuf,
+    /// Use a development configuration in DIR instead, made at the first start
+    /// [default DIR: ~/.local/share/hearth-dev].
+    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "config")]
+    #[expect(clippy::option_option, reason = "clap's form of an option with an optional value")]
+    pub(crate) dev: Option<Option<PathBuf>>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Start although acknowledged writes are missing from the store (after a restored backup or a
+    /// broken disk). Clients may have to log in again, and what was lost stays lost.
+    #[arg(long)]
+    pub(crate) accept_rollback: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Generate {
+    /// Print config/example.toml.
+    #[arg(long)]
+    pub(crate) example: bool,
+    /// Print docs/configuration.md.
+    #[arg(long)]
+    pub(crate) docs: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fsck {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

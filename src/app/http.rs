@@ -1,0 +1,100 @@
+//! What happens to every request, whatever it asks for: a log line, metrics, and a caught panic.
+
+use std::panic::AssertUnwindSafe;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt as _;
+use hearth_base::{Random as _, SystemRandom};
+use tokio::time::Instant;
+
+/// `router`, observed.
+pub(crate) fn observed(router: Router) -> Router {
+    // Only a layer inside the router sees which route matched.
+    router.layer(from_fn(observe))
+}
+
+async fn observe(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = method_name(request.method());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
+    // Nothing of the request survives its panic, except what locks and stores guard themselves.
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let response = response.unwrap_or_else(|_| after_panic(method, &route));
+    let seconds = began.elapsed().as_secs_f64();
+    let status = response.status();
+    record(method, &route, status, seconds);
+    response
+}
+
+fn record(method: &'static str, route: &str, status: StatusCode, seconds: f64) {
+    let duration_ms = seconds * 1000.0;
+    if status.is_server_error() {
+        tracing::warn!(method, route, status = status.as_u16(), duration_ms, "request failed");
+    } else if status.is_client_error() {
+        tracing::info!(method, route, status = status.as_u16(), duration_ms, "request refused");
+    } else {
+        tracing::debug!(method, route, status = status.as_u16(), duration_ms, "request");
+    }
+    metrics::histogram!("hearth_http_request_seconds", "method" => method, "route" => route.to_owned()).record(seconds);
+    metrics::counter!("hearth_http_responses_total", "status" => status.as_str().to_owned()).increment(1);
+}
+
+/// The method's name; what peers invent is one name, so that they cannot invent metrics.
+fn method_name(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "HEAD" => "HEAD",
+        _ => "other",
+    }
+}
+
+/// The client gets an id that finds the log line, and nothing else of what went wrong.
+fn after_panic(method: &'static str, route: &str) -> Response {
+    let id = SystemRandom.alphanumeric(12);
+    tracing::error!(method, route, id, "a request handler panicked: this is a bug, please report it");
+    metrics::counter!("hearth_http_panics_total").increment(1);
+    let body = format!(r#"{{"errcode":"M_UNKNOWN","error":"Internal error {id}"}}"#);
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+    ];
+    (StatusCode::INTERNAL_SERVER_ERROR, headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[expect(clippy::unused_async, reason = "handlers are async")]
+    async fn broken() -> &'static str {
+        panic!("on purpose")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_with_an_id() {
+        let router = observed(Router::new().route("/broken", get(broken)));
+        let request = Request::get("/broken").body(Body::empty()).expect("valid");
+        let response = router.oneshot(request).await.expect("infallible");
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        let body = to_bytes(response.into_body(), 1000).await.expect("small");
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(body["errcode"], "M_UNKNOWN");
+        let error = body["error"].as_str().expect("text");
+        assert!(error.starts_with("Internal error ") && error.len() == 27, "{error}");
+        assert!(!error.contains("purpose"));
+    }
+}

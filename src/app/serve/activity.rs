@@ -1,0 +1,204 @@
+//! What a connection is waiting for, and since when.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Milliseconds since the connection began, plus one; 0 is "not".
+#[derive(Debug, Default)]
+struct Since(AtomicU64);
+
+impl Since {
+    fn begin(&self, now: u64) {
+        // Keeps the first time: what began does not begin again.
+        let _ = self.0.compare_exchange(0, now + 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn lasts(&self, now: u64) -> Option<Duration> {
+        let began = self.0.load(Ordering::Relaxed);
+        (began != 0).then(|| Duration::from_millis((now + 1).saturating_sub(began)))
+    }
+}
+
+/// One connection's waiting times. Written by its socket and its requests, read by its task.
+#[derive(Debug)]
+pub(super) struct Activity {
+    born: Instant,
+    requests: AtomicU32,
+    http2: AtomicBool,
+    /// A request's head has begun to arrive (or the first has not).
+    head: Since,
+    /// No request is open.
+    quiet: Since,
+    /// The peer accepts no bytes.
+    stuck: Since,
+}
+
+/// Why a connection is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// The head of a request did not come.
+    Head,
+    /// Nothing happened.
+    Idle,
+    /// The peer does not take the answer.
+    Stuck,
+}
+
+impl Activity {
+    pub(super) fn begin(now: Instant) -> Arc<Self> {
+        let activity = Self {
+            born: now,
+            requests: AtomicU32::new(0),
+            http2: AtomicBool::new(false),
+            head: Since::default(),
+            quiet: Since::default(),
+            stuck: Since::default(),
+        };
+        activity.head.begin(0);
+        activity.quiet.begin(0);
+        Arc::new(activity)
+    }
+
+    fn age(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// Bytes came.
+    pub(super) fn received(&self, now: Instant) {
+        if self.requests.load(Ordering::Relaxed) == 0 {
+            self.head.begin(self.age(now));
+        }
+    }
+
+    /// The peer took bytes, or there were none for it.
+    pub(super) fn sent(&self) {
+        self.stuck.end();
+    }
+
+    /// The peer took none.
+    pub(super) fn blocked(&self, now: Instant) {
+        self.stuck.begin(self.age(now));
+    }
+
+    /// A request begins; it is open until the guard is dropped.
+    pub(super) fn request(self: &Arc<Self>, version: http::Version) -> OpenRequest {
+        if version == http::Version::HTTP_2 {
+            self.http2.store(true, Ordering::Relaxed);
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.head.end();
+        self.quiet.end();
+        OpenRequest(self.clone())
+    }
+
+    /// What has taken too long, if anything.
+    pub(super) fn overdue(&self, now: Instant, header_deadline: Duration, idle_deadline: Duration) -> Option<Overdue> {
+        let now = self.age(now);
+        let over = |since: &Since, deadline| since.lasts(now).is_some_and(|lasts| lasts >= deadline);
+        if over(&self.stuck, idle_deadline) {
+            return Some(Overdue::Stuck);
+        }
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        // HTTP/2 sends small frames (window updates, pings) between requests: no head of one.
+        if !self.http2.load(Ordering::Relaxed) && over(&self.head, header_deadline) {
+            return Some(Overdue::Head);
+        }
+        over(&self.quiet, idle_deadline).then_some(Overdue::Idle)
+    }
+
+    /// Whether the peer speaks HTTP/2, as far as its requests have shown.
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+}
+
+/// A request of which the answer has not been written.
+#[derive(Debug)]
+pub(super) struct OpenRequest(Arc<Activity>);
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.quiet.begin(self.0.age(Instant::now()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+
+    fn after(began: Instant, seconds: u64) -> Instant {
+        began + Duration::from_secs(seconds)
+    }
+
+    /// A connection that has had one request, and when that ended.
+    fn used(version: http::Version) -> (Arc<Activity>, Instant) {
+        let activity = Activity::begin(Instant::now());
+        drop(activity.request(version));
+        (activity, Instant::now())
+    }
+
+    #[test]
+    fn the_first_head_has_ten_seconds_from_the_start() {
+        let began = Instant::now();
+        let activity = Activity::begin(began);
+        activity.received(after(began, 9));
+        assert_eq!(activity.overdue(after(began, 9), HEAD, IDLE), None);
+        assert_eq!(activity.overdue(after(began, 10), HEAD, IDLE), Some(Overdue::Head));
+    }
+
+    #[test]
+    fn later_heads_have_ten_seconds_from_their_first_byte() {
+        let (activity, quiet) = used(http::Version::HTTP_11);
+        assert_eq!(activity.overdue(after(quiet, 60), HEAD, IDLE), None, "waiting for a request is idling");
+        activity.received(after(quiet, 60));
+        activity.received(after(quiet, 69));
+        assert_eq!(activity.overdue(after(quiet, 69), HEAD, IDLE), None);
+        assert_eq!(activity.overdue(after(quiet, 71), HEAD, IDLE), Some(Overdue::Head));
+    }
+
+    #[test]
+    fn an_open_request_may_last() {
+        let began = Instant::now();
+        let activity = Activity::begin(began);
+        let request = activity.request(http::Version::HTTP_11);
+        activity.received(began);
+        assert_eq!(activity.overdue(after(began, 300), HEAD, IDLE), None);
+        drop(request);
+        let quiet = Instant::now();
+        assert_eq!(activity.overdue(after(quiet, 74), HEAD, IDLE), None);
+        assert_eq!(activity.overdue(after(quiet, 76), HEAD, IDLE), Some(Overdue::Idle));
+    }
+
+    #[test]
+    fn a_peer_that_takes_no_bytes_is_stuck() {
+        let began = Instant::now();
+        let activity = Activity::begin(began);
+        let _request = activity.request(http::Version::HTTP_11);
+        activity.blocked(began);
+        activity.blocked(after(began, 74));
+        assert_eq!(activity.overdue(after(began, 74), HEAD, IDLE), None);
+        assert_eq!(activity.overdue(after(began, 75), HEAD, IDLE), Some(Overdue::Stuck));
+        activity.sent();
+        assert_eq!(activity.overdue(after(began, 75), HEAD, IDLE), None);
+    }
+
+    #[test]
+    fn frames_between_http2_requests_are_no_head() {
+        let (activity, quiet) = used(http::Version::HTTP_2);
+        activity.received(quiet);
+        assert_eq!(activity.overdue(after(quiet, 60), HEAD, IDLE), None);
+        assert_eq!(activity.overdue(after(quiet, 76), HEAD, IDLE), Some(Overdue::Idle));
+    }
+}

@@ -1,0 +1,163 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use super::activity::Activity;
+use super::body::{Answer, Paced};
+
+/// How many headers a request may have.
+const MAX_HEADERS: usize = 100;
+
+/// Bounds of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HttpLimits {
+    /// Largest request head, in bytes.
+    pub(crate) request_head: usize,
+    /// How long a request's head may take.
+    pub(crate) header_deadline: Duration,
+    /// How long nothing may happen.
+    pub(crate) idle_deadline: Duration,
+    /// Requests that an HTTP/2 connection may have open.
+    pub(crate) http2_streams: u32,
+}
+
+/// What all connections of a listener share.
+pub(super) struct Server {
+    router: Router,
+    limits: HttpLimits,
+    stopping: CancellationToken,
+    builder: Arc<Builder<TokioExecutor>>,
+}
+
+impl Server {
+    pub(super) fn new(router: Router, limits: HttpLimits, stopping: CancellationToken) -> Self {
+        let mut builder = Builder::new(TokioExecutor::new());
+        // Deadlines are ours (see `Activity`): hyper's would count waiting for the next request as
+        // reading its head.
+        builder.http1().header_read_timeout(None).max_buf_size(limits.request_head).max_headers(MAX_HEADERS);
+        builder
+            .http2()
+            .max_concurrent_streams(limits.http2_streams)
+            .max_header_list_size(u32::try_from(limits.request_head).unwrap_or(u32::MAX));
+        Self { router, limits, stopping, builder: Arc::new(builder) }
+    }
+
+    /// Serves `socket` until it is closed, idle for too long, or the server stops.
+    pub(super) fn serve(&self, socket: TcpStream) -> impl Future<Output = ()> + Send + use<> {
+        // Answers are written whole: waiting for more to send would only delay them.
+        let _ = socket.set_nodelay(true);
+        let (router, limits, stopping) = (self.router.clone(), self.limits, self.stopping.clone());
+        let builder = self.builder.clone();
+        async move {
+            let activity = Activity::begin(Instant::now());
+            let io = Watched { inner: TokioIo::new(socket), activity: activity.clone() };
+            let requests = activity.clone();
+            let service = service_fn(move |request| answer(router.clone(), &requests, request));
+            let connection = builder.serve_connection(io, service);
+            let mut connection = std::pin::pin!(connection);
+            let mut tick = tokio::time::interval(limits.header_deadline.min(limits.idle_deadline) / 4);
+            let mut closing = false;
+            loop {
+                tokio::select! {
+                    // Most errors are peers that went away; nobody has to act on one.
+                    _ = connection.as_mut() => return,
+                    () = stopping.cancelled(), if !closing => {
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    _ = tick.tick() => match activity.overdue(Instant::now(), limits.header_deadline, limits.idle_deadline) {
+                        None => {}
+                        Some(reason) if activity.is_http2() && !closing => {
+                            tracing::trace!(?reason, "telling a connection to close");
+                            closing = true;
+                            connection.as_mut().graceful_shutdown();
+                        }
+                        Some(reason) => return tracing::trace!(?reason, "closing a connection"),
+                    },
+                }
+            }
+        }
+    }
+}
+
+fn answer(
+    mut router: Router,
+    activity: &Arc<Activity>,
+    request: http::Request<Incoming>,
+) -> impl Future<Output = Result<http::Response<Answer>, Infallible>> + Send + use<> {
+    let open = activity.request(request.version());
+    let response = router.call(request.map(|body| Body::new(Paced::new(body))));
+    async move { response.await.map(|response| response.map(|inner| Answer { inner, _open: open })) }
+}
+
+/// A socket that tells its [`Activity`] what happens.
+struct Watched {
+    inner: TokioIo<TcpStream>,
+    activity: Arc<Activity>,
+}
+
+impl Watched {
+    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_pending() {
+            self.activity.blocked(Instant::now());
+        } else {
+            self.activity.sent();
+        }
+        result
+    }
+}
+
+impl Read for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if matches!(result, Poll::Ready(Ok(()))) {
+            self.activity.received(Instant::now());
+        }
+        result
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.wrote(result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.wrote(result)
+    }
+}

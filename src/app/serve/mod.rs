@@ -1,0 +1,79 @@
+//! Listeners: from accepted sockets to requests, with a bound for everything a peer can drag out.
+//!
+//! The problem: hyper serves a connection well, but a peer decides how long it takes: it can open
+//! thousands of sockets, send one header byte a minute, send half a body, or never read the answer.
+//! Here every connection has a slot, an [`activity::Activity`] that knows what it is waiting for
+//! since when, and a task that ends it when that takes too long.
+
+mod activity;
+mod body;
+mod connection;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hearth_base::Supervisor;
+use hearth_settings::Settings;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub(crate) use connection::HttpLimits;
+
+/// How long to wait when no socket can be accepted (usually: no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl HttpLimits {
+    /// As the operator wants them.
+    pub(crate) fn from_settings(settings: &Settings) -> Self {
+        Self {
+            request_head: settings.limits.request_head.as_usize(),
+            header_deadline: settings.limits.header_deadline,
+            idle_deadline: settings.limits.idle_deadline,
+            http2_streams: settings.limits.http2_streams,
+        }
+    }
+}
+
+/// Serves `router` on `listener` until `supervisor` stops; then connections finish what they do.
+///
+/// `slots` is shared by all listeners: so many connections are open at once.
+pub(crate) fn listen(
+    supervisor: &Supervisor,
+    listener: TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    slots: Arc<Semaphore>,
+) {
+    let connections = supervisor.clone();
+    let stopping = supervisor.stopping();
+    let accept = async move {
+        let server = connection::Server::new(router, limits, connections.stopping());
+        loop {
+            // A slot first: what does not fit waits in the kernel's queue, which is bounded too.
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((socket, _)) => {
+                    let connection = server.serve(socket);
+                    connections.spawn("connection", async move {
+                        connection.await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    supervisor.spawn("listener", async move {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = accept => {}
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;
