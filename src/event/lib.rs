@@ -1,1 +1,31 @@
+//! Events: their form, hashes, signatures, authorization and state resolution, in room versions 1 to 12.
+//!
+//! Everything here is a pure function of its arguments: no clock, no randomness, no storage, no network. An event
+//! comes into being in one of three ways, and each is a type or a function that nothing else can stand in for:
+//! [`build()`] makes our own, [`check()`] and [`Checked::verify`] let in those of others, [`Pdu::from_stored`] reads
+//! back what was let in before.
 
+mod auth;
+mod check;
+mod client;
+mod json;
+mod key;
+mod make;
+mod pdu;
+mod redact;
+mod resolve;
+mod version;
+
+pub use auth::{PowerLevel, PowerLevels, Rejection, StateOf, auth_types, check_auth, check_auth_events};
+pub use check::{
+    Checked, FormatError, MAX_AUTH_EVENTS, MAX_FIELD_BYTES, MAX_PDU_BYTES, MAX_PREV_EVENTS, Verified, VerifyError,
+    check,
+};
+pub use client::{client_head, client_head_without_room};
+pub use json::{JsonError, JsonLimits, canonical_json, parse_canonical_object};
+pub use key::{KeyError, PublicKeys, SigningKey};
+pub use make::{BuildError, EventDraft, build};
+pub use pdu::Pdu;
+pub use redact::redact;
+pub use resolve::{Fetch, ResolveError, StateMap, resolve};
+pub use version::RoomVersion;
