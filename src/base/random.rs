@@ -31,6 +31,7 @@ pub trait Random: Send + Sync + 'static {
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's randomness")]
     fn fill(&self, out: &mut [u8]) {
         getrandom::fill(out).expect("the operating system has randomness");
     }

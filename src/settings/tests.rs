@@ -129,9 +129,9 @@ fn secrets_are_named_not_written() {
 fn the_example_is_valid_and_every_commented_default_too() {
     parse(&example(), &[]).expect("valid");
     let is_setting = |line: &str| line.starts_with("# ") && line[2..].split(" = ").next().is_some_and(is_key);
-    let everything: String =
-        example().lines().map(|line| format!("{}\n", if is_setting(line) { &line[2..] } else { line })).collect();
-    parse(&everything, &[]).expect("valid");
+    let text = example();
+    let everything: Vec<_> = text.lines().map(|line| if is_setting(line) { &line[2..] } else { line }).collect();
+    parse(&everything.join("\n"), &[]).expect("valid");
 }
 
 fn is_key(word: &str) -> bool {
