@@ -1,7 +1,7 @@
 //! Conversations of real client libraries with the real server.
 //!
 //! The scripts beside this file hold the conversations; each ends with status 0 only if both sides saw every
-//! step. `HEARTH_TEST_URL` points them at a server that runs already.
+//! step.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,23 +34,15 @@ async fn matrix_js_sdk_holds_a_conversation() {
 
 /// Runs a script against a fresh server and fails with everything that it printed.
 async fn converse(interpreter: PathBuf, script: PathBuf) {
-    let (server, url) = match std::env::var("HEARTH_TEST_URL") {
-        Ok(url) => (None, url),
-        Err(_) => {
-            let server = Server::start(BINARY, &Config::open()).await;
-            let url = server.url();
-            (Some(server), url)
-        }
-    };
+    let server = Server::start(BINARY, &Config::open()).await;
+    let url = server.url();
     let run = move || Command::new(interpreter).arg(script).arg(url).output();
     let output = tokio::task::spawn_blocking(run).await.expect("waiting does not panic");
     let output = output.expect("the script's interpreter starts");
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "the conversation broke off:\n{text}");
     println!("{text}");
-    if let Some(server) = server {
-        assert!(!server.log().contains("panicked"), "a handler panicked:\n{}", server.log());
-    }
+    assert!(!server.log().contains("panicked"), "a handler panicked:\n{}", server.log());
 }
 
 /// What `variable` names, else `path` in the cache of test tools.

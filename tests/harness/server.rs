@@ -31,7 +31,7 @@ enum Home {
 }
 
 impl Server {
-    /// Starts `binary` (`env!("CARGO_BIN_EXE_hearth")`) with a fresh store.
+    /// Starts `binary` (`env!("CARGO_BIN_EXE_hearth")`) with a fresh store. `HEARTH_TEST_BINARY` names another.
     pub async fn start(binary: &str, config: &Config) -> Self {
         let home = Home::Own(TempDir::new().expect("a temporary directory"));
         Self::start_at(binary, config, home).await
@@ -45,7 +45,8 @@ impl Server {
     async fn start_at(binary: &str, config: &Config, home: Home) -> Self {
         let port = free_port();
         let api = Api::new(&format!("http://127.0.0.1:{port}"));
-        let mut server = Self { binary: binary.into(), home, port, child: None, api };
+        let binary = std::env::var_os("HEARTH_TEST_BINARY").map_or_else(|| binary.into(), PathBuf::from);
+        let mut server = Self { binary, home, port, child: None, api };
         fs::write(server.config_path(), config.text(port, &server.directory().join("store")))
             .expect("the configuration can be written");
         server.spawn();
