@@ -6,6 +6,7 @@
 //! follows the change log.
 
 mod aliases;
+mod attach;
 mod cache;
 mod command;
 mod create;
@@ -16,16 +17,21 @@ mod intake;
 mod membership;
 mod persist;
 mod plan;
+mod profile;
 mod query;
 pub mod state;
+mod task;
 mod visibility;
 
 pub use aliases::{AliasError, AliasTarget};
 pub use command::{
-    CreateRoom, InitialState, MemberProfile, MembershipChange, Preset, RoomSettings, RoomVisibility, SendEvent, Sent,
-    Transaction,
+    CreateRoom, InitialState, IsDirect, MemberProfile, MembershipChange, Preset, RoomSettings, RoomVisibility,
+    SendEvent, Sent, Transaction,
 };
 pub use ephemeral::{NewReceipt, ReceiptError, Typing, TypingState};
 pub use error::{CreateError, MembershipError, QueryError, SendError};
 pub use intake::{Rooms, RoomsParts};
-pub use query::{Direction, EventFilter, HistoryPage, Member, RoomEvent, TimelinePage, UserMembership};
+pub use query::{
+    Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, Reader, RoomEvent,
+    TimelinePage,
+};

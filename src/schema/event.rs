@@ -31,6 +31,8 @@ pub struct StoredEvent {
     pub redacted_by: Option<u32>,
     /// `m.replace`-style previous event in the same state slot, by number.
     pub replaces_state: Option<u32>,
+    /// The device and transaction id of the local client that sent it, for that client's echo.
+    pub transaction: Option<(String, String)>,
     /// Its ID.
     pub event_id: Box<str>,
     /// The PDU in canonical JSON.
@@ -54,6 +56,11 @@ impl Value for StoredEvent {
         for number in [self.redacted_by, self.replaces_state] {
             Element::encode(&number.map_or(0, |n| n.wrapping_add(1)), out);
         }
+        out.bytes.push(u8::from(self.transaction.is_some()));
+        if let Some((device, id)) = &self.transaction {
+            Element::encode(device, out);
+            Element::encode(id, out);
+        }
         Element::encode(&self.event_id.to_string(), out);
         out.bytes.extend(&self.json);
     }
@@ -74,8 +81,13 @@ impl Value for StoredEvent {
         let state_before = StateId(input.take()?);
         let redacted_by = <u32 as Element>::decode(&mut input)?.checked_sub(1);
         let replaces_state = <u32 as Element>::decode(&mut input)?.checked_sub(1);
+        let transaction = match <u8 as Element>::decode(&mut input)? {
+            0 => None,
+            1 => Some((<String as Element>::decode(&mut input)?, <String as Element>::decode(&mut input)?)),
+            _ => return Err(DecodeError("transaction")),
+        };
         let event_id = <String as Element>::decode(&mut input)?.into_boxed_str();
         let json = Bytes::copy_from_slice(input.rest());
-        Ok(Self { pos, verdict, state_before, redacted_by, replaces_state, event_id, json })
+        Ok(Self { pos, verdict, state_before, redacted_by, replaces_state, transaction, event_id, json })
     }
 }

@@ -108,7 +108,7 @@ keyspaces! {
     /// Stored filters.
     Filters(0x35, Scan, guarded): (UserNid, u32) => Filter;
     /// A user's rooms with the newest membership (comes through outboxes; set if newer).
-    UserRooms(0x36, Scan): (UserNid, RoomNid) => UserRoom;
+    UserRooms(0x36, Scan, guarded): (UserNid, RoomNid) => UserRoom;
     /// Where the user has read to in a room, for counts (written by the unread consumer).
     ReadPoints(0x37, Scan): (UserNid, RoomNid) => ReadPoint;
     /// Events that mention the user: (user, room, position of the event).

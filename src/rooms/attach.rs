@@ -1,0 +1,116 @@
+//! What belongs to an event besides itself: its transaction, what it relates to, what it redacts.
+
+use std::collections::HashMap;
+
+use hearth_event::{Pdu, PowerLevels, RoomVersion};
+use hearth_schema::{EventIds, Events, Ids, RoomNid, StoredEvent, TxnIds, UserNid, Verdict};
+use hearth_store::{Owner, StoreError, View};
+use ruma_common::canonical_json::CanonicalJsonValue;
+use ruma_common::{EventId, OwnedEventId};
+
+use crate::SendError;
+use crate::command::Transaction;
+use crate::gather::{damaged, parse};
+use crate::plan::{Intent, Planned, Planner};
+
+/// The event that this transaction gave before.
+pub(crate) async fn sent_before(
+    view: &View,
+    room: RoomNid,
+    (user, txn): &(UserNid, Transaction),
+) -> Result<Option<OwnedEventId>, StoreError> {
+    let key = (room, *user, txn.device_id.clone(), txn.id.clone());
+    let Some(n) = view.get::<TxnIds>(&key).await? else { return Ok(None) };
+    let stored = view.get::<Events>(&(room, n)).await?;
+    let stored = stored.ok_or_else(|| damaged("Events", format!("event {n} has a transaction but is absent")))?;
+    OwnedEventId::try_from(&*stored.event_id).map(Some).map_err(|error| damaged("Events", error.to_string()))
+}
+
+/// The number of an event of this room.
+pub(crate) async fn number_of(
+    view: &View,
+    ids: &Ids,
+    room: RoomNid,
+    event_id: &EventId,
+) -> Result<Option<u32>, StoreError> {
+    let found = view.get::<EventIds>(&(room.lane(), ids.event(event_id))).await?;
+    Ok(found.filter(|found| found.room == room).map(|found| found.n))
+}
+
+/// The event of this room that `intent` relates to, and how. Relations to anything else are content
+/// like any other.
+pub(crate) async fn relation(
+    view: &View,
+    ids: &Ids,
+    room: RoomNid,
+    pending: &HashMap<OwnedEventId, u32>,
+    intent: &Intent,
+) -> Result<Option<(u32, String)>, StoreError> {
+    let Some(CanonicalJsonValue::Object(relates)) = intent.content.get("m.relates_to") else { return Ok(None) };
+    let (Some(CanonicalJsonValue::String(parent)), Some(CanonicalJsonValue::String(rel_type))) =
+        (relates.get("event_id"), relates.get("rel_type"))
+    else {
+        return Ok(None);
+    };
+    let Ok(parent) = <&EventId>::try_from(parent.as_str()) else { return Ok(None) };
+    let n = match pending.get(parent) {
+        Some(n) => Some(*n),
+        None => number_of(view, ids, room, parent).await?,
+    };
+    Ok(n.map(|n| (n, rel_type.clone())))
+}
+
+/// An event of this room that shall be redacted.
+pub(crate) struct RedactionTarget {
+    n: u32,
+    stored: StoredEvent,
+    pdu: Pdu,
+}
+
+/// Loads the event that a redaction names.
+pub(crate) async fn redaction_target(
+    view: &View,
+    ids: &Ids,
+    room: RoomNid,
+    version: RoomVersion,
+    target: &EventId,
+) -> Result<RedactionTarget, SendError> {
+    let n = number_of(view, ids, room, target).await?.ok_or(SendError::UnknownEvent)?;
+    let stored = view.get::<Events>(&(room, n)).await?;
+    let stored = stored.ok_or_else(|| damaged("Events", format!("event {n} has an ID but is absent")))?;
+    if stored.verdict == Verdict::Rejected {
+        return Err(SendError::UnknownEvent);
+    }
+    let pdu = parse(&stored, version)?;
+    Ok(RedactionTarget { n, stored, pdu })
+}
+
+/// The redacted form of `target`, if there is anything left to redact.
+///
+/// From room version 3 on the auth rules let every redaction pass and leave its effect to each
+/// server, so a local user's redaction of others' events is refused here.
+pub(crate) fn redaction(
+    planner: &mut Planner,
+    planned: &Planned,
+    target: RedactionTarget,
+) -> Result<Option<(u32, StoredEvent)>, SendError> {
+    let pdu_at = |event_type: &str| planner.slots.get(&(event_type.to_owned(), String::new()))?.pdu.as_ref();
+    let create = pdu_at("m.room.create").ok_or_else(|| SendError::Internal("the room has no create event".into()))?;
+    let levels = PowerLevels::of(planner.version, create, pdu_at("m.room.power_levels"));
+    let sender = planned.pdu.sender();
+    if target.pdu.sender() != sender && levels.user(sender) < levels.redact() {
+        return Err(SendError::Forbidden("you may not redact others' events in this room".into()));
+    }
+    if target.stored.redacted_by.is_some() {
+        return Ok(None);
+    }
+    let redacted = hearth_event::redact(planner.version, &target.pdu)
+        .map_err(|error| SendError::Internal(format!("cannot redact: {error}")))?;
+    for slot in planner.slots.values_mut() {
+        if slot.entry.is_some_and(|entry| entry.n == target.n) {
+            slot.pdu = Some(redacted.clone());
+        }
+    }
+    let stored = StoredEvent { redacted_by: Some(planned.n), json: redacted.json().clone(), ..target.stored };
+    Ok(Some((target.n, stored)))
+}

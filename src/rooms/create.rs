@@ -1,0 +1,267 @@
+//! `POST /createRoom`: all events of a new room in one commit.
+
+use std::sync::Arc;
+
+use hearth_event::RoomVersion;
+use hearth_schema::{Membership, PublicRooms, RoomMeta, RoomNid, Rooms as RoomRows};
+use hearth_store::{Batch, CommitError, Owner};
+use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId};
+use serde_json::json;
+
+use crate::command::{CreateRoom, Preset, RoomVisibility};
+use crate::intake::Rooms;
+use crate::membership::member_content;
+use crate::persist::{Attached, Target, move_head, persist};
+use crate::plan::{Context, Intent, PlanError, Planned, Planner};
+use crate::query::RoomEvent;
+use crate::{CreateError, SendError};
+
+/// Events of a new room at the most; each invitation is one.
+const MAX_EVENTS: usize = 1_000;
+/// Characters of a room ID's random part (107 bits).
+const ID_LENGTH: usize = 18;
+
+impl Rooms {
+    /// Creates a room with everything that was asked for, or nothing.
+    ///
+    /// # Errors
+    /// See [`CreateError`].
+    pub async fn create(&self, create: CreateRoom) -> Result<OwnedRoomId, CreateError> {
+        if create.invite.len() + create.initial_state.len() > MAX_EVENTS {
+            return Err(CreateError::InvalidRoomState("too many invitations or state events".into()));
+        }
+        if let Some(alias) = &create.alias {
+            if alias.server_name() != self.0.signer.server_name {
+                return Err(CreateError::BadAlias("the alias belongs to another server".into()));
+            }
+        }
+        let plan = self.plan_room(&create)?;
+        match &create.alias {
+            None => self.commit_room(&create, &plan).await?,
+            Some(alias) => {
+                // The alias lives in another lane, so it is taken first: an alias of a room that does
+                // not exist counts as free, hence a crash in between leaves nothing behind.
+                self.take_alias(alias, &plan.room_id, &create.creator).await?;
+                if let Err(error) = self.commit_room(&create, &plan).await {
+                    self.drop_alias(alias, plan.room).await?;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(plan.room_id)
+    }
+
+    fn plan_room(&self, create: &CreateRoom) -> Result<RoomPlan, CreateError> {
+        let version = create.version.unwrap_or(self.0.settings.default_version);
+        let intents = intents(create, version)?;
+        let room_id = match version.rules().room_id_format {
+            ruma_common::room_version_rules::RoomIdFormatVersion::V1 => Some(self.random_room_id()?),
+            _ => None,
+        };
+        // Version 12 names the room after its create event; until then the number is of no use.
+        let placeholder = self.ids().room(room_id.as_deref().unwrap_or(&PLACEHOLDER));
+        let mut planner = Planner::new_room(placeholder, room_id, version);
+        let now = self.0.clock.now();
+        let nothing = |_| None;
+        let context = Context { signer: &self.0.signer, now, nodes: &nothing };
+        let mut events = Vec::with_capacity(intents.len());
+        for intent in intents {
+            events.push(planner.plan(intent, &context).map_err(refused)?);
+        }
+        let room_id = planner.room_id.clone().ok_or_else(|| SendError::Internal("a room without an ID".into()))?;
+        let room = self.ids().room(&room_id);
+        Ok(RoomPlan { room, room_id, version, events, planner, created_at: now.0 })
+    }
+
+    async fn commit_room(&self, create: &CreateRoom, plan: &RoomPlan) -> Result<(), SendError> {
+        let mut batch = Batch::new(plan.room.lane());
+        let meta = RoomMeta {
+            room_id: plan.room_id.to_string(),
+            version: plan.version.as_str().to_owned(),
+            created_at: plan.created_at,
+        };
+        batch.check_absent::<RoomRows>(&(plan.room,));
+        batch.put::<RoomRows>(&(plan.room,), &meta);
+        move_head(&mut batch, plan.room, None, &plan.planner.head);
+        if create.visibility == RoomVisibility::Public {
+            batch.put::<PublicRooms>(&(plan.room,), &meta.room_id);
+        }
+        let signer = &self.0.signer;
+        let target = Target { room: plan.room, ids: &signer.ids, server_name: &signer.server_name };
+        let positions: Vec<_> =
+            plan.events.iter().map(|event| persist(&mut batch, &target, event, &Attached::default())).collect();
+        let committed = match self.0.store.commit(batch).await {
+            Ok(committed) => committed,
+            Err(CommitError::Conflict(_)) => return Err(SendError::Internal("the new room's ID is taken".into())),
+            Err(error) => return Err(error.into()),
+        };
+        for (event, pos) in plan.events.iter().zip(positions) {
+            let pos = committed.resolve(pos);
+            let id = hearth_schema::EventNid { room: plan.room, n: event.n };
+            let event = RoomEvent::planned(plan.room, pos, event, None);
+            self.0.caches.keep_event(id, &Arc::new(event), pos);
+        }
+        Ok(())
+    }
+
+    fn random_room_id(&self) -> Result<OwnedRoomId, SendError> {
+        let text = format!("!{}:{}", self.0.random.alphanumeric(ID_LENGTH), self.0.signer.server_name);
+        OwnedRoomId::try_from(text).map_err(|error| SendError::Internal(error.to_string()))
+    }
+}
+
+static PLACEHOLDER: std::sync::LazyLock<OwnedRoomId> =
+    std::sync::LazyLock::new(|| RoomId::parse("!new").expect("a valid room ID").into());
+
+/// A room that exists once its batch is durable.
+struct RoomPlan {
+    room: RoomNid,
+    room_id: OwnedRoomId,
+    version: RoomVersion,
+    events: Vec<Planned>,
+    planner: Planner,
+    created_at: u64,
+}
+
+fn refused(error: PlanError) -> CreateError {
+    match error {
+        PlanError::Refused(SendError::Forbidden(why) | SendError::BadContent(why)) => {
+            CreateError::InvalidRoomState(why)
+        }
+        PlanError::Refused(other) => other.into(),
+        PlanError::Need(need) => SendError::Internal(format!("a new room needs {need:?}")).into(),
+    }
+}
+
+/// The events of a new room in the order that the specification gives.
+fn intents(create: &CreateRoom, version: RoomVersion) -> Result<Vec<Intent>, CreateError> {
+    let preset = create.preset.unwrap_or(match create.visibility {
+        RoomVisibility::Public => Preset::PublicChat,
+        RoomVisibility::Private => Preset::PrivateChat,
+    });
+    let state = |event_type: &str, content: CanonicalJsonObject| Intent {
+        sender: create.creator.clone(),
+        event_type: event_type.to_owned(),
+        state_key: Some(String::new()),
+        content,
+        redacts: None,
+    };
+    let member =
+        |user: &OwnedUserId, content| Intent { state_key: Some(user.to_string()), ..state("m.room.member", content) };
+    let mut out = vec![
+        state("m.room.create", create_content(create, preset, version)),
+        member(&create.creator, member_content(Membership::Join, &create.profile)),
+        state("m.room.power_levels", power_levels(create, preset, version)),
+    ];
+    if let Some(alias) = &create.alias {
+        out.push(state("m.room.canonical_alias", object(json!({ "alias": alias }))));
+    }
+    let set_anyway = |event_type: &str| {
+        create.initial_state.iter().any(|event| event.event_type == event_type && event.state_key.is_empty())
+    };
+    let (join_rule, guest_access) = match preset {
+        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
+        Preset::PublicChat => ("public", "forbidden"),
+    };
+    for (event_type, content) in [
+        ("m.room.join_rules", json!({ "join_rule": join_rule })),
+        ("m.room.history_visibility", json!({ "history_visibility": "shared" })),
+        ("m.room.guest_access", json!({ "guest_access": guest_access })),
+    ] {
+        if !set_anyway(event_type) {
+            out.push(state(event_type, object(content)));
+        }
+    }
+    for event in &create.initial_state {
+        if event.event_type == "m.room.create" || event.event_type == "m.room.member" {
+            return Err(CreateError::InvalidRoomState(format!("initial_state may not set {}", event.event_type)));
+        }
+        let state_key = Some(event.state_key.clone());
+        out.push(Intent { state_key, ..state(&event.event_type, event.content.clone()) });
+    }
+    if let Some(name) = &create.name {
+        out.push(state("m.room.name", object(json!({ "name": name }))));
+    }
+    if let Some(topic) = &create.topic {
+        let text = json!({ "topic": topic, "m.topic": { "m.text": [{ "body": topic, "mimetype": "text/plain" }] } });
+        out.push(state("m.room.topic", object(text)));
+    }
+    for (user, profile) in &create.invite {
+        let mut content = member_content(Membership::Invite, profile);
+        if create.is_direct.is_some() {
+            content.insert("is_direct".into(), CanonicalJsonValue::Bool(true));
+        }
+        out.push(member(user, content));
+    }
+    Ok(out)
+}
+
+fn create_content(create: &CreateRoom, preset: Preset, version: RoomVersion) -> CanonicalJsonObject {
+    let mut content = create.creation_content.clone();
+    content.insert("room_version".into(), CanonicalJsonValue::String(version.as_str().to_owned()));
+    if version.rules().authorization.use_room_create_sender {
+        content.remove("creator");
+    } else {
+        content.insert("creator".into(), CanonicalJsonValue::String(create.creator.to_string()));
+    }
+    if privileged_creators(version) && preset == Preset::TrustedPrivateChat {
+        let named = match content.remove("additional_creators") {
+            Some(CanonicalJsonValue::Array(named)) => named,
+            _ => Vec::new(),
+        };
+        let invited = create.invite.iter().map(|(user, _)| CanonicalJsonValue::String(user.to_string()));
+        let mut all: Vec<_> = named.clone();
+        all.extend(invited.filter(|user| !named.contains(user)));
+        content.insert("additional_creators".into(), CanonicalJsonValue::Array(all));
+    }
+    content
+}
+
+fn power_levels(create: &CreateRoom, preset: Preset, version: RoomVersion) -> CanonicalJsonObject {
+    let mut users = serde_json::Map::new();
+    if !privileged_creators(version) {
+        users.insert(create.creator.to_string(), json!(100));
+        if preset == Preset::TrustedPrivateChat {
+            users.extend(create.invite.iter().map(|(user, _)| (user.to_string(), json!(100))));
+        }
+    }
+    let invite = if preset == Preset::PublicChat { 50 } else { 0 };
+    let tombstone = if privileged_creators(version) { 150 } else { 100 };
+    let mut content = object(json!({
+        "users": users,
+        "users_default": 0,
+        "events": {
+            "m.room.avatar": 50,
+            "m.room.canonical_alias": 50,
+            "m.room.encryption": 100,
+            "m.room.history_visibility": 100,
+            "m.room.name": 50,
+            "m.room.power_levels": 100,
+            "m.room.server_acl": 100,
+            "m.room.tombstone": tombstone,
+        },
+        "events_default": 0,
+        "state_default": 50,
+        "ban": 50,
+        "kick": 50,
+        "redact": 50,
+        "invite": invite,
+    }));
+    if let Some(overrides) = &create.power_level_content_override {
+        content.extend(overrides.clone());
+    }
+    content
+}
+
+/// From version 12 on creators stand above all power levels and may not be listed in them.
+fn privileged_creators(version: RoomVersion) -> bool {
+    version.rules().authorization.explicitly_privilege_room_creators
+}
+
+/// A JSON object that this module has written itself.
+fn object(value: serde_json::Value) -> CanonicalJsonObject {
+    match CanonicalJsonValue::try_from(value) {
+        Ok(CanonicalJsonValue::Object(object)) => object,
+        _ => unreachable!("the literals above are objects of strings and small integers"),
+    }
+}

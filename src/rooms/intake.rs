@@ -1,0 +1,189 @@
+//! Bringing a command to the task of its room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hearth_base::{Clock, Random};
+use hearth_event::SigningKey;
+use hearth_schema::{Ids, RoomNid, Rooms as RoomRows};
+use hearth_store::{Store, StoreError, View};
+use parking_lot::Mutex;
+use ruma_common::{OwnedServerName, RoomId};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cache::Caches;
+use crate::command::{MembershipChange, RoomSettings, SendEvent, Sent};
+use crate::ephemeral::TypingState;
+use crate::plan::Signer;
+use crate::task::RoomTask;
+use crate::{MembershipError, SendError};
+
+/// Commands that may wait for one room.
+const MAILBOX: usize = 256;
+
+/// What [`Rooms`] is made of.
+pub struct RoomsParts {
+    /// Where rooms are stored.
+    pub store: Arc<dyn Store>,
+    /// Numbers for names, with the store's key.
+    pub ids: Ids,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// For room IDs.
+    pub random: Arc<dyn Random>,
+    /// This server.
+    pub server_name: OwnedServerName,
+    /// Signs this server's events.
+    pub signing_key: Arc<SigningKey>,
+    /// Defaults for new rooms.
+    pub settings: RoomSettings,
+    /// Ends the rooms' tasks, after they have finished what they were given.
+    pub shutdown: CancellationToken,
+}
+
+/// All rooms of this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Rooms(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub store: Arc<dyn Store>,
+    pub signer: Signer,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub settings: RoomSettings,
+    pub caches: Caches,
+    pub typing: TypingState,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    mailboxes: Mutex<HashMap<RoomNid, mpsc::Sender<Request>>>,
+}
+
+/// What a room is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Event(SendEvent),
+    Membership(MembershipChange),
+}
+
+/// A command on its way to a room's task.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub ask: Ask,
+    pub reply: oneshot::Sender<Result<Sent, MembershipError>>,
+}
+
+impl Rooms {
+    /// Starts without any task; rooms' tasks start when they are spoken to.
+    pub fn new(parts: RoomsParts) -> Self {
+        let typing = TypingState::new(Arc::clone(&parts.clock));
+        let tasks = TaskTracker::new();
+        tasks.spawn(typing.clone().run(parts.shutdown.clone()));
+        Self(Arc::new(Inner {
+            store: parts.store,
+            signer: Signer { server_name: parts.server_name, key: parts.signing_key, ids: parts.ids },
+            clock: parts.clock,
+            random: parts.random,
+            settings: parts.settings,
+            caches: Caches::new(),
+            typing,
+            shutdown: parts.shutdown,
+            tasks,
+            mailboxes: Mutex::default(),
+        }))
+    }
+
+    /// Numbers for names.
+    pub fn ids(&self) -> &Ids {
+        &self.0.signer.ids
+    }
+
+    /// Where rooms are stored.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// A view of everything committed so far.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn view(&self) -> Result<View, StoreError> {
+        View::latest(&*self.0.store).await
+    }
+
+    /// Waits until the rooms' tasks have ended; call after the shutdown token was cancelled.
+    pub async fn join(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Sends a message, a state event or a redaction. Durable when it returns; the same transaction
+    /// again gives the same event ID again.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing is stored then.
+    pub async fn send(&self, event: SendEvent) -> Result<Sent, SendError> {
+        let room = event.room_id.clone();
+        self.ask(&room, Ask::Event(event)).await.map_err(|error| match error {
+            MembershipError::Send(error) => error,
+            MembershipError::NotInState(why) => SendError::Forbidden(why),
+        })
+    }
+
+    /// Joins, invites, leaves, kicks, bans or unbans. What is already so stays so.
+    ///
+    /// # Errors
+    /// See [`MembershipError`]; nothing is stored then.
+    pub async fn change_membership(&self, change: MembershipChange) -> Result<Sent, MembershipError> {
+        let room = change.room_id.clone();
+        self.ask(&room, Ask::Membership(change)).await
+    }
+
+    async fn ask(&self, room_id: &RoomId, ask: Ask) -> Result<Sent, MembershipError> {
+        let room = self.0.signer.ids.room(room_id);
+        let (reply, answer) = oneshot::channel();
+        let mut request = Request { ask, reply };
+        // A task that has gone idle closes its mailbox; then the next one gets the request.
+        for _ in 0..3 {
+            let mailbox = self.mailbox(room).await?;
+            match mailbox.try_send(request) {
+                Ok(()) => return answer.await.map_err(|_| MembershipError::Send(SendError::Stopping))?,
+                Err(mpsc::error::TrySendError::Full(back)) => {
+                    request = back;
+                    if mailbox.send(request).await.is_ok() {
+                        return answer.await.map_err(|_| MembershipError::Send(SendError::Stopping))?;
+                    }
+                    return Err(SendError::Busy.into());
+                }
+                Err(mpsc::error::TrySendError::Closed(back)) => request = back,
+            }
+        }
+        Err(SendError::Busy.into())
+    }
+
+    /// The mailbox of the room's task, which is started if there is none.
+    async fn mailbox(&self, room: RoomNid) -> Result<mpsc::Sender<Request>, SendError> {
+        if self.0.shutdown.is_cancelled() {
+            return Err(SendError::Stopping);
+        }
+        let open = |mailboxes: &HashMap<RoomNid, mpsc::Sender<Request>>| {
+            mailboxes.get(&room).filter(|mailbox| !mailbox.is_closed()).cloned()
+        };
+        if let Some(mailbox) = open(&self.0.mailboxes.lock()) {
+            return Ok(mailbox);
+        }
+        let view = self.view().await?;
+        let meta = view.get::<RoomRows>(&(room,)).await?.ok_or(SendError::UnknownRoom)?;
+        let mut mailboxes = self.0.mailboxes.lock();
+        if let Some(mailbox) = open(&mailboxes) {
+            return Ok(mailbox);
+        }
+        mailboxes.retain(|_, mailbox| !mailbox.is_closed());
+        let (sender, receiver) = mpsc::channel(MAILBOX);
+        let task = RoomTask::new(Arc::clone(&self.0), room, &meta, receiver)?;
+        self.0.tasks.spawn(task.run(self.0.shutdown.clone()));
+        mailboxes.insert(room, sender.clone());
+        Ok(sender)
+    }
+}

@@ -1,0 +1,185 @@
+//! States and members of rooms, as a user may read them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hearth_schema::{Membership, RoomNid, StateId};
+use hearth_store::{Pos, StoreError, View};
+use ruma_common::{OwnedUserId, RoomId, UserId};
+
+use super::event::RoomEvent;
+use super::history::Access;
+use crate::QueryError;
+use crate::gather::damaged;
+use crate::intake::Rooms;
+use crate::plan::membership_of;
+
+/// A joined member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user_id: OwnedUserId,
+    /// Display name in this room.
+    pub displayname: Option<String>,
+    /// `mxc:` URI in this room.
+    pub avatar_url: Option<String>,
+}
+
+/// Which members are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MembersFilter {
+    /// Only these.
+    pub membership: Option<Membership>,
+    /// Not these.
+    pub not_membership: Option<Membership>,
+    /// At this point of the timeline instead of now.
+    pub at: Option<Pos>,
+}
+
+impl Rooms {
+    /// One entry of the state: the current one for members, that of the leave for who has left.
+    ///
+    /// # Errors
+    /// [`QueryError::Forbidden`] or [`QueryError::NotFound`].
+    pub async fn state_event(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Arc<RoomEvent>, QueryError> {
+        let view = self.view().await?;
+        let room = self.ids().room(room_id);
+        let n = match self.access(&view, user, room).await? {
+            Access::Joined => self.current_entry(&view, room, event_type, state_key).await?.map(|entry| entry.n),
+            Access::Until(n, _) if event_type == "m.room.member" && state_key == user.as_str() => Some(n),
+            Access::Until(n, _) => {
+                let before = self.state_before(&view, room, n).await?;
+                self.state_lookup(&view, room, before, &[(event_type, state_key)]).await?.into_iter().next().flatten()
+            }
+        };
+        let n = n.ok_or(QueryError::NotFound)?;
+        self.events(&view, room, &[n]).await?.pop().ok_or(QueryError::NotFound)
+    }
+
+    /// The whole state, likewise.
+    ///
+    /// # Errors
+    /// [`QueryError::Forbidden`].
+    pub async fn full_state(&self, user: &UserId, room_id: &RoomId) -> Result<Vec<Arc<RoomEvent>>, QueryError> {
+        let view = self.view().await?;
+        let room = self.ids().room(room_id);
+        match self.access(&view, user, room).await? {
+            Access::Joined => {
+                let entries = self.current_state(&view, room).await?;
+                let numbers: Vec<u32> = entries.iter().map(|(_, _, entry)| entry.n).collect();
+                Ok(self.events(&view, room, &numbers).await?)
+            }
+            Access::Until(n, _) => {
+                let before = self.state_before(&view, room, n).await?;
+                let mut numbers = self.state_at(&view, room, before).await?;
+                numbers.push(n);
+                let mut events = self.events(&view, room, &numbers).await?;
+                let own = |event: &RoomEvent| {
+                    event.event_type() == "m.room.member" && event.state_key() == Some(user.as_str())
+                };
+                events.retain(|event| event.n == n || !own(event));
+                Ok(events)
+            }
+        }
+    }
+
+    /// Member events.
+    ///
+    /// # Errors
+    /// [`QueryError::Forbidden`].
+    pub async fn members(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        filter: &MembersFilter,
+    ) -> Result<Vec<Arc<RoomEvent>>, QueryError> {
+        let view = self.view().await?;
+        let room = self.ids().room(room_id);
+        let access = self.access(&view, user, room).await?;
+        let wanted = |membership: Option<Membership>| {
+            filter.membership.is_none_or(|only| membership == Some(only))
+                && filter.not_membership.is_none_or(|not| membership != Some(not))
+        };
+        if (access, filter.at) == (Access::Joined, None) {
+            let entries = self.current_state_of_type(&view, room, "m.room.member").await?;
+            let numbers: Vec<u32> =
+                entries.iter().filter(|(_, entry)| wanted(entry.membership)).map(|(_, entry)| entry.n).collect();
+            return Ok(self.events(&view, room, &numbers).await?);
+        }
+        let at = match (access, filter.at) {
+            (Access::Joined, at) => at.unwrap_or(Pos::MAX),
+            (Access::Until(_, last), at) => at.map_or(last, |at| at.min(last)),
+        };
+        let state = self.state_after(&view, room, at).await?;
+        let mut events = self.member_events(&view, room, state).await?;
+        events.retain(|event| wanted(membership_of(&event.pdu)));
+        Ok(events)
+    }
+
+    /// Who is joined now, with names. Only members may ask.
+    ///
+    /// # Errors
+    /// [`QueryError::Forbidden`].
+    pub async fn joined_members(&self, user: &UserId, room_id: &RoomId) -> Result<Vec<Member>, QueryError> {
+        #[derive(serde::Deserialize)]
+        struct Content {
+            displayname: Option<String>,
+            avatar_url: Option<String>,
+        }
+        let view = self.view().await?;
+        if self.access(&view, user, self.ids().room(room_id)).await? != Access::Joined {
+            return Err(QueryError::Forbidden);
+        }
+        let filter = MembersFilter { membership: Some(Membership::Join), ..MembersFilter::default() };
+        let events = self.members(user, room_id, &filter).await?;
+        let mut members = Vec::with_capacity(events.len());
+        for event in events {
+            let Some(Ok(user_id)) = event.state_key().map(<&UserId>::try_from) else { continue };
+            // Anything may stand in a member event's content; what is no text is no name.
+            let content = serde_json::from_str::<Content>(event.pdu.content().get());
+            let (displayname, avatar_url) = content.map_or((None, None), |c| (c.displayname, c.avatar_url));
+            members.push(Member { user_id: user_id.to_owned(), displayname, avatar_url });
+        }
+        Ok(members)
+    }
+
+    /// Current member events of those who sent `events`, for lazy loading.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn members_of_senders(
+        &self,
+        view: &View,
+        room: RoomNid,
+        events: &[Arc<RoomEvent>],
+    ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        let senders: HashSet<&str> = events.iter().map(|event| event.sender().as_str()).collect();
+        let keys: Vec<_> = senders.iter().map(|s| (room, "m.room.member".to_owned(), (*s).to_owned())).collect();
+        let entries = view.get_many::<hearth_schema::CurrentState>(&keys).await?;
+        let numbers: Vec<u32> = entries.into_iter().flatten().map(|entry| entry.n).collect();
+        self.events(view, room, &numbers).await
+    }
+
+    async fn member_events(
+        &self,
+        view: &View,
+        room: RoomNid,
+        state: StateId,
+    ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        let numbers = self.state_at(view, room, state).await?;
+        let mut events = self.events(view, room, &numbers).await?;
+        events.retain(|event| event.event_type() == "m.room.member");
+        Ok(events)
+    }
+
+    async fn state_before(&self, view: &View, room: RoomNid, n: u32) -> Result<StateId, StoreError> {
+        let events = self.events(view, room, &[n]).await?;
+        events.first().map(|event| event.state_before).ok_or_else(|| damaged("Events", "no event"))
+    }
+}

@@ -1,0 +1,91 @@
+//! Events as JSON for one reader.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hearth_base::Millis;
+use hearth_schema::{Membership, RoomNid};
+use hearth_store::{Pos, StoreError, View};
+use ruma_common::UserId;
+
+use super::event::{EventExtras, RoomEvent};
+use crate::intake::Rooms;
+
+/// Who is shown events.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// The user.
+    pub user_id: &'a UserId,
+    /// The device: its own transaction ids are shown to it.
+    pub device_id: &'a str,
+    /// The time, for `age`.
+    pub now: Millis,
+}
+
+impl Rooms {
+    /// Appends `events`, all of `room`, to `out` as JSON objects separated by commas.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn render(
+        &self,
+        view: &View,
+        reader: &Reader<'_>,
+        room: RoomNid,
+        events: &[Arc<RoomEvent>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let mut numbers: Vec<u32> =
+            events.iter().flat_map(|event| [event.redacted_by, event.replaces_state]).flatten().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let others: HashMap<u32, Arc<RoomEvent>> =
+            self.events(view, room, &numbers).await?.into_iter().map(|event| (event.n, event)).collect();
+        let mine = match events.is_empty() {
+            true => None,
+            false => self.membership(view, self.ids().user(reader.user_id), room).await?,
+        };
+        let mine = mine.map(|row| (row.membership, row.pos));
+        for (i, event) in events.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            let other = |n: Option<u32>| n.and_then(|n| others.get(&n)).map(|event| &**event);
+            let extras = EventExtras {
+                now: Some(reader.now),
+                transaction_id: transaction_id(event, reader),
+                membership: self.membership_at(view, reader, event, mine).await?.map(Membership::as_str),
+                previous: other(event.replaces_state),
+                redacted_because: other(event.redacted_by),
+            };
+            event.write_client(&extras, out);
+        }
+        Ok(())
+    }
+
+    /// The reader's membership when `event` was sent, counting the event itself.
+    async fn membership_at(
+        &self,
+        view: &View,
+        reader: &Reader<'_>,
+        event: &RoomEvent,
+        newest: Option<(Membership, Pos)>,
+    ) -> Result<Option<Membership>, StoreError> {
+        match newest {
+            Some((membership, since)) if event.pos >= since => Ok(Some(membership)),
+            _ => {
+                let state = event.state_before;
+                if event.event_type() == "m.room.member" && event.state_key() == Some(reader.user_id.as_str()) {
+                    return Ok(crate::plan::membership_of(&event.pdu));
+                }
+                let before = self.membership_in(view, reader.user_id, event.room, state).await?;
+                Ok(Some(before.unwrap_or(Membership::Leave)))
+            }
+        }
+    }
+}
+
+fn transaction_id<'a>(event: &'a RoomEvent, reader: &Reader<'_>) -> Option<&'a str> {
+    let transaction = event.transaction.as_ref()?;
+    (event.sender() == reader.user_id && transaction.device_id == reader.device_id).then_some(transaction.id.as_str())
+}

@@ -1,0 +1,333 @@
+//! The task of one room: takes commands, plans ahead of the disk, answers in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use hearth_event::RoomVersion;
+use hearth_schema::{EventNid, RoomHeads, RoomMeta, RoomNid, StateId, UserNid};
+use hearth_store::{Batch, CommitError, Committed, Owner, Pos, StoreError, View};
+use ruma_common::{OwnedEventId, OwnedRoomId};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::attach;
+use crate::command::{Sent, Transaction};
+use crate::gather::{damaged, gather};
+use crate::intake::{Ask, Inner, Request};
+use crate::membership::{self, Wanted};
+use crate::persist::{Attached, Target, move_head, persist};
+use crate::plan::{Context, Intent, PlanError, Planned, Planner};
+use crate::query::RoomEvent;
+use crate::{MembershipError, SendError};
+
+/// Batches of one room that may wait for the disk together.
+const MAX_IN_FLIGHT: usize = 64;
+/// Places of the current state kept in memory while nothing is in flight.
+const MAX_SLOTS: usize = 4096;
+/// How often one command is planned again because something else changed.
+const MAX_TRIES: u32 = 8;
+/// Loads before a plan must succeed: slots once, then a node for each level of the trie.
+const MAX_LOADS: u32 = 24;
+/// A task without commands ends after this time.
+const IDLE: Duration = Duration::from_secs(60);
+
+pub(crate) struct RoomTask {
+    rooms: Arc<Inner>,
+    room: RoomNid,
+    room_id: OwnedRoomId,
+    version: RoomVersion,
+    mailbox: mpsc::Receiver<Request>,
+    /// `None`: to be loaded.
+    planner: Option<Planner>,
+    in_flight: FuturesOrdered<Settling>,
+    /// Events and transactions that are planned but perhaps not durable.
+    pending_events: HashMap<OwnedEventId, u32>,
+    pending_transactions: HashMap<(UserNid, Transaction), ()>,
+}
+
+type Settling = BoxFuture<'static, (InFlight, Result<Committed, CommitError>)>;
+
+/// A submitted batch, with all that is needed to answer or to plan it again.
+struct InFlight {
+    request: Request,
+    tries: u32,
+    planned: Planned,
+    attached: Attached,
+    pos: Pos,
+}
+
+/// What became of trying to plan a request.
+enum Step {
+    Submit(Planned, Attached),
+    /// It has been done before.
+    Already(OwnedEventId),
+    /// Something in flight decides: wait for it and look again.
+    Drain,
+}
+
+impl RoomTask {
+    pub(crate) fn new(
+        rooms: Arc<Inner>,
+        room: RoomNid,
+        meta: &RoomMeta,
+        mailbox: mpsc::Receiver<Request>,
+    ) -> Result<Self, SendError> {
+        let version = RoomVersion::parse(&meta.version)
+            .ok_or_else(|| damaged("Rooms", format!("unknown room version {}", meta.version)))?;
+        let room_id =
+            OwnedRoomId::try_from(meta.room_id.as_str()).map_err(|error| damaged("Rooms", error.to_string()))?;
+        Ok(Self {
+            rooms,
+            room,
+            room_id,
+            version,
+            mailbox,
+            planner: None,
+            in_flight: FuturesOrdered::new(),
+            pending_events: HashMap::new(),
+            pending_transactions: HashMap::new(),
+        })
+    }
+
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                Some((item, result)) = self.in_flight.next() => self.settle(item, result).await,
+                () = shutdown.cancelled(), if !self.mailbox.is_closed() => self.mailbox.close(),
+                request = self.mailbox.recv(), if self.in_flight.len() < MAX_IN_FLIGHT => match request {
+                    Some(request) => self.handle(request, 0).await,
+                    None => break,
+                },
+                () = tokio::time::sleep(IDLE), if self.in_flight.is_empty() => self.mailbox.close(),
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Waits until nothing is in flight.
+    async fn drain(&mut self) {
+        while let Some((item, result)) = self.in_flight.next().await {
+            Box::pin(self.settle(item, result)).await;
+        }
+    }
+
+    /// Answers a batch that is durable; plans again what did not happen.
+    async fn settle(&mut self, item: InFlight, result: Result<Committed, CommitError>) {
+        self.forget_pending(&item);
+        match result {
+            Ok(committed) => self.acknowledge(item, committed),
+            Err(error) => {
+                // Everything planned behind it stood on its head and fails too.
+                let mut failed = vec![(item, error)];
+                while let Some((item, result)) = self.in_flight.next().await {
+                    self.forget_pending(&item);
+                    match result {
+                        Ok(committed) => self.acknowledge(item, committed),
+                        Err(error) => failed.push((item, error)),
+                    }
+                }
+                self.planner = None;
+                for (item, error) in failed {
+                    match error {
+                        CommitError::Conflict(_) if item.tries < MAX_TRIES => {
+                            Box::pin(self.handle(item.request, item.tries + 1)).await;
+                        }
+                        error => answer(item.request, Err(SendError::from(error).into())),
+                    }
+                }
+            }
+        }
+        if self.in_flight.is_empty() {
+            self.trim();
+        }
+    }
+
+    fn forget_pending(&mut self, item: &InFlight) {
+        self.pending_events.remove(item.planned.pdu.event_id());
+        if let Some(transaction) = &item.attached.transaction {
+            self.pending_transactions.remove(transaction);
+        }
+    }
+
+    fn acknowledge(&self, item: InFlight, committed: Committed) {
+        let pos = committed.resolve(item.pos);
+        let event_id = item.planned.pdu.event_id().to_owned();
+        let id = EventNid { room: self.room, n: item.planned.n };
+        let event = RoomEvent::planned(self.room, pos, &item.planned, item.attached.transaction.map(|(_, txn)| txn));
+        self.rooms.caches.keep_event(id, &Arc::new(event), pos);
+        if let Some((n, _)) = item.attached.redaction {
+            self.rooms.caches.forget_redacted(EventNid { room: self.room, n }, pos);
+        }
+        answer(item.request, Ok(Sent { event_id, pos }));
+    }
+
+    /// Nothing is in flight: what is durable need not be kept.
+    fn trim(&mut self) {
+        if let Some(planner) = &mut self.planner {
+            for (id, node) in planner.fresh_nodes.drain() {
+                self.rooms.caches.keep_node(self.room, id, node);
+            }
+            if planner.slots.len() > MAX_SLOTS {
+                planner.slots.clear();
+            }
+        }
+    }
+
+    async fn handle(&mut self, request: Request, tries: u32) {
+        loop {
+            match self.step(&request.ask).await {
+                Ok(Step::Submit(planned, attached)) => return self.submit(request, tries, planned, attached),
+                Ok(Step::Already(event_id)) => return answer(request, Ok(Sent { event_id, pos: Pos::ZERO })),
+                Ok(Step::Drain) => Box::pin(self.drain()).await,
+                Err(error) => return answer(request, Err(error)),
+            }
+        }
+    }
+
+    async fn step(&mut self, ask: &Ask) -> Result<Step, MembershipError> {
+        let view = View::latest(&*self.rooms.store).await?;
+        let transaction = self.transaction_of(ask);
+        if let Some(transaction) = &transaction {
+            if self.pending_transactions.contains_key(transaction) {
+                return Ok(Step::Drain);
+            }
+            if let Some(event_id) = attach::sent_before(&view, self.room, transaction).await? {
+                return Ok(Step::Already(event_id));
+            }
+        }
+        match self.decide(&view, ask).await? {
+            // Not durable yet: who asks again must not be told before the first is.
+            Wanted::Already(event_id) if self.pending_events.contains_key(&event_id) => Ok(Step::Drain),
+            Wanted::Already(event_id) => Ok(Step::Already(event_id)),
+            Wanted::Refuse(error) => Err(error),
+            Wanted::Event(intent) => self.step_event(&view, *intent, transaction).await,
+        }
+    }
+
+    /// What `ask` comes to on the planned state, with everything loaded that this takes.
+    async fn decide(&mut self, view: &View, ask: &Ask) -> Result<Wanted, MembershipError> {
+        if self.planner.is_none() {
+            self.planner = Some(self.load(view).await?);
+        }
+        for _ in 0..MAX_LOADS {
+            let planner = self.planner.as_mut().ok_or_else(|| SendError::Internal("no planner".into()))?;
+            match wanted(planner, ask) {
+                Ok(wanted) => return Ok(wanted),
+                Err(PlanError::Need(need)) => gather(view, planner, need).await?,
+                Err(PlanError::Refused(error)) => return Err(error.into()),
+            }
+        }
+        Err(SendError::Internal("the plan needs ever more".into()).into())
+    }
+
+    async fn step_event(
+        &mut self,
+        view: &View,
+        intent: Intent,
+        transaction: Option<(UserNid, Transaction)>,
+    ) -> Result<Step, MembershipError> {
+        let relation = attach::relation(view, &self.rooms.signer.ids, self.room, &self.pending_events, &intent).await?;
+        let redacted = match &intent.redacts {
+            None => None,
+            Some(_) if !self.in_flight.is_empty() => return Ok(Step::Drain),
+            Some(target) => {
+                Some(attach::redaction_target(view, &self.rooms.signer.ids, self.room, self.version, target).await?)
+            }
+        };
+        let planned = self.plan(view, intent).await?;
+        let mut attached = Attached { transaction, relation, redaction: None };
+        if let (Some(redacted), Some(planner)) = (redacted, &mut self.planner) {
+            match attach::redaction(planner, &planned, redacted) {
+                Ok(redaction) => attached.redaction = redaction,
+                Err(error) => {
+                    // The head has moved past an event that will not be sent.
+                    self.planner = None;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Step::Submit(planned, attached))
+    }
+
+    async fn plan(&mut self, view: &View, intent: Intent) -> Result<Planned, SendError> {
+        let caches = &self.rooms.caches;
+        let room = self.room;
+        let nodes = |id| caches.node(room, id);
+        let context = Context { signer: &self.rooms.signer, now: self.rooms.clock.now(), nodes: &nodes };
+        for _ in 0..MAX_LOADS {
+            let planner = self.planner.as_mut().ok_or_else(|| SendError::Internal("no planner".into()))?;
+            match planner.plan(intent.clone(), &context) {
+                Ok(planned) => return Ok(planned),
+                Err(PlanError::Need(need)) => gather(view, planner, need).await?,
+                Err(PlanError::Refused(error)) => return Err(error),
+            }
+        }
+        Err(SendError::Internal("the plan needs ever more".into()))
+    }
+
+    fn submit(&mut self, request: Request, tries: u32, planned: Planned, attached: Attached) {
+        let Some(planner) = &self.planner else {
+            return answer(request, Err(SendError::Internal("no planner".into()).into()));
+        };
+        let mut batch = Batch::new(self.room.lane());
+        let before = planned.head_before.clone();
+        move_head(&mut batch, self.room, Some(&before), &planner.head);
+        let signer = &self.rooms.signer;
+        let target = Target { room: self.room, ids: &signer.ids, server_name: &signer.server_name };
+        let pos = persist(&mut batch, &target, &planned, &attached);
+        self.pending_events.insert(planned.pdu.event_id().to_owned(), planned.n);
+        if let Some(transaction) = &attached.transaction {
+            self.pending_transactions.insert(transaction.clone(), ());
+        }
+        let commit = self.rooms.store.commit(batch);
+        let item = InFlight { request, tries, planned, attached, pos };
+        self.in_flight.push_back(Box::pin(async move { (item, commit.await) }));
+    }
+
+    async fn load(&mut self, view: &View) -> Result<Planner, StoreError> {
+        let head = view.get::<RoomHeads>(&(self.room,)).await?;
+        let head = head.ok_or_else(|| damaged("RoomHeads", "a room has no head"))?;
+        let mut planner = Planner::new_room(self.room, Some(self.room_id.clone()), self.version);
+        planner.new_room = false;
+        planner.head = head;
+        debug_assert_ne!(planner.head.state, StateId::EMPTY);
+        Ok(planner)
+    }
+
+    fn transaction_of(&self, ask: &Ask) -> Option<(UserNid, Transaction)> {
+        match ask {
+            Ask::Event(event) => event.transaction.clone().map(|txn| (self.rooms.signer.ids.user(&event.sender), txn)),
+            Ask::Membership(_) => None,
+        }
+    }
+}
+
+/// What `ask` comes to on the planned state.
+fn wanted(planner: &Planner, ask: &Ask) -> Result<Wanted, PlanError> {
+    match ask {
+        Ask::Membership(change) => membership::wanted(planner, change),
+        Ask::Event(event) => {
+            let intent = Intent {
+                sender: event.sender.clone(),
+                event_type: event.event_type.clone(),
+                state_key: event.state_key.clone(),
+                content: event.content.clone(),
+                redacts: event.redacts.clone(),
+            };
+            Ok(match planner.same_state(&intent)? {
+                Some(event_id) => Wanted::Already(event_id),
+                None => Wanted::Event(Box::new(intent)),
+            })
+        }
+    }
+}
+
+/// Nobody may be waiting any more; the event is sent all the same.
+fn answer(request: Request, result: Result<Sent, MembershipError>) {
+    drop(request.reply.send(result));
+}
