@@ -12,6 +12,8 @@
 mod batch;
 pub mod chaos;
 mod codec;
+#[cfg(test)]
+mod codec_tests;
 pub mod conformance;
 mod engine;
 mod key;
