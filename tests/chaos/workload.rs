@@ -205,8 +205,9 @@ impl Worker {
         let request = self.api.get(&sync_path(since, 1000, FILTER));
         let Some(body) = self.ask(request).await? else { return Ok((None, 0)) };
         let mut brought = Vec::new();
-        for (room, update) in body["rooms"]["join"].as_object().into_iter().flatten() {
-            let timeline = &update["timeline"];
+        // Rooms that this user entered in the middle of the chain have no clear beginning for it.
+        for room in &self.rooms {
+            let timeline = &body["rooms"]["join"][room]["timeline"];
             let ids = event_ids(&timeline["events"]);
             brought.extend(ids.map(|id| (room.clone(), id)));
             if timeline["limited"] == json!(true) {

@@ -43,6 +43,7 @@ pub struct Answer {
     pub what: String,
     /// HTTP status.
     pub status: u16,
+    version: reqwest::Version,
     /// HTTP headers.
     pub headers: HeaderMap,
     /// The body as it came.
@@ -57,12 +58,20 @@ impl Api {
     /// # Panics
     /// If the machine cannot make an HTTP client.
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .tcp_nodelay(true)
-            .timeout(Duration::from_secs(60))
-            .build()
-            .expect("a client without TLS can always be built");
+        Self::over(base, reqwest::Client::builder())
+    }
+
+    /// The same over HTTP/2 from the first byte.
+    ///
+    /// # Panics
+    /// If the machine cannot make an HTTP client.
+    pub fn http2(base: &str) -> Self {
+        Self::over(base, reqwest::Client::builder().http2_prior_knowledge())
+    }
+
+    fn over(base: &str, builder: reqwest::ClientBuilder) -> Self {
+        let builder = builder.no_proxy().tcp_nodelay(true).timeout(Duration::from_secs(60));
+        let http = builder.build().expect("a client without TLS can always be built");
         Self { base: base.trim_end_matches('/').to_owned(), http }
     }
 
@@ -123,8 +132,16 @@ impl Request {
     }
 
     /// With a body that claims to be JSON, whatever it is.
-    pub fn text(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.builder = self.builder.header("content-type", "application/json").body(body.into());
+    pub fn text(self, body: impl Into<Vec<u8>>) -> Self {
+        self.body_of_type("application/json", body)
+    }
+
+    /// With any body; no type is sent if it is empty.
+    pub fn body_of_type(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        if !content_type.is_empty() {
+            self.builder = self.builder.header("content-type", content_type);
+        }
+        self.builder = self.builder.body(body.into());
         self
     }
 
@@ -138,10 +155,10 @@ impl Request {
     pub async fn try_send(self) -> Result<Answer, String> {
         let lost = |error: reqwest::Error| format!("{}: {error:?}", self.what);
         let response = self.builder.send().await.map_err(lost)?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let (status, headers, version) = (response.status().as_u16(), response.headers().clone(), response.version());
         let text = response.text().await.map_err(lost)?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { what: self.what, status, headers, text, body })
+        Ok(Answer { what: self.what, status, version, headers, text, body })
     }
 
     /// The answer.
@@ -174,6 +191,11 @@ impl Answer {
     /// The Matrix error code, empty if there is none.
     pub fn errcode(&self) -> &str {
         self.body["errcode"].as_str().unwrap_or("")
+    }
+
+    /// The protocol that brought it, such as `HTTP/1.1`.
+    pub fn version(&self) -> String {
+        format!("{:?}", self.version)
     }
 
     /// A header's value, empty if there is none.

@@ -1,1 +1,7 @@
-//! Being written.
+//! What the real server answers to requests that are wrong, and what it does with connections.
+
+mod connections;
+mod refusals;
+mod wire;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_hearth");

@@ -1,0 +1,70 @@
+//! The other side: a Python process that has matrix-synapse.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+const INSTALL: &str = "python3 -m venv ~/.cache/hearth/synapse && \
+    ~/.cache/hearth/synapse/bin/pip install matrix-synapse==1.163.2";
+
+fn python() -> PathBuf {
+    let python = std::env::var_os("HEARTH_SYNAPSE_PYTHON").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/hearth/synapse/bin/python"),
+        PathBuf::from,
+    );
+    assert!(python.exists(), "{} is missing; install it with\n  {INSTALL}", python.display());
+    python
+}
+
+/// The answers to `requests`, in their order.
+pub(crate) fn ask(requests: impl Iterator<Item = Value>) -> Vec<Value> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/oracle/synapse_oracle.py");
+    let mut child = Command::new(python())
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the Python of matrix-synapse starts");
+    let mut input = child.stdin.take().expect("stdin is piped");
+    let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+    // The answers are read on another thread, so that neither side waits for a full pipe.
+    let reader = std::thread::spawn(move || {
+        output.lines().map(|line| serde_json::from_str(&line.expect("the answers are text"))).collect()
+    });
+    let mut asked = 0_usize;
+    for (id, mut request) in requests.enumerate() {
+        request["id"] = json!(id);
+        let mut line = serde_json::to_vec(&request).expect("a value is JSON");
+        line.push(b'\n');
+        input.write_all(&line).expect("the other side reads its questions; is matrix-synapse installed?");
+        asked += 1;
+    }
+    drop(input);
+    let answers: Result<Vec<Value>, _> = reader.join().expect("the reader does not panic");
+    let answers = answers.expect("the answers are JSON");
+    assert!(child.wait().expect("the process ends").success(), "the other side failed; {INSTALL}");
+    assert_eq!(answers.len(), asked, "every question has an answer");
+    answers
+}
+
+/// An answer in the shape of ours: whether something is an error, not which.
+pub(crate) fn normalise(answer: &Value) -> Value {
+    if answer.get("err").is_some() {
+        return json!({ "err": true });
+    }
+    let mut answer = answer.clone();
+    let fields = answer.as_object_mut().expect("an answer is an object");
+    fields.remove("id");
+    fields.remove("format");
+    for verdict in ["independent", "dependent"] {
+        if let Some(value) = fields.get_mut(verdict) {
+            *value = Value::Bool(value.is_null());
+        }
+    }
+    if fields.get("auth_types").is_some_and(Value::is_string) {
+        fields.insert("auth_types".to_owned(), Value::Null);
+    }
+    answer
+}
