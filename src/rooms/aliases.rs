@@ -12,6 +12,8 @@ use crate::{CreateError, QueryError, SendError};
 
 /// Local aliases that a room may have.
 const MAX_ALIASES: usize = 100;
+/// How often an alias is tried for while others change it.
+const MAX_TRIES: u32 = 8;
 
 /// Where an alias points.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,21 +106,24 @@ impl Rooms {
         creator: &UserId,
     ) -> Result<(), AliasError> {
         let (key, room) = (self.ids().alias(alias), self.ids().room(room_id));
-        let view = self.view().await?;
-        let before = view.get::<Aliases>(&(key,)).await?;
-        if self.existing_target(&view, before.as_ref()).await?.is_some() {
-            return Err(AliasError::Taken);
-        }
         let row = AliasRow { alias: alias.to_string(), room_id: room_id.to_string(), creator: creator.to_string() };
-        let mut batch = Batch::new(key.lane());
-        batch.check::<Aliases>(&(key,), before.as_ref());
-        batch.put::<Aliases>(&(key,), &row);
-        batch.put_elsewhere::<RoomAliases>(&(room, row.alias.clone()), &row.creator);
-        match self.0.store.commit(batch).await {
-            Ok(_) => Ok(()),
-            Err(CommitError::Conflict(_)) => Err(AliasError::Taken),
-            Err(error) => Err(AliasError::Store(error.into())),
+        for _ in 0..MAX_TRIES {
+            let view = self.view().await?;
+            let before = view.get::<Aliases>(&(key,)).await?;
+            if self.existing_target(&view, before.as_ref()).await?.is_some() {
+                return Err(AliasError::Taken);
+            }
+            let mut batch = Batch::new(key.lane());
+            batch.check::<Aliases>(&(key,), before.as_ref());
+            batch.put::<Aliases>(&(key,), &row);
+            batch.put_elsewhere::<RoomAliases>(&(room, row.alias.clone()), &row.creator);
+            match self.0.store.commit(batch).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(AliasError::Store(error.into())),
+            }
         }
+        Err(AliasError::Store(SendError::Busy))
     }
 
     /// Removes `alias`, which points to `room`.

@@ -1,7 +1,9 @@
 //! `POST /createRoom`: all events of a new room in one commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use hearth_base::Millis;
 use hearth_event::RoomVersion;
 use hearth_schema::{Membership, PublicRooms, RoomMeta, RoomNid, Rooms as RoomRows};
 use hearth_store::{Batch, CommitError, Owner};
@@ -20,6 +22,8 @@ use crate::{CreateError, SendError};
 const MAX_EVENTS: usize = 1_000;
 /// Characters of a room ID's random part (107 bits).
 const ID_LENGTH: usize = 18;
+/// How often a room is planned again because its ID is taken.
+const MAX_TRIES: u64 = 16;
 
 impl Rooms {
     /// Creates a room with everything that was asked for, or nothing.
@@ -35,23 +39,32 @@ impl Rooms {
                 return Err(CreateError::BadAlias("the alias belongs to another server".into()));
             }
         }
-        let plan = self.plan_room(&create)?;
-        match &create.alias {
-            None => self.commit_room(&create, &plan).await?,
-            Some(alias) => {
-                // The alias lives in another lane, so it is taken first: an alias of a room that does
-                // not exist counts as free, hence a crash in between leaves nothing behind.
-                self.take_alias(alias, &plan.room_id, &create.creator).await?;
-                if let Err(error) = self.commit_room(&create, &plan).await {
-                    self.drop_alias(alias, plan.room).await?;
-                    return Err(error.into());
-                }
+        // Version 12 names a room after its create event, so two alike in one millisecond would be one
+        // room: whoever comes second is created a millisecond later.
+        for later in 0..MAX_TRIES {
+            let now = self.0.clock.now().plus(Duration::from_millis(later));
+            let plan = self.plan_room(&create, now)?;
+            let taken = self.view().await?.get::<RoomRows>(&(plan.room,)).await?.is_some();
+            if !taken && self.try_create(&create, &plan).await? == Outcome::Created {
+                return Ok(plan.room_id);
             }
         }
-        Ok(plan.room_id)
+        Err(SendError::Busy.into())
     }
 
-    fn plan_room(&self, create: &CreateRoom) -> Result<RoomPlan, CreateError> {
+    async fn try_create(&self, create: &CreateRoom, plan: &RoomPlan) -> Result<Outcome, CreateError> {
+        let Some(alias) = &create.alias else { return Ok(self.commit_room(create, plan).await?) };
+        // The alias lives in another lane, so it is taken first: an alias of a room that does not
+        // exist counts as free, hence a crash in between leaves nothing behind.
+        self.take_alias(alias, &plan.room_id, &create.creator).await?;
+        let outcome = self.commit_room(create, plan).await;
+        if !matches!(outcome, Ok(Outcome::Created)) {
+            self.drop_alias(alias, plan.room).await?;
+        }
+        Ok(outcome?)
+    }
+
+    fn plan_room(&self, create: &CreateRoom, now: Millis) -> Result<RoomPlan, CreateError> {
         let version = create.version.unwrap_or(self.0.settings.default_version);
         let intents = intents(create, version)?;
         let room_id = match version.rules().room_id_format {
@@ -61,7 +74,6 @@ impl Rooms {
         // Version 12 names the room after its create event; until then the number is of no use.
         let placeholder = self.ids().room(room_id.as_deref().unwrap_or(&PLACEHOLDER));
         let mut planner = Planner::new_room(placeholder, room_id, version);
-        let now = self.0.clock.now();
         let nothing = |_| None;
         let context = Context { signer: &self.0.signer, now, nodes: &nothing };
         let mut events = Vec::with_capacity(intents.len());
@@ -73,7 +85,7 @@ impl Rooms {
         Ok(RoomPlan { room, room_id, version, events, planner, created_at: now.0 })
     }
 
-    async fn commit_room(&self, create: &CreateRoom, plan: &RoomPlan) -> Result<(), SendError> {
+    async fn commit_room(&self, create: &CreateRoom, plan: &RoomPlan) -> Result<Outcome, SendError> {
         let mut batch = Batch::new(plan.room.lane());
         let meta = RoomMeta {
             room_id: plan.room_id.to_string(),
@@ -92,7 +104,7 @@ impl Rooms {
             plan.events.iter().map(|event| persist(&mut batch, &target, event, &Attached::default())).collect();
         let committed = match self.0.store.commit(batch).await {
             Ok(committed) => committed,
-            Err(CommitError::Conflict(_)) => return Err(SendError::Internal("the new room's ID is taken".into())),
+            Err(CommitError::Conflict(_)) => return Ok(Outcome::Taken),
             Err(error) => return Err(error.into()),
         };
         for (event, pos) in plan.events.iter().zip(positions) {
@@ -101,7 +113,7 @@ impl Rooms {
             let event = RoomEvent::planned(plan.room, pos, event, None);
             self.0.caches.keep_event(id, &Arc::new(event), pos);
         }
-        Ok(())
+        Ok(Outcome::Created)
     }
 
     fn random_room_id(&self) -> Result<OwnedRoomId, SendError> {
@@ -112,6 +124,14 @@ impl Rooms {
 
 static PLACEHOLDER: std::sync::LazyLock<OwnedRoomId> =
     std::sync::LazyLock::new(|| RoomId::parse("!new").expect("a valid room ID").into());
+
+/// What became of a planned room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Created,
+    /// There is a room of this ID already.
+    Taken,
+}
 
 /// A room that exists once its batch is durable.
 struct RoomPlan {

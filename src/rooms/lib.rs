@@ -21,6 +21,8 @@ mod profile;
 mod query;
 pub mod state;
 mod task;
+#[cfg(test)]
+mod tests;
 mod visibility;
 
 pub use aliases::{AliasError, AliasTarget};

@@ -179,11 +179,13 @@ impl RoomTask {
     }
 
     async fn handle(&mut self, request: Request, tries: u32) {
+        let mut left = MAX_TRIES;
         loop {
             match self.step(&request.ask).await {
                 Ok(Step::Submit(planned, attached)) => return self.submit(request, tries, planned, attached),
                 Ok(Step::Already(event_id)) => return answer(request, Ok(Sent { event_id, pos: Pos::ZERO })),
                 Ok(Step::Drain) => Box::pin(self.drain()).await,
+                Err(MembershipError::Send(SendError::Store(StoreError::SnapshotExpired))) if left > 0 => left -= 1,
                 Err(error) => return answer(request, Err(error)),
             }
         }

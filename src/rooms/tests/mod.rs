@@ -1,0 +1,6 @@
+//! Rooms on the memory engine and on one that misbehaves.
+
+mod fixture;
+mod membership;
+mod reading;
+mod sending;
