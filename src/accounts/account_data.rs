@@ -1,0 +1,226 @@
+//! Account data: what clients keep with the account, global or for a room.
+//!
+//! Each change writes the item, moves its row in the log by position (so that there is one log row an
+//! item) and adds a fact to the change log, in one batch.
+
+use std::ops::{Bound, ControlFlow};
+
+use hearth_schema::{AccountData, AccountDataEntry, AccountDataLog, Change, User, UserNid, Users};
+use hearth_store::{Batch, Order, Pos, StoreError, View};
+use ruma_common::{OwnedRoomId, RoomId};
+
+use crate::devices::change_user;
+use crate::register::lane;
+use crate::write::{Attempts, row_of};
+use crate::{Accounts, StorageError};
+
+/// Bytes of one item's content.
+pub const MAX_ACCOUNT_DATA_BYTES: usize = 64 * 1024;
+/// Items a user may have, rooms' items included; read markers do not count, because the server bounds
+/// them by the user's rooms.
+pub const MAX_ACCOUNT_DATA_ENTRIES: u32 = 1000;
+/// Bytes of an item's type.
+const MAX_TYPE_BYTES: usize = 255;
+const READ_MARKER: &str = "m.fully_read";
+/// The content of an item that was deleted.
+const DELETED: &str = "{}";
+/// Rows read at a time.
+const PAGE: usize = 128;
+
+/// An item to store.
+#[derive(Clone, Debug)]
+pub struct NewAccountData {
+    /// The room it belongs to; `None`: global.
+    pub room: Option<OwnedRoomId>,
+    /// Its type.
+    pub kind: String,
+    /// Its content: a JSON object, which the caller has parsed.
+    pub json: String,
+}
+
+/// A stored item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountDataItem {
+    /// The room's ID, `""` for a global item.
+    pub room: String,
+    /// Its type.
+    pub kind: String,
+    /// Its content.
+    pub json: String,
+}
+
+/// Why an item was not stored.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AccountDataError {
+    /// The content or the type is too long.
+    #[error("{0}")]
+    TooLarge(&'static str),
+    /// The user has [`MAX_ACCOUNT_DATA_ENTRIES`] items.
+    #[error("too many kinds of account data")]
+    TooMany,
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl From<StoreError> for AccountDataError {
+    fn from(error: StoreError) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+impl Accounts {
+    /// The content of one item. A deleted one is `{}`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn account_data(
+        &self,
+        user: UserNid,
+        room: Option<&RoomId>,
+        kind: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let row = self.view().await?.get::<AccountData>(&(user, room_key(room), kind.to_owned())).await?;
+        Ok(row.map(|row| row.json))
+    }
+
+    /// Stores an item and gives its position.
+    ///
+    /// # Errors
+    /// If nothing has changed.
+    pub async fn set_account_data(&self, user: UserNid, data: NewAccountData) -> Result<Pos, AccountDataError> {
+        if data.json.len() > MAX_ACCOUNT_DATA_BYTES {
+            return Err(AccountDataError::TooLarge("account data has at most 65536 bytes"));
+        }
+        if data.kind.len() > MAX_TYPE_BYTES {
+            return Err(AccountDataError::TooLarge("a type has at most 255 bytes"));
+        }
+        let counts = data.kind != READ_MARKER || data.room.is_none();
+        let key = (user, room_key(data.room.as_deref()), data.kind);
+        let mut attempts = Attempts::default();
+        loop {
+            let view = self.view().await?;
+            let old = view.get::<AccountData>(&key).await?;
+            let mut batch = Batch::new(lane(user));
+            if old.is_none() && counts {
+                let row = row_of(view.get::<Users>(&(user,)).await?, "Users")?;
+                if row.account_data >= MAX_ACCOUNT_DATA_ENTRIES {
+                    return Err(AccountDataError::TooMany);
+                }
+                let counted = User { account_data: row.account_data + 1, ..row.clone() };
+                change_user(&mut batch, user, &row, counted);
+            }
+            let pos = put_item(&mut batch, &key, old.as_ref(), data.json.clone());
+            if let Some(committed) = attempts.commit(self, batch).await? {
+                return Ok(committed.resolve(pos));
+            }
+        }
+    }
+
+    /// Empties an item; `false`: there was none.
+    ///
+    /// # Errors
+    /// If nothing has changed.
+    pub async fn delete_account_data(
+        &self,
+        user: UserNid,
+        room: Option<&RoomId>,
+        kind: &str,
+    ) -> Result<bool, StorageError> {
+        let key = (user, room_key(room), kind.to_owned());
+        let mut attempts = Attempts::default();
+        loop {
+            let Some(old) = self.view().await?.get::<AccountData>(&key).await? else { return Ok(false) };
+            let mut batch = Batch::new(lane(user));
+            put_item(&mut batch, &key, Some(&old), DELETED.to_owned());
+            if attempts.commit(self, batch).await?.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Items of `user` that changed after `from` and not after `upto`, oldest change first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn account_data_since(
+        &self,
+        user: UserNid,
+        from: Pos,
+        upto: Pos,
+    ) -> Result<Vec<AccountDataItem>, StoreError> {
+        account_data_since(&self.view().await?, user, from, upto).await
+    }
+
+    /// All items of `user`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn all_account_data(&self, user: UserNid) -> Result<Vec<AccountDataItem>, StoreError> {
+        all_account_data(&self.view().await?, user).await
+    }
+}
+
+/// Items of `user` in `view` that changed after `from` and not after `upto`, oldest change first.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn account_data_since(
+    view: &View,
+    user: UserNid,
+    from: Pos,
+    upto: Pos,
+) -> Result<Vec<AccountDataItem>, StoreError> {
+    let mut items = Vec::new();
+    let mut after = from;
+    // Ends: there is one log row an item, and `after` grows.
+    loop {
+        let window = (Bound::Excluded(after), Bound::Included(upto));
+        let log = view.page_between::<AccountDataLog, _>(&(user,), window, Order::Ascending, PAGE).await?;
+        let Some(((_, last), _)) = log.last() else { return Ok(items) };
+        after = *last;
+        let complete = log.len() < PAGE;
+        let keys: Vec<_> = log.into_iter().map(|(_, (room, kind))| (user, room, kind)).collect();
+        let rows = view.get_many::<AccountData>(&keys).await?;
+        for ((_, room, kind), row) in keys.into_iter().zip(rows) {
+            let row: AccountDataEntry = row_of(row, "AccountData")?;
+            items.push(AccountDataItem { room, kind, json: row.json });
+        }
+        if complete {
+            return Ok(items);
+        }
+    }
+}
+
+/// All items of `user` in `view`: global ones first, then room by room.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn all_account_data(view: &View, user: UserNid) -> Result<Vec<AccountDataItem>, StoreError> {
+    let mut items = Vec::new();
+    view.scan::<AccountData, _>(&(user,), Order::Ascending, PAGE, |(_, room, kind), row| {
+        items.push(AccountDataItem { room, kind, json: row.json });
+        ControlFlow::Continue(())
+    })
+    .await?;
+    Ok(items)
+}
+
+type Key = (UserNid, String, String);
+
+/// The room's part of the key.
+fn room_key(room: Option<&RoomId>) -> String {
+    room.map_or_else(String::new, ToString::to_string)
+}
+
+fn put_item(batch: &mut Batch, key: &Key, old: Option<&AccountDataEntry>, json: String) -> Pos {
+    let pos = batch.next_pos();
+    batch.check::<AccountData>(key, old);
+    if let Some(old) = old {
+        batch.delete::<AccountDataLog>(&(key.0, old.pos));
+    }
+    batch.put::<AccountData>(key, &AccountDataEntry { pos, json });
+    batch.put::<AccountDataLog>(&(key.0, pos), &(key.1.clone(), key.2.clone()));
+    batch.fact(pos, Change::AccountData { user: key.0 }.to_bytes());
+    pos
+}
