@@ -145,6 +145,11 @@ impl Checked {
         &self.event_id
     }
 
+    /// What `hashes.sha256` should say, in unpadded base64.
+    pub fn content_hash(&self) -> String {
+        BASE64.encode(content_hash(&self.event))
+    }
+
     /// The servers that must have signed it.
     pub fn signers(&self) -> &[OwnedServerName] {
         &self.signers
@@ -201,9 +206,13 @@ impl Checked {
 /// Whether `hashes.sha256` is the content hash.
 fn has_its_hash(event: &Object) -> bool {
     let named = event.get("hashes").and_then(|hashes| hashes.as_object()?.text("sha256"));
+    named.and_then(|named| BASE64.decode(named).ok()).is_some_and(|named| named == content_hash(event))
+}
+
+fn content_hash(event: &Object) -> [u8; 32] {
     let mut hashed = Vec::with_capacity(1024);
     event.write_without(&UNHASHED, &mut hashed);
-    named.and_then(|named| BASE64.decode(named).ok()).is_some_and(|named| named == Sha256::digest(&hashed).as_slice())
+    Sha256::digest(&hashed).into()
 }
 
 fn event_id(event: &Object, version: RoomVersion) -> Result<OwnedEventId, FormatError> {

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use hearth_event::RoomVersion;
 use serde_json::{Value, json};
 
 const INSTALL: &str = "python3 -m venv ~/.cache/hearth/synapse && \
@@ -50,7 +51,7 @@ pub(crate) fn ask(requests: impl Iterator<Item = Value>) -> Vec<Value> {
 }
 
 /// An answer in the shape of ours: whether something is an error, not which.
-pub(crate) fn normalise(answer: &Value) -> Value {
+pub(crate) fn normalise(answer: &Value, version: RoomVersion) -> Value {
     if answer.get("err").is_some() {
         return json!({ "err": true });
     }
@@ -63,8 +64,11 @@ pub(crate) fn normalise(answer: &Value) -> Value {
             *value = Value::Bool(value.is_null());
         }
     }
-    if fields.get("auth_types").is_some_and(Value::is_string) {
-        fields.insert("auth_types".to_owned(), Value::Null);
+    match fields.get_mut("auth_types") {
+        Some(types) if types.is_string() => *types = Value::Null,
+        // They name the create event for their own look-up; from version 12 on it is no auth event.
+        Some(Value::Array(types)) if version.as_str() == "12" => types.retain(|key| key[0] != "m.room.create"),
+        _ => {}
     }
     answer
 }

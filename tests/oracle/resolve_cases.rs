@@ -1,5 +1,7 @@
 //! Questions about state resolution: rooms that fork.
 
+use std::collections::BTreeMap;
+
 use hearth_event::{RoomVersion, StateMap, check_auth};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -80,7 +82,8 @@ fn step(world: &mut World<'_>, tips: &mut Vec<Tip>) {
     if world.chance(15) {
         // Some state out of both: any state is a fair question about a later fork.
         let other = tips[world.rng.random_range(0..tips.len())].clone();
-        for (key, id) in other.state {
+        // In order, so that the same seed makes the same room.
+        for (key, id) in other.state.into_iter().collect::<BTreeMap<_, _>>() {
             if !tip.state.contains_key(&key) || world.chance(50) {
                 tip.state.insert(key, id);
             }
