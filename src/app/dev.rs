@@ -27,7 +27,7 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn configuration(directory: &Path) -> String {
-    let store = toml::Value::String(directory.join("store").display().to_string());
+    let store = hearth_settings::quoted(&directory.join("store").display().to_string());
     format!(
         "# Made by `hearth run --dev` for trying things out: anybody who reaches the port may register.\n\
          [server]\n\

@@ -7,9 +7,14 @@ mod admin;
 mod cli;
 mod dev;
 mod exit;
+mod fsck;
+mod graph;
 mod http;
 mod notify;
+mod open;
+mod run;
 mod serve;
+mod signing_key;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -20,6 +25,7 @@ use hearth_settings::Settings;
 
 use crate::cli::{Arguments, Command, Source};
 use crate::exit::{Code, Failure};
+use crate::open::Rollback;
 
 /// Does what the process's arguments say.
 pub fn main() -> ExitCode {
@@ -42,7 +48,16 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::GenerateConfig(what) if what.docs => print(&hearth_settings::reference()),
         Command::GenerateConfig(_) => print(&hearth_settings::example()),
         Command::Version => print(&format!("hearth {}\n", env!("CARGO_PKG_VERSION"))),
-        Command::Run(_) | Command::Fsck(_) => Err(Failure::new(Code::Refused, "not in this build yet")),
+        Command::Run(run) => {
+            let (settings, path) = settings(&run.source)?;
+            let rollback = if run.accept_rollback { Rollback::Accept } else { Rollback::Refuse };
+            let development = run.source.dev.is_some().then_some(path.as_path());
+            run::run(&settings, run::Mode { rollback, development })
+        }
+        Command::Fsck(fsck) => {
+            let (settings, _) = settings(&fsck.source)?;
+            fsck::run(&settings, if fsck.json { fsck::Format::Json } else { fsck::Format::Text })
+        }
     }
 }
 

@@ -110,11 +110,11 @@ sections! {
     /// Who may make an account.
     registration: Registration {
         /// `"closed"`: nobody. `"token"`: whoever has a registration token (`hearth
-        /// registration-token create`). `"open"`: anybody who reaches the server, which on the
-        /// internet means spammers within days.
+        /// registration-token create`, or `tokens_file`). `"open"`: anybody who reaches the server,
+        /// which on the internet means spammers within days.
         mode: RegistrationMode = default(RegistrationMode::Closed);
-        /// File with registration tokens that hold besides those in the store, one a line; lines that
-        /// begin with `#` are skipped.
+        /// File with registration tokens, one a line (lines that begin with `#` are skipped). At each
+        /// start, those that the store does not know yet are added to it, for any number of accounts.
         tokens_file: Option<SecretFile> = unset("\"credential:registration-tokens\"");
     }
 
@@ -138,8 +138,6 @@ sections! {
     rooms: Rooms {
         /// Version of new rooms when the client does not say. Clients can ask for any of 1 to 12.
         default_version: String = default("12".to_owned());
-        /// Memory for the newest events of rooms in use, so that sync need not read them back.
-        event_cache: ByteSize = default(ByteSize::mib(16));
     }
 
     /// Bounds for what clients send. The defaults suit nearly everybody.
@@ -152,6 +150,8 @@ sections! {
         request_head: ByteSize = default(ByteSize::kib(16));
         /// How long a client may take to send a request's head.
         header_deadline: Duration = default(Duration::from_secs(10));
+        /// How long a client may take to send a request's body.
+        body_deadline: Duration = default(Duration::from_secs(60));
         /// How long a connection may stay open without a request, or without accepting our answer.
         idle_deadline: Duration = default(Duration::from_secs(75));
         /// Requests that one HTTP/2 connection may have open at once.

@@ -296,7 +296,7 @@ words! {
     LogFormat, "`\"text\"` or `\"json\"`": "text" => LogFormat::Text, "json" => LogFormat::Json;
 }
 
-/// `text` as a TOML basic string.
-pub(crate) fn quoted(text: &str) -> String {
+/// `text` as a TOML string, with its quotes.
+pub fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

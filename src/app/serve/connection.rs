@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::activity::Activity;
-use super::body::{Answer, Paced};
+use super::body::Answer;
 
 /// How many headers a request may have.
 const MAX_HEADERS: usize = 100;
@@ -103,7 +103,7 @@ fn answer(
     request: http::Request<Incoming>,
 ) -> impl Future<Output = Result<http::Response<Answer>, Infallible>> + Send + use<> {
     let open = activity.request(request.version());
-    let response = router.call(request.map(|body| Body::new(Paced::new(body))));
+    let response = router.call(request.map(Body::new));
     async move { response.await.map(|response| response.map(|inner| Answer { inner, _open: open })) }
 }
 

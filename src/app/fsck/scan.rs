@@ -1,0 +1,181 @@
+//! From stored bytes to what has to be looked up about them.
+
+use hearth_schema::{
+    AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Change, CurrentState, Device, Devices,
+    EventIds, EventKey, EventNid, Events, Receipt, ReceiptLog, ReceiptName, Receipts, RoomAliases, RoomHead, RoomHeads,
+    RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline,
+    TokenKey, TxnIds, User, UserNid, UserRoom, UserRooms, Users,
+};
+use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
+
+use super::report::{Invariant, Violation, keyspace_name};
+use super::{Context, Finding, accounts, rooms};
+
+/// A row that speaks of other rows.
+#[derive(Debug)]
+pub(super) enum Row {
+    Fact(Pos, Change),
+    Room(RoomNid, RoomMeta),
+    Head(RoomNid, RoomHead),
+    EventId(Lane, EventKey, EventNid),
+    Event(EventNid, Box<StoredEvent>),
+    Timeline(RoomNid, Pos, u32),
+    StateKey(RoomNid, (String, String), StateKeyNid),
+    StateKeyName(RoomNid, StateKeyNid, (String, String)),
+    CurrentState(RoomNid, (String, String), StateEntry),
+    TxnId(RoomNid, u32),
+    Receipt(RoomNid, ReceiptName, Receipt),
+    ReceiptLog(RoomNid, Pos, ReceiptName),
+    RoomAlias(RoomNid, String),
+    UserRoom(UserNid, RoomNid, UserRoom),
+    User(UserNid, Box<User>),
+    Device(UserNid, String, Device),
+    AccessToken(TokenKey, AccessToken),
+    AccountData(UserNid, (String, String), Pos),
+    AccountDataLog(UserNid, Pos, (String, String)),
+}
+
+impl Row {
+    /// What is to be checked about a row; `None`: nothing but that it decodes, which it does.
+    pub(super) fn read(key: &RawKey, value: &[u8], newest: Pos) -> Result<Option<Self>, Violation> {
+        let keyspace = keyspace_name(key.keyspace());
+        let wrong = |invariant, detail: String| Violation { invariant, keyspace, detail: format!("{key:?}: {detail}") };
+        let row = Self::decode(key, value).map_err(|error| wrong(Invariant::I13, error.0.to_owned()))?;
+        match row.as_ref().and_then(Self::position) {
+            Some(pos) if pos > newest => Err(wrong(Invariant::I4, format!("{pos:?} is beyond the newest, {newest:?}"))),
+            _ => Ok(row),
+        }
+    }
+
+    fn decode(key: &RawKey, value: &[u8]) -> Result<Option<Self>, DecodeError> {
+        if key.keyspace() == hearth_store_rocks::CHANGE_LOG {
+            let mut reader = KeyReader(key.0.get(RawKey::HEADER..).unwrap_or_default());
+            let pos = Pos::new(u64::from_be_bytes(reader.take()?));
+            return Change::decode(value).map(|change| Some(Self::Fact(pos, change)));
+        }
+        match Self::decode_room(key, value)? {
+            Some(row) => Ok(Some(row)),
+            None => Self::decode_user(key, value),
+        }
+    }
+
+    fn decode_room(key: &RawKey, value: &[u8]) -> Result<Option<Self>, DecodeError> {
+        let id = key.keyspace();
+        Ok(Some(if id == Rooms::DEF.id {
+            let ((room,), row) = both::<Rooms>(key, value)?;
+            Self::Room(room, row)
+        } else if id == RoomHeads::DEF.id {
+            let ((room,), row) = both::<RoomHeads>(key, value)?;
+            Self::Head(room, row)
+        } else if id == EventIds::DEF.id {
+            // The lane takes no bytes in the tuple: the key's first byte has it.
+            let ((_, event), row) = both::<EventIds>(key, value)?;
+            Self::EventId(key.lane(), event, row)
+        } else if id == Events::DEF.id {
+            let ((room, n), row) = both::<Events>(key, value)?;
+            Self::Event(EventNid { room, n }, Box::new(row))
+        } else if id == Timeline::DEF.id {
+            let ((room, pos), n) = both::<Timeline>(key, value)?;
+            Self::Timeline(room, pos, n)
+        } else if id == StateKeys::DEF.id {
+            let ((room, event_type, state_key), nid) = both::<StateKeys>(key, value)?;
+            Self::StateKey(room, (event_type, state_key), nid)
+        } else if id == StateKeyNames::DEF.id {
+            let ((room, nid), name) = both::<StateKeyNames>(key, value)?;
+            Self::StateKeyName(room, nid, name)
+        } else if id == CurrentState::DEF.id {
+            let ((room, event_type, state_key), row) = both::<CurrentState>(key, value)?;
+            Self::CurrentState(room, (event_type, state_key), row)
+        } else if id == TxnIds::DEF.id {
+            let ((room, ..), n) = both::<TxnIds>(key, value)?;
+            Self::TxnId(room, n)
+        } else if id == Receipts::DEF.id {
+            let ((room, kind, thread, user_id), row) = both::<Receipts>(key, value)?;
+            Self::Receipt(room, ReceiptName { kind, thread, user_id }, row)
+        } else if id == ReceiptLog::DEF.id {
+            let ((room, pos), name) = both::<ReceiptLog>(key, value)?;
+            Self::ReceiptLog(room, pos, name)
+        } else if id == RoomAliases::DEF.id {
+            let ((room, alias), _) = both::<RoomAliases>(key, value)?;
+            Self::RoomAlias(room, alias)
+        } else if id == StateNodes::DEF.id {
+            let (_, node) = both::<StateNodes>(key, value)?;
+            hearth_rooms::state::Node::decode(&node.0).map_err(|_| DecodeError("not a state trie node"))?;
+            return Ok(None);
+        } else {
+            return Ok(None);
+        }))
+    }
+
+    fn decode_user(key: &RawKey, value: &[u8]) -> Result<Option<Self>, DecodeError> {
+        let id = key.keyspace();
+        Ok(Some(if id == UserRooms::DEF.id {
+            let ((user, room), row) = both::<UserRooms>(key, value)?;
+            Self::UserRoom(user, room, row)
+        } else if id == Users::DEF.id {
+            let ((user,), row) = both::<Users>(key, value)?;
+            Self::User(user, Box::new(row))
+        } else if id == Devices::DEF.id {
+            let ((user, device), row) = both::<Devices>(key, value)?;
+            Self::Device(user, device, row)
+        } else if id == AccessTokens::DEF.id {
+            let ((token,), row) = both::<AccessTokens>(key, value)?;
+            Self::AccessToken(token, row)
+        } else if id == AccountData::DEF.id {
+            let ((user, room, kind), AccountDataEntry { pos, .. }) = both::<AccountData>(key, value)?;
+            Self::AccountData(user, (room, kind), pos)
+        } else if id == AccountDataLog::DEF.id {
+            let ((user, pos), name) = both::<AccountDataLog>(key, value)?;
+            Self::AccountDataLog(user, pos, name)
+        } else {
+            hearth_schema::decode_row(id, key.0.get(RawKey::HEADER..).unwrap_or_default(), value)?;
+            return Ok(None);
+        }))
+    }
+
+    fn position(&self) -> Option<Pos> {
+        match self {
+            Self::Fact(pos, _)
+            | Self::Timeline(_, pos, _)
+            | Self::ReceiptLog(_, pos, _)
+            | Self::AccountData(_, _, pos)
+            | Self::AccountDataLog(_, pos, _) => Some(*pos),
+            Self::Event(_, row) => Some(row.pos),
+            Self::Receipt(_, _, row) => Some(row.pos),
+            Self::UserRoom(_, _, row) => Some(row.pos),
+            _ => None,
+        }
+    }
+
+    /// Looks for what the row speaks of.
+    pub(super) async fn check(self, context: &Context) -> Result<Finding, StoreError> {
+        match self {
+            Self::Fact(pos, change) => rooms::fact(context, pos, &change).await,
+            Self::Room(room, row) => rooms::room(context, room, &row).await,
+            Self::Head(room, row) => rooms::head(context, room, &row).await,
+            Self::EventId(lane, key, nid) => rooms::event_id(context, lane, key, nid).await,
+            Self::Event(nid, row) => rooms::event(context, nid, &row).await,
+            Self::Timeline(room, pos, n) => rooms::timeline(context, room, pos, n).await,
+            Self::StateKey(room, name, nid) => rooms::state_key(context, room, name, nid).await,
+            Self::StateKeyName(room, nid, name) => rooms::state_key_name(context, room, nid, name).await,
+            Self::CurrentState(room, name, row) => rooms::current_state(context, room, &name, row).await,
+            Self::TxnId(room, n) => rooms::txn_id(context, room, n).await,
+            Self::Receipt(room, name, row) => rooms::receipt(context, room, &name, &row).await,
+            Self::ReceiptLog(room, pos, name) => rooms::receipt_log(context, room, pos, name).await,
+            Self::RoomAlias(room, alias) => rooms::alias(context, room, &alias).await,
+            Self::UserRoom(user, room, row) => rooms::user_room(context, user, room, &row).await,
+            Self::User(user, row) => Ok(accounts::user(context, user, &row)),
+            Self::Device(user, device, row) => accounts::device(context, user, &device, &row).await,
+            Self::AccessToken(key, row) => accounts::access_token(context, key, row).await,
+            Self::AccountData(user, name, pos) => accounts::account_data(context, user, name, pos).await,
+            Self::AccountDataLog(user, pos, name) => accounts::account_data_log(context, user, pos, name).await,
+        }
+    }
+}
+
+fn both<K: Keyspace>(key: &RawKey, value: &[u8]) -> Result<(K::Key, K::Value), DecodeError> {
+    let mut reader = KeyReader(key.0.get(RawKey::HEADER..).unwrap_or_default());
+    let decoded = K::Key::decode(&mut reader)?;
+    reader.finish()?;
+    Ok((decoded, K::Value::decode(value)?))
+}

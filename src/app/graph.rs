@@ -1,0 +1,149 @@
+//! Everybody's constructor, in order: store, ids, rooms, accounts, consumers, sync, API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hearth_accounts::{
+    Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Registration, RegistrationTokenError,
+};
+use hearth_base::{Clock, Random, Supervisor, SystemClock, SystemRandom};
+use hearth_event::{RoomVersion, SigningKey};
+use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
+use hearth_schema::Ids;
+use hearth_settings::{RegistrationMode, Settings};
+use hearth_store::Store;
+use hearth_store_rocks::RocksStore;
+use ruma_common::OwnedServerName;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Code, Failure};
+
+/// How long rooms may take to finish what they were given.
+const ROOMS_PATIENCE: Duration = Duration::from_secs(1);
+/// Registration tokens that are read from a file at the most.
+const MAX_TOKENS: usize = 10_000;
+
+/// All services of a running server.
+pub(crate) struct Graph {
+    /// What clients reach.
+    pub(crate) router: Router,
+    rooms: Rooms,
+    rooms_stopping: CancellationToken,
+}
+
+/// What every service is built from.
+struct Ground {
+    store: Arc<dyn Store>,
+    ids: Ids,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    server_name: OwnedServerName,
+    room_version: RoomVersion,
+}
+
+impl Graph {
+    /// Builds all services. Those that run by themselves belong to `tasks`; requests and long polls
+    /// end when `requests` stops.
+    pub(crate) async fn build(
+        settings: &Settings,
+        store: &Arc<RocksStore>,
+        signing_key: SigningKey,
+        requests: &Supervisor,
+        tasks: &Supervisor,
+    ) -> Result<Self, Failure> {
+        let ground = Ground::new(settings, store)?;
+        // Not the requests' token: a room has to finish what requests have asked of it.
+        let rooms_stopping = CancellationToken::new();
+        let rooms = Rooms::new(RoomsParts {
+            store: ground.store.clone(),
+            ids: ground.ids.clone(),
+            clock: ground.clock.clone(),
+            random: ground.random.clone(),
+            server_name: ground.server_name.clone(),
+            signing_key: Arc::new(signing_key),
+            settings: RoomSettings { default_version: ground.room_version },
+            shutdown: rooms_stopping.clone(),
+        });
+        let accounts = Arc::new(ground.accounts(settings)?);
+        add_registration_tokens(settings, &accounts).await?;
+        let _ = (requests, tasks);
+        Ok(Self { router: Router::new(), rooms, rooms_stopping })
+    }
+
+    /// Ends the rooms' tasks, after what they were given. Nobody may ask anything of them any more.
+    pub(crate) async fn stop(self) {
+        self.rooms_stopping.cancel();
+        if tokio::time::timeout(ROOMS_PATIENCE, self.rooms.join()).await.is_err() {
+            tracing::warn!("rooms were cut off");
+        }
+    }
+}
+
+impl Ground {
+    fn new(settings: &Settings, store: &Arc<RocksStore>) -> Result<Self, Failure> {
+        let unusable = |message: String| Failure::new(Code::Unusable, message);
+        let server_name = OwnedServerName::try_from(settings.server.name.as_str())
+            .map_err(|error| unusable(format!("server.name \"{}\": {error}", settings.server.name)))?;
+        let version = &settings.rooms.default_version;
+        let room_version = RoomVersion::parse(version)
+            .ok_or_else(|| unusable(format!("rooms.default_version: there is no room version \"{version}\"")))?;
+        Ok(Self {
+            store: store.clone(),
+            ids: Ids::new(store.store_key()),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            server_name,
+            room_version,
+        })
+    }
+
+    fn accounts(&self, settings: &Settings) -> Result<Accounts, Failure> {
+        let chosen = &settings.accounts;
+        let argon2 = Argon2Cost {
+            memory_kib: u32::try_from(chosen.argon2_memory.get() / 1024).unwrap_or(u32::MAX),
+            iterations: chosen.argon2_iterations,
+            parallelism: chosen.argon2_parallelism,
+        };
+        Accounts::new(AccountsParts {
+            store: self.store.clone(),
+            ids: self.ids.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            server_name: self.server_name.clone(),
+            settings: AccountsSettings {
+                argon2,
+                hash_workers: chosen.hash_workers as usize,
+                hash_queue: chosen.hash_queue as usize,
+                registration: match settings.registration.mode {
+                    RegistrationMode::Open => Registration::Open,
+                    RegistrationMode::Token => Registration::Token,
+                    RegistrationMode::Closed => Registration::Closed,
+                },
+                ..AccountsSettings::default()
+            },
+        })
+        .map_err(|error| Failure::new(Code::Unusable, error))
+    }
+}
+
+/// Adds the tokens of `registration.tokens_file` that the store does not have.
+async fn add_registration_tokens(settings: &Settings, accounts: &Accounts) -> Result<(), Failure> {
+    let Some(file) = &settings.registration.tokens_file else { return Ok(()) };
+    let text = file.load().map_err(|error| Failure::new(Code::Unusable, error))?;
+    let lines = text.expose().lines().enumerate().map(|(number, line)| (number + 1, line.trim()));
+    for (number, token) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).take(MAX_TOKENS) {
+        let wish = NewRegistrationToken { token: Some(token.to_owned()), ..NewRegistrationToken::default() };
+        match accounts.create_registration_token(wish).await {
+            Ok(_) | Err(RegistrationTokenError::Exists) => {}
+            Err(RegistrationTokenError::InvalidToken) => {
+                // The token is a secret, also a wrong one: its line is enough.
+                let message =
+                    format!("registration.tokens_file, line {number}: {}", RegistrationTokenError::InvalidToken);
+                return Err(Failure::new(Code::Unusable, message));
+            }
+            Err(RegistrationTokenError::Storage(error)) => return Err(Failure::new(Code::Io, error)),
+        }
+    }
+    Ok(())
+}
