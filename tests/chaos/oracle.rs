@@ -8,54 +8,54 @@ use hearth_test_harness::User;
 
 /// The shared book of intents and acknowledgements.
 #[derive(Default)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     book: Mutex<Book>,
     killed: AtomicBool,
 }
 
 /// Its pages.
 #[derive(Default)]
-pub struct Book {
+pub(crate) struct Book {
     /// Every message that was ever tried, in order of intent.
-    pub sends: Vec<Send>,
+    pub(crate) sends: Vec<Send>,
     /// Every acknowledged state event and redaction, by room.
-    pub other_events: Vec<(String, String)>,
+    pub(crate) other_events: Vec<(String, String)>,
     /// Messages whose redaction was acknowledged, with their room.
-    pub redacted: Vec<(String, String)>,
+    pub(crate) redacted: Vec<(String, String)>,
     /// Values that a later write replaces.
-    pub values: BTreeMap<Key, Latest>,
+    pub(crate) values: BTreeMap<Key, Latest>,
     /// Accounts whose registration was acknowledged.
-    pub accounts: Vec<User>,
+    pub(crate) accounts: Vec<User>,
     /// Rooms whose creation was acknowledged, with a member each.
-    pub rooms: Vec<(String, User)>,
+    pub(crate) rooms: Vec<(String, User)>,
     /// Acknowledged joins.
-    pub joins: Vec<(String, User)>,
+    pub(crate) joins: Vec<(String, User)>,
     /// Every `next_batch` that anybody got.
-    pub tokens: Vec<Token>,
+    pub(crate) tokens: Vec<Token>,
     /// By user, what their chain of syncs brought: event IDs by room.
-    pub seen: HashMap<usize, HashSet<(String, String)>>,
+    pub(crate) seen: HashMap<usize, HashSet<(String, String)>>,
     /// Answers that no client should have got.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 /// One message.
 #[derive(Clone, Debug)]
-pub struct Send {
+pub(crate) struct Send {
     /// Index of the user.
-    pub by: usize,
+    pub(crate) by: usize,
     /// Where to.
-    pub room: String,
+    pub(crate) room: String,
     /// Its transaction id.
-    pub txn: String,
+    pub(crate) txn: String,
     /// Its body, which no other message has.
-    pub body: String,
+    pub(crate) body: String,
     /// The event ID of the acknowledgement.
-    pub event: Option<String>,
+    pub(crate) event: Option<String>,
 }
 
 /// What is written again and again, by one user and one write at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Global account data.
     AccountData,
     /// Display name.
@@ -67,61 +67,61 @@ pub enum Kind {
 }
 
 /// User, kind, and room for what is a room's.
-pub type Key = (usize, Kind, String);
+pub(crate) type Key = (usize, Kind, String);
 
 /// Which values a reader may find.
 #[derive(Clone, Debug, Default)]
-pub struct Latest {
+pub(crate) struct Latest {
     acked: Option<String>,
     open: Vec<String>,
 }
 
 /// A sync token.
 #[derive(Clone, Debug)]
-pub struct Token {
+pub(crate) struct Token {
     /// Index of the user.
-    pub of: usize,
+    pub(crate) of: usize,
     /// The token.
-    pub text: String,
+    pub(crate) text: String,
     /// How many sends had been tried when it arrived: later ones must come after it.
-    pub floor: usize,
+    pub(crate) floor: usize,
 }
 
 impl Oracle {
     /// The book. Never held across an await.
-    pub fn book(&self) -> MutexGuard<'_, Book> {
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().expect("no task panics with the book open")
     }
 
     /// Whether the server is being killed, so that a lost connection is nobody's fault.
-    pub fn killed(&self) -> bool {
+    pub(crate) fn killed(&self) -> bool {
         self.killed.load(Ordering::SeqCst)
     }
 
     /// Says so, or the opposite once it runs again.
-    pub fn set_killed(&self, killed: bool) {
+    pub(crate) fn set_killed(&self, killed: bool) {
         self.killed.store(killed, Ordering::SeqCst);
     }
 
     /// A message is about to be sent; gives its index.
-    pub fn intend_send(&self, send: Send) -> usize {
+    pub(crate) fn intend_send(&self, send: Send) -> usize {
         let mut book = self.book();
         book.sends.push(send);
         book.sends.len() - 1
     }
 
     /// The server answered with an event ID.
-    pub fn ack_send(&self, index: usize, event: &str) {
+    pub(crate) fn ack_send(&self, index: usize, event: &str) {
         self.book().sends[index].event = Some(event.to_owned());
     }
 
     /// A value is about to be written.
-    pub fn intend(&self, key: &Key, value: &str) {
+    pub(crate) fn intend(&self, key: &Key, value: &str) {
         self.book().values.entry(key.clone()).or_default().open.push(value.to_owned());
     }
 
     /// The newest write of `key` was acknowledged.
-    pub fn ack(&self, key: &Key) {
+    pub(crate) fn ack(&self, key: &Key) {
         let mut book = self.book();
         let latest = book.values.get_mut(key).expect("an intent comes first");
         latest.acked = latest.open.pop();
@@ -130,14 +130,14 @@ impl Oracle {
     }
 
     /// Something that must not happen.
-    pub fn problem(&self, text: String) {
+    pub(crate) fn problem(&self, text: String) {
         self.book().problems.push(text);
     }
 }
 
 impl Latest {
     /// Whether a reader may find `value`.
-    pub fn allows(&self, value: Option<&str>) -> bool {
+    pub(crate) fn allows(&self, value: Option<&str>) -> bool {
         value == self.acked.as_deref() || value.is_some_and(|value| self.open.iter().any(|open| open == value))
     }
 }

@@ -17,12 +17,12 @@ const NARROW: &str = r#"{"room":{"timeline":{"limit":1},"state":{"lazy_load_memb
 const WIDE: &str = r#"{"room":{"timeline":{"limit":100}}}"#;
 
 /// The server after a restart, and what it ought to hold.
-pub struct Verifier {
-    pub api: Api,
-    pub users: Vec<User>,
+pub(crate) struct Verifier {
+    pub(crate) api: Api,
+    pub(crate) users: Vec<User>,
     /// Rooms in which everybody is.
-    pub rooms: Vec<String>,
-    pub oracle: Arc<Oracle>,
+    pub(crate) rooms: Vec<String>,
+    pub(crate) oracle: Arc<Oracle>,
 }
 
 /// A room's whole history as `/messages` tells it.
@@ -37,7 +37,7 @@ struct History {
 
 impl Verifier {
     /// All checks but the one of every token.
-    pub async fn all(&self, random: &mut StdRng) {
+    pub(crate) async fn all(&self, random: &mut StdRng) {
         self.repeat_unanswered().await;
         self.repeat_some_answered(random).await;
         self.histories().await;
@@ -228,7 +228,7 @@ impl Verifier {
     }
 
     /// Every token that was ever returned still works, and names the rooms that have something new.
-    pub async fn every_token(&self) {
+    pub(crate) async fn every_token(&self) {
         let tokens = self.oracle.book().tokens.clone();
         for token in &tokens {
             let body = self.api.get(&sync_path(Some(&token.text), 0, NARROW)).by(&self.users[token.of]).ok().await;
@@ -245,7 +245,7 @@ impl Verifier {
 
     /// The chain of syncs of each user brought every acknowledged message (and, as it is a set that refuses
     /// repetitions, brought it once).
-    pub fn chains(&self) {
+    pub(crate) fn chains(&self) {
         let book = self.oracle.book();
         for (user, seen) in &book.seen {
             for send in &book.sends {

@@ -11,27 +11,27 @@ use serde_json::{Value, json};
 use crate::oracle::{Key, Kind, Oracle, Send, Token};
 
 /// The sync filter of the workload: enough that a gap is rare.
-pub const FILTER: &str = r#"{"room":{"timeline":{"limit":200}}}"#;
+pub(crate) const FILTER: &str = r#"{"room":{"timeline":{"limit":200}}}"#;
 
 /// The server does not answer any more.
-pub struct Gone;
+pub(crate) struct Gone;
 
 /// One user at work.
-pub struct Worker {
+pub(crate) struct Worker {
     /// Index of the user, which is also in names and bodies.
-    pub index: usize,
+    pub(crate) index: usize,
     /// Which life of the server this is, so that names of one life differ from those of another.
-    pub life: u64,
-    pub api: Api,
-    pub user: User,
+    pub(crate) life: u64,
+    pub(crate) api: Api,
+    pub(crate) user: User,
     /// Rooms in which everybody is.
-    pub rooms: Vec<String>,
-    pub oracle: Arc<Oracle>,
+    pub(crate) rooms: Vec<String>,
+    pub(crate) oracle: Arc<Oracle>,
 }
 
 impl Worker {
     /// Writes without a pause worth the name until the server is gone.
-    pub async fn work(self, seed: u64) {
+    pub(crate) async fn work(self, seed: u64) {
         let mut random = StdRng::seed_from_u64(seed);
         let mut count = 0;
         while self.step(&mut random, count).await.is_ok() {
@@ -183,7 +183,7 @@ impl Worker {
     }
 
     /// Syncs in a chain until the server is gone; `since` is where the last life's chain ended.
-    pub async fn sync(self, mut since: Option<String>) -> Option<String> {
+    pub(crate) async fn sync(self, mut since: Option<String>) -> Option<String> {
         while let Ok((next, _)) = self.sync_once(since.as_deref()).await {
             since = next.or(since);
             tokio::time::sleep(Duration::from_millis(15)).await;
@@ -192,7 +192,7 @@ impl Worker {
     }
 
     /// Goes on with the chain until it brings nothing new.
-    pub async fn catch_up(self, mut since: Option<String>) {
+    pub(crate) async fn catch_up(self, mut since: Option<String>) {
         while let Ok((next, events)) = self.sync_once(since.as_deref()).await
             && events > 0
         {
@@ -251,13 +251,13 @@ impl Worker {
 }
 
 /// The request that sends `send`, the same every time.
-pub fn send_request(api: &Api, send: &Send) -> Request {
+pub(crate) fn send_request(api: &Api, send: &Send) -> Request {
     let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/{}", pct(&send.room), send.txn);
     api.put(&path).json(&json!({"msgtype": "m.text", "body": send.body}))
 }
 
 /// The IDs of a list of events.
-pub fn event_ids(events: &Value) -> impl Iterator<Item = String> {
+pub(crate) fn event_ids(events: &Value) -> impl Iterator<Item = String> {
     events.as_array().into_iter().flatten().filter_map(|event| event["event_id"].as_str().map(str::to_owned))
 }
 
@@ -266,28 +266,28 @@ fn event_id(body: Option<&Value>) -> Option<String> {
 }
 
 /// The state of one user's own state key.
-pub fn state_path(room: &str, user: usize) -> String {
+pub(crate) fn state_path(room: &str, user: usize) -> String {
     format!("/_matrix/client/v3/rooms/{}/state/test.chaos/user{user}", pct(room))
 }
 
 /// The account data that the workload writes.
-pub fn account_data_path(user: &User) -> String {
+pub(crate) fn account_data_path(user: &User) -> String {
     format!("/_matrix/client/v3/user/{}/account_data/test.chaos", pct(&user.id))
 }
 
 /// The user's display name.
-pub fn displayname_path(user: &User) -> String {
+pub(crate) fn displayname_path(user: &User) -> String {
     format!("/_matrix/client/v3/profile/{}/displayname", pct(&user.id))
 }
 
 /// A page of a room's history, newest first.
-pub fn messages_path(room: &str, from: Option<&str>) -> String {
+pub(crate) fn messages_path(room: &str, from: Option<&str>) -> String {
     let from = from.map(|from| format!("&from={}", pct(from))).unwrap_or_default();
     format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=500{from}", pct(room))
 }
 
 /// A sync.
-pub fn sync_path(since: Option<&str>, timeout_ms: u64, filter: &str) -> String {
+pub(crate) fn sync_path(since: Option<&str>, timeout_ms: u64, filter: &str) -> String {
     let since = since.map(|since| format!("&since={}", pct(since))).unwrap_or_default();
     format!("/_matrix/client/v3/sync?timeout={timeout_ms}&filter={}{since}", pct(filter))
 }

@@ -54,17 +54,11 @@ pub struct Answer {
 
 impl Api {
     /// Requests to `base`, such as `http://127.0.0.1:8008`.
-    ///
-    /// # Panics
-    /// If the machine cannot make an HTTP client.
     pub fn new(base: &str) -> Self {
         Self::over(base, reqwest::Client::builder())
     }
 
     /// The same over HTTP/2 from the first byte.
-    ///
-    /// # Panics
-    /// If the machine cannot make an HTTP client.
     pub fn http2(base: &str) -> Self {
         Self::over(base, reqwest::Client::builder().http2_prior_knowledge())
     }
@@ -162,17 +156,11 @@ impl Request {
     }
 
     /// The answer.
-    ///
-    /// # Panics
-    /// If the connection was lost.
     pub async fn send(self) -> Answer {
         self.try_send().await.unwrap_or_else(|lost| panic!("no answer to {lost}"))
     }
 
     /// The body of a 200.
-    ///
-    /// # Panics
-    /// At any other answer.
     pub async fn ok(self) -> Value {
         self.send().await.expect_status(200).unwrap_or_else(|other| panic!("{other}")).body
     }
@@ -219,9 +207,6 @@ impl Answer {
 }
 
 /// `text` as one path segment or query value.
-///
-/// # Panics
-/// Never: a string takes every text.
 pub fn pct(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {

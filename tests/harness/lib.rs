@@ -3,6 +3,8 @@
 //! Tests of the whole product must not share its memory, or they would pass where a user's process fails. So
 //! this crate knows only a binary, a configuration file and HTTP. It panics where a test would: whatever it does
 //! not expect ends the test with the reason and the server's last log lines.
+#![expect(clippy::missing_panics_doc, reason = "every function here panics where a test would, as said above")]
+#![expect(clippy::missing_errors_doc, reason = "errors are words for the test's message: what was asked and what came")]
 
 mod api;
 mod config;

@@ -2,26 +2,27 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::time::Duration;
 
-pub struct Hs {
+pub(crate) struct Hs {
     base: String,
     http: reqwest::Client,
 }
 
-pub struct Reply {
-    pub status: u16,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
-pub enum Fail {
+pub(crate) enum Fail {
     /// 404/405/501 without a Matrix error, or M_UNRECOGNIZED.
     Unsupported(String),
     Other(String),
 }
 
-pub type Res<T> = Result<T, Fail>;
+pub(crate) type Res<T> = Result<T, Fail>;
 
 impl std::fmt::Display for Fail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -33,10 +34,10 @@ impl std::fmt::Display for Fail {
 }
 
 impl Reply {
-    pub fn ok(&self) -> bool {
+    pub(crate) fn ok(&self) -> bool {
         (200..300).contains(&self.status)
     }
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
     fn fail(&self, what: &str) -> Fail {
@@ -50,34 +51,34 @@ impl Reply {
 
 /// A logged-in device.
 #[derive(Clone, Debug)]
-pub struct User {
-    pub id: String,
-    pub token: String,
-    pub device: String,
-    pub password: String,
+pub(crate) struct User {
+    pub(crate) id: String,
+    pub(crate) token: String,
+    pub(crate) device: String,
+    pub(crate) password: String,
 }
 
 impl User {
-    pub fn localpart(&self) -> &str {
+    pub(crate) fn localpart(&self) -> &str {
         self.id[1..].split(':').next().unwrap_or("")
     }
 }
 
 /// Percent-encodes one path segment or query value.
-pub fn pct(s: &str) -> String {
+pub(crate) fn pct(s: &str) -> String {
     let mut out = String::with_capacity(s.len() * 2);
     for b in s.bytes() {
         if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
             out.push(b as char);
         } else {
-            out.push_str(&format!("%{b:02X}"));
+            write!(out, "%{b:02X}").expect("a string takes every text");
         }
     }
     out
 }
 
 impl Hs {
-    pub fn new(base: &str) -> Self {
+    pub(crate) fn new(base: &str) -> Self {
         let http = reqwest::Client::builder()
             .http1_only()
             .tcp_nodelay(true)
@@ -90,7 +91,7 @@ impl Hs {
     }
 
     /// Sends one request; any HTTP status is a `Reply`.
-    pub async fn raw(
+    pub(crate) async fn raw(
         &self,
         method: Method,
         path: &str,
@@ -111,28 +112,28 @@ impl Hs {
     }
 
     /// Sends JSON and fails on anything but 2xx.
-    pub async fn json(&self, method: Method, path: &str, token: &str, body: &Value) -> Res<Reply> {
+    pub(crate) async fn json(&self, method: Method, path: &str, token: &str, body: &Value) -> Res<Reply> {
         let bytes = serde_json::to_vec(body).expect("json");
         let r = self.raw(method, path, Some(token), Some(("application/json", bytes))).await?;
         if r.ok() { Ok(r) } else { Err(r.fail(path)) }
     }
-    pub async fn get(&self, path: &str, token: &str) -> Res<Reply> {
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Res<Reply> {
         let r = self.raw(Method::GET, path, Some(token), None).await?;
         if r.ok() { Ok(r) } else { Err(r.fail(path)) }
     }
-    pub async fn post(&self, path: &str, token: &str, body: &Value) -> Res<Reply> {
+    pub(crate) async fn post(&self, path: &str, token: &str, body: &Value) -> Res<Reply> {
         self.json(Method::POST, path, token, body).await
     }
-    pub async fn put(&self, path: &str, token: &str, body: &Value) -> Res<Reply> {
+    pub(crate) async fn put(&self, path: &str, token: &str, body: &Value) -> Res<Reply> {
         self.json(Method::PUT, path, token, body).await
     }
-    pub async fn upload(&self, path: &str, token: &str, data: Vec<u8>) -> Res<Reply> {
+    pub(crate) async fn upload(&self, path: &str, token: &str, data: Vec<u8>) -> Res<Reply> {
         let r = self.raw(Method::POST, path, Some(token), Some(("application/octet-stream", data))).await?;
         if r.ok() { Ok(r) } else { Err(r.fail(path)) }
     }
 
     /// Interactive registration: m.login.dummy, or m.login.registration_token.
-    pub async fn register_uia(&self, name: &str, pass: &str, reg_token: Option<&str>) -> Res<User> {
+    pub(crate) async fn register_uia(&self, name: &str, pass: &str, reg_token: Option<&str>) -> Res<User> {
         let path = "/_matrix/client/v3/register";
         let mut body = json!({"username": name, "password": pass,
             "initial_device_display_name": "hsbench"});
@@ -166,7 +167,7 @@ impl Hs {
         Err(Fail::Other("registration did not end".into()))
     }
 
-    pub async fn login(&self, name: &str, pass: &str) -> Res<User> {
+    pub(crate) async fn login(&self, name: &str, pass: &str) -> Res<User> {
         let path = "/_matrix/client/v3/login";
         let body = json!({"type": "m.login.password", "password": pass,
             "identifier": {"type": "m.id.user", "user": name}});
@@ -179,21 +180,21 @@ impl Hs {
     }
 
     /// Creates a room and gives its ID.
-    pub async fn create_room(&self, u: &User, body: &Value) -> Res<String> {
+    pub(crate) async fn create_room(&self, u: &User, body: &Value) -> Res<String> {
         let r = self.post("/_matrix/client/v3/createRoom", &u.token, body).await?;
         Ok(r.json()["room_id"].as_str().unwrap_or("").to_owned())
     }
-    pub async fn join(&self, u: &User, room: &str) -> Res<()> {
+    pub(crate) async fn join(&self, u: &User, room: &str) -> Res<()> {
         let p = format!("/_matrix/client/v3/join/{}", pct(room));
         self.post(&p, &u.token, &json!({})).await.map(|_| ())
     }
-    pub async fn send(&self, u: &User, room: &str, txn: &str, content: &Value) -> Res<String> {
+    pub(crate) async fn send(&self, u: &User, room: &str, txn: &str, content: &Value) -> Res<String> {
         let p = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/{txn}", pct(room));
         let r = self.put(&p, &u.token, content).await?;
         Ok(r.json()["event_id"].as_str().unwrap_or("").to_owned())
     }
     /// `/sync`; `query` starts with `&` or is empty.
-    pub async fn sync(&self, u: &User, since: Option<&str>, timeout: u64, query: &str) -> Res<Reply> {
+    pub(crate) async fn sync(&self, u: &User, since: Option<&str>, timeout: u64, query: &str) -> Res<Reply> {
         let s = since.map(|s| format!("&since={}", pct(s))).unwrap_or_default();
         let p = format!("/_matrix/client/v3/sync?timeout={timeout}{s}{query}");
         self.get(&p, &u.token).await

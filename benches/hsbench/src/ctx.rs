@@ -11,107 +11,110 @@ use std::time::{Duration, Instant};
 
 #[derive(Parser, Debug)]
 #[command(about = "Client-server API benchmark for any Matrix homeserver")]
-pub struct Args {
+pub(crate) struct Args {
     /// Base URL, e.g. http://127.0.0.1:8008
     #[arg(long)]
-    pub url: String,
+    pub(crate) url: String,
     /// Scenarios, comma-separated, or "all" (see --list)
     #[arg(long, default_value = "all", value_delimiter = ',')]
-    pub scenario: Vec<String>,
+    pub(crate) scenario: Vec<String>,
     /// Print the scenario names and stop
     #[arg(long)]
-    pub list: bool,
+    pub(crate) list: bool,
     /// Token for m.login.registration_token
     #[arg(long)]
-    pub registration_token: Option<String>,
+    pub(crate) registration_token: Option<String>,
     /// Server pid; its descendants count too (repeatable)
     #[arg(long)]
-    pub pid: Vec<u32>,
+    pub(crate) pid: Vec<u32>,
     /// Data directory or file whose bytes are counted (repeatable)
     #[arg(long)]
-    pub data_dir: Vec<String>,
+    pub(crate) data_dir: Vec<String>,
     /// Append result lines to this file too
     #[arg(long)]
-    pub out: Option<String>,
+    pub(crate) out: Option<String>,
     /// Label copied into each result line
     #[arg(long, default_value = "")]
-    pub label: String,
+    pub(crate) label: String,
     /// Start command for the `idle` scenario (run with sh -c)
     #[arg(long)]
-    pub start_cmd: Option<String>,
+    pub(crate) start_cmd: Option<String>,
     /// Room version for createRoom; empty = the server's default
     #[arg(long, default_value = "")]
-    pub room_version: String,
+    pub(crate) room_version: String,
     /// Runtime threads of the load generator
     #[arg(long, default_value_t = 1)]
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Measured seconds of each timed scenario
     #[arg(long, default_value_t = 15.0)]
-    pub secs: f64,
+    pub(crate) secs: f64,
     /// Unmeasured seconds before it
     #[arg(long, default_value_t = 2.0)]
-    pub warmup: f64,
+    pub(crate) warmup: f64,
     /// Concurrent clients in closed-loop scenarios
     #[arg(long, default_value_t = 8)]
-    pub conc: usize,
+    pub(crate) conc: usize,
     /// Users in `register`
     #[arg(long, default_value_t = 60)]
-    pub register_users: u64,
+    pub(crate) register_users: u64,
     /// Members of the room in send_single_room (at least conc)
     #[arg(long, default_value_t = 20)]
-    pub send_members: usize,
+    pub(crate) send_members: usize,
     /// Long-polling members in sync_fanout
     #[arg(long, default_value_t = 100)]
-    pub fanout_members: usize,
+    pub(crate) fanout_members: usize,
     /// Messages per second in sync_fanout_paced
     #[arg(long, default_value_t = 2.0)]
-    pub fanout_rate: f64,
+    pub(crate) fanout_rate: f64,
     /// Messages in sync_fanout_burst
     #[arg(long, default_value_t = 50)]
-    pub fanout_burst: u64,
+    pub(crate) fanout_burst: u64,
     /// Rooms, members per room, events per room for the sync scenarios
     #[arg(long, default_value_t = 30)]
-    pub sync_rooms: usize,
+    pub(crate) sync_rooms: usize,
     #[arg(long, default_value_t = 8)]
-    pub sync_members: usize,
+    pub(crate) sync_members: usize,
     #[arg(long, default_value_t = 30)]
-    pub sync_events: usize,
+    pub(crate) sync_events: usize,
     /// Events in the messages_pagination room
     #[arg(long, default_value_t = 1000)]
-    pub page_events: usize,
+    pub(crate) page_events: usize,
     /// Room sizes at which the joins scenario reports
     #[arg(long, default_value = "100,1000,2000", value_delimiter = ',')]
-    pub join_steps: Vec<usize>,
+    pub(crate) join_steps: Vec<usize>,
     /// Concurrent joiners
     #[arg(long, default_value_t = 4)]
-    pub join_conc: usize,
+    pub(crate) join_conc: usize,
     /// Bytes of each media file
     #[arg(long, default_value_t = 1 << 20)]
-    pub media_bytes: usize,
+    pub(crate) media_bytes: usize,
     /// Files in media_upload
     #[arg(long, default_value_t = 300)]
-    pub media_count: u64,
+    pub(crate) media_count: u64,
     /// Users in keys_query and recipients in to_device
     #[arg(long, default_value_t = 50)]
-    pub key_users: usize,
+    pub(crate) key_users: usize,
 }
 
-pub struct Ctx {
-    pub args: Args,
-    pub hs: Arc<Hs>,
+/// A user in many rooms, and for each room somebody who speaks there.
+pub(crate) type SyncedUser = (User, Vec<(User, String)>);
+
+pub(crate) struct Ctx {
+    pub(crate) args: Args,
+    pub(crate) hs: Arc<Hs>,
     prefix: String,
     started: Instant,
     counter: AtomicU64,
     /// Room filled by send_single_room, with one member.
-    pub busy_room: Mutex<Option<(User, String, u64)>>,
+    pub(crate) busy_room: Mutex<Option<(User, String, u64)>>,
     /// Room grown by joins, with its creator and members.
-    pub big_room: Mutex<Option<(String, Vec<User>)>>,
+    pub(crate) big_room: Mutex<Option<(String, Vec<User>)>>,
     /// User in many rooms, built once for sync and sliding_sync.
-    pub synced: Mutex<Option<(User, Vec<(User, String)>)>>,
+    pub(crate) synced: Mutex<Option<SyncedUser>>,
 }
 
 impl Ctx {
-    pub fn new(args: Args) -> Self {
+    pub(crate) fn new(args: Args) -> Self {
         Ctx {
             hs: Arc::new(Hs::new(&args.url)),
             prefix: run_prefix(),
@@ -124,7 +127,7 @@ impl Ctx {
         }
     }
 
-    pub fn emit(&self, mut v: Value) {
+    pub(crate) fn emit(&self, mut v: Value) {
         if !self.args.label.is_empty() {
             v["label"] = json!(self.args.label);
         }
@@ -137,30 +140,30 @@ impl Ctx {
     }
 
     /// Microseconds since this run began: what messages carry to measure their delivery.
-    pub fn now_us(&self) -> i64 {
+    pub(crate) fn now_us(&self) -> i64 {
         i64::try_from(self.started.elapsed().as_micros()).expect("a run ends before 292 000 years")
     }
 
-    pub fn fresh_name(&self) -> String {
+    pub(crate) fn fresh_name(&self) -> String {
         format!("{}u{}", self.prefix, self.counter.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Registers one user through the interactive flow.
-    pub async fn register(&self, name: &str) -> Res<User> {
+    pub(crate) async fn register(&self, name: &str) -> Res<User> {
         let pass = format!("pw-{name}-X9");
         self.hs.register_uia(name, &pass, self.args.registration_token.as_deref()).await
     }
 
-    pub async fn users(&self, n: usize) -> Res<Vec<User>> {
+    pub(crate) async fn users(&self, n: usize) -> Res<Vec<User>> {
         let names: Vec<String> = (0..n).map(|_| self.fresh_name()).collect();
         self.each(names, 8, |name| async move { retry(|| self.register(&name)).await }).await
     }
-    pub async fn user(&self) -> Res<User> {
+    pub(crate) async fn user(&self) -> Res<User> {
         Ok(self.users(1).await?.remove(0))
     }
 
     /// Runs `f` over `items`, `conc` at a time, keeping order; first failure wins.
-    pub async fn each<T, R, F, Fut>(&self, items: Vec<T>, conc: usize, f: F) -> Res<Vec<R>>
+    pub(crate) async fn each<T, R, F, Fut>(&self, items: Vec<T>, conc: usize, f: F) -> Res<Vec<R>>
     where
         F: Fn(T) -> Fut,
         Fut: Future<Output = Res<R>>,
@@ -168,29 +171,29 @@ impl Ctx {
         stream::iter(items.into_iter().map(f)).buffered(conc).collect::<Vec<_>>().await.into_iter().collect()
     }
 
-    pub fn room_body(&self) -> Value {
+    pub(crate) fn room_body(&self) -> Value {
         let mut b = json!({"preset": "public_chat", "name": "bench room"});
         if !self.args.room_version.is_empty() {
             b["room_version"] = json!(self.args.room_version);
         }
         b
     }
-    pub async fn room(&self, creator: &User) -> Res<String> {
+    pub(crate) async fn room(&self, creator: &User) -> Res<String> {
         let b = self.room_body();
         retry(|| self.hs.create_room(creator, &b)).await
     }
     /// Sends one message as a setup step.
-    pub async fn fill(&self, u: &User, room: &str, txn: String, i: u64) -> Res<String> {
+    pub(crate) async fn fill(&self, u: &User, room: &str, txn: String, i: u64) -> Res<String> {
         let c = message(i);
         retry(|| self.hs.send(u, room, &txn, &c)).await
     }
-    pub async fn join_all(&self, users: &[User], room: &str, conc: usize) -> Res<()> {
+    pub(crate) async fn join_all(&self, users: &[User], room: &str, conc: usize) -> Res<()> {
         self.each(users.to_vec(), conc, |u| async move { retry(|| self.hs.join(&u, room)).await }).await.map(|_| ())
     }
 }
 
 /// Setup steps try again on rate limits and server errors.
-pub async fn retry<T, F, Fut>(f: F) -> Res<T>
+pub(crate) async fn retry<T, F, Fut>(f: F) -> Res<T>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Res<T>>,
@@ -208,7 +211,7 @@ where
 }
 
 /// About 100 bytes of text; one message in a hundred has the word "needle".
-pub fn message(i: u64) -> Value {
+pub(crate) fn message(i: u64) -> Value {
     let rare = if i.is_multiple_of(100) { " needle" } else { "" };
     json!({"msgtype": "m.text",
         "body": format!("message number {i}: the quick brown fox jumps over the lazy dog again and again{rare}")})

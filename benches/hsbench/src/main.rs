@@ -1,4 +1,15 @@
 //! hsbench: drives any Matrix homeserver through the client-server HTTP API.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "figures are rounded for people, and small"
+)]
+#![expect(
+    clippy::many_single_char_names,
+    clippy::similar_names,
+    reason = "`hs`, `us`, `w`, `i` are the same everywhere"
+)]
 
 mod client;
 mod ctx;
@@ -12,11 +23,13 @@ use std::sync::Arc;
 fn main() {
     let args = ctx::Args::parse();
     if args.list {
-        scenarios::NAMES.iter().for_each(|n| println!("{n}"));
+        for name in scenarios::NAMES {
+            println!("{name}");
+        }
         return;
     }
     let names: Vec<String> = if args.scenario == ["all"] {
-        scenarios::NAMES.iter().map(|s| s.to_string()).collect()
+        scenarios::NAMES.iter().map(ToString::to_string).collect()
     } else {
         args.scenario.clone()
     };

@@ -8,19 +8,19 @@ use std::path::Path;
 const TICKS_PER_S: f64 = 100.0;
 
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Sample {
-    pub cpu_s: f64,
-    pub rss_mb: f64,
-    pub pss_mb: f64,
-    pub disk: u64,
-    pub own_cpu_s: f64,
+pub(crate) struct Sample {
+    pub(crate) cpu_s: f64,
+    pub(crate) rss_mb: f64,
+    pub(crate) pss_mb: f64,
+    pub(crate) disk: u64,
+    pub(crate) own_cpu_s: f64,
     /// Busy CPU seconds of the whole machine.
-    pub machine_cpu_s: f64,
+    pub(crate) machine_cpu_s: f64,
 }
 
 /// Sums over every given pid and all its descendants (a PostgreSQL postmaster
 /// counts with its backends). CPU of children that already ended is included.
-pub fn sample(pids: &[u32], dirs: &[String]) -> Sample {
+pub(crate) fn sample(pids: &[u32], dirs: &[String]) -> Sample {
     let mut s = Sample { own_cpu_s: own_cpu(), machine_cpu_s: machine_cpu(), ..Default::default() };
     if !pids.is_empty() {
         let mut stats: HashMap<u32, (u32, f64)> = HashMap::new();

@@ -1,13 +1,29 @@
-//! register, login, and what they do to everybody else.
+//! register, login, what one hash costs, and what they do to everybody else.
 
 use crate::client::{Res, pct};
 use crate::ctx::Ctx;
 use crate::ctx::message;
-use crate::report::{Until, Window, closed_loop, timed};
+use crate::procstat::sample;
+use crate::report::{Plan, Until, Window, closed_loop, timed};
+use argon2::{Algorithm, Argon2, Params, Version};
 use serde_json::json;
 use std::sync::Arc;
 
-pub async fn register(ctx: &Arc<Ctx>) -> Res<()> {
+/// One Argon2id as servers use it by default (19 MiB, two passes, one lane): the floor of register and login.
+pub(crate) fn argon2id(ctx: &Arc<Ctx>) {
+    let params = Params::new(19 * 1024, 2, 1, Some(32)).expect("these parameters are OWASP's");
+    let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let mut out = [0; 32];
+    let before = sample(&[], &[]);
+    let ops: u64 = 20;
+    for i in 0..ops {
+        hasher.hash_password_into(&i.to_be_bytes(), b"a salt of 16 bys", &mut out).expect("the lengths are allowed");
+    }
+    let cpu = sample(&[], &[]).own_cpu_s - before.own_cpu_s;
+    ctx.emit(json!({"scenario": "argon2id", "ops": ops, "errors": 0, "cpu_ms_per_op": cpu * 1000.0 / ops as f64}));
+}
+
+pub(crate) async fn register(ctx: &Arc<Ctx>) -> Res<()> {
     ctx.user().await?; // connection and code paths warm
     let w = Window::open(ctx, "register");
     let c = ctx.clone();
@@ -20,10 +36,10 @@ pub async fn register(ctx: &Arc<Ctx>) -> Res<()> {
     Ok(())
 }
 
-pub async fn login(ctx: &Arc<Ctx>) -> Res<()> {
+pub(crate) async fn login(ctx: &Arc<Ctx>) -> Res<()> {
     let users = Arc::new(ctx.users(4).await?);
     let hs = ctx.hs.clone();
-    timed(ctx, "login", 4, false, json!({}), move |w, _| {
+    timed(ctx, Plan::new("login", 4), move |w, _| {
         let (hs, users) = (hs.clone(), users.clone());
         async move {
             let u = &users[w];
@@ -35,7 +51,7 @@ pub async fn login(ctx: &Arc<Ctx>) -> Res<()> {
 }
 
 /// One client sends and syncs while 8 others register without a pause: `sends_beside_register` is its latency.
-pub async fn beside_register(ctx: &Arc<Ctx>) -> Res<()> {
+pub(crate) async fn beside_register(ctx: &Arc<Ctx>) -> Res<()> {
     let talker = ctx.user().await?;
     let room = ctx.room(&talker).await?;
     let first = ctx.hs.sync(&talker, None, 0, "").await?.json();
@@ -47,7 +63,7 @@ pub async fn beside_register(ctx: &Arc<Ctx>) -> Res<()> {
     }));
     let hs = ctx.hs.clone();
     let since = pct(&since);
-    timed(ctx, "sends_beside_register", 1, true, json!({"registering": 8}), move |_, i| {
+    timed(ctx, Plan::new("sends_beside_register", 1).writes_events().with(json!({"registering": 8})), move |_, i| {
         let (hs, talker, room, since) = (hs.clone(), talker.clone(), room.clone(), since.clone());
         async move {
             hs.send(&talker, &room, &format!("beside{i}"), &message(i)).await?;

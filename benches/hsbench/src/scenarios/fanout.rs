@@ -118,7 +118,7 @@ fn lock(seen: &Mutex<Deliveries>) -> MutexGuard<'_, Deliveries> {
     seen.lock().expect("no listener panics while it records")
 }
 
-pub async fn sync_fanout(ctx: &Arc<Ctx>) -> Res<()> {
+pub(crate) async fn sync_fanout(ctx: &Arc<Ctx>) -> Res<()> {
     let n = ctx.args.fanout_members;
     let sender = ctx.user().await?;
     let members = ctx.users(n).await?;
@@ -171,7 +171,7 @@ pub async fn sync_fanout(ctx: &Arc<Ctx>) -> Res<()> {
     Ok(())
 }
 
-pub async fn to_device(ctx: &Arc<Ctx>) -> Res<()> {
+pub(crate) async fn to_device(ctx: &Arc<Ctx>) -> Res<()> {
     let n = ctx.args.key_users;
     let sender = ctx.user().await?;
     let members = ctx.users(n).await?;

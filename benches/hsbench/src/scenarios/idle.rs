@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub async fn idle(ctx: &Arc<Ctx>) -> Res<()> {
+pub(crate) async fn idle(ctx: &Arc<Ctx>) -> Res<()> {
     let Some(cmd) = &ctx.args.start_cmd else {
         eprintln!("[idle] skipped: no --start-cmd");
         return Ok(());
@@ -49,7 +49,7 @@ pub async fn idle(ctx: &Arc<Ctx>) -> Res<()> {
 }
 
 /// Memory and disk after everything else, when the server has rested for five seconds.
-pub async fn after_run(ctx: &Arc<Ctx>) -> Res<()> {
+pub(crate) async fn after_run(ctx: &Arc<Ctx>) -> Res<()> {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let s = sample(&ctx.args.pid, &ctx.args.data_dir);
     ctx.emit(json!({"scenario": "after_run", "ops": 1, "errors": 0, "rss_mb": s.rss_mb.round(),

@@ -2,7 +2,7 @@
 
 use crate::client::{Hs, Res, User};
 use crate::ctx::Ctx;
-use crate::report::{Until, Window, closed_loop, timed};
+use crate::report::{Plan, Until, Window, closed_loop, timed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
@@ -54,7 +54,7 @@ async fn upload(hs: &Hs, u: &User, body: Value) -> Res<()> {
     hs.post("/_matrix/client/v3/keys/upload", &u.token, &body).await.map(|_| ())
 }
 
-pub async fn keys(ctx: &Arc<Ctx>) -> Res<()> {
+pub(crate) async fn keys(ctx: &Arc<Ctx>) -> Res<()> {
     let users = Arc::new(ctx.users(ctx.args.key_users).await?);
     ctx.each(users.to_vec(), 4, |u| {
         let hs = ctx.hs.clone();
@@ -79,7 +79,7 @@ pub async fn keys(ctx: &Arc<Ctx>) -> Res<()> {
     let (hs, us) = (ctx.hs.clone(), users.clone());
     let ask: Map<String, Value> = users.iter().map(|u| (u.id.clone(), json!([]))).collect();
     let body = json!({"device_keys": ask});
-    timed(ctx, "keys_query", n, false, json!({"users": users.len()}), move |w, _| {
+    timed(ctx, Plan::new("keys_query", n).with(json!({"users": users.len()})), move |w, _| {
         let (hs, us, body) = (hs.clone(), us.clone(), body.clone());
         async move { hs.post("/_matrix/client/v3/keys/query", &us[w].token, &body).await.map(|_| ()) }
     })

@@ -2,13 +2,13 @@
 
 use crate::client::Res;
 use crate::ctx::Ctx;
-use crate::report::{Until, Window, closed_loop, timed};
+use crate::report::{Plan, Until, Window, closed_loop, timed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 use std::sync::Arc;
 
-pub async fn media(ctx: &Arc<Ctx>) -> Res<()> {
+pub(crate) async fn media(ctx: &Arc<Ctx>) -> Res<()> {
     let u = ctx.user().await?;
     let size = ctx.args.media_bytes;
     let mut data = vec![0u8; size];
@@ -33,7 +33,7 @@ pub async fn media(ctx: &Arc<Ctx>) -> Res<()> {
     w.close(ctx, &st, 0, json!({"bytes": size, "concurrency": 4}));
 
     let (hs, t) = (ctx.hs.clone(), u.token.clone());
-    timed(ctx, "media_download", 4, false, json!({"bytes": size}), move |_, _| {
+    timed(ctx, Plan::new("media_download", 4).with(json!({"bytes": size})), move |_, _| {
         let (hs, t, p) = (hs.clone(), t.clone(), format!("/_matrix/client/v1/media/download/{mxc}"));
         async move {
             let r = hs.get(&p, &t).await?;

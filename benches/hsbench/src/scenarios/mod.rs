@@ -16,8 +16,9 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// In the order in which "all" runs them: later ones use rooms of earlier ones.
-pub const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[&str] = &[
     "idle",
+    "argon2id",
     "register",
     "login",
     "beside_register",
@@ -41,9 +42,13 @@ pub const NAMES: &[&str] = &[
     "after_run",
 ];
 
-pub async fn run(ctx: &Arc<Ctx>, name: &str) {
+pub(crate) async fn run(ctx: &Arc<Ctx>, name: &str) {
     let r: Res<()> = match name {
         "idle" => idle::idle(ctx).await,
+        "argon2id" => {
+            accounts::argon2id(ctx);
+            Ok(())
+        }
         "register" => accounts::register(ctx).await,
         "login" => accounts::login(ctx).await,
         "beside_register" => accounts::beside_register(ctx).await,
