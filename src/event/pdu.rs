@@ -300,8 +300,13 @@ impl ruma_state_res::Event for Pdu {
         &self.parts.kind
     }
 
+    /// Power levels are shown as the rules of this crate read them.
     fn content(&self) -> &RawValue {
-        self.content()
+        let plain = match self.facts() {
+            Facts::Power(levels) => levels.plain(self),
+            _ => None,
+        };
+        plain.unwrap_or_else(|| self.content())
     }
 
     fn state_key(&self) -> Option<&str> {

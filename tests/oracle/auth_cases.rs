@@ -45,11 +45,15 @@ fn state(world: &mut World<'_>, create: &str) -> StateMap {
         let weights: &[&str] = if user == CREATOR { &["join", "join", "join", "leave"] } else { &MEMBERSHIPS };
         let membership = world.pick(weights);
         if membership != "none" {
-            world.add_state(Draft::state(user, "m.room.member", user, json!({ "membership": membership })), &prev, &mut state);
+            world.add_state(
+                Draft::state(user, "m.room.member", user, json!({ "membership": membership })),
+                &prev,
+                &mut state,
+            );
         }
     }
     if world.chance(85) {
-        let content = world.power_levels();
+        let content = world.current_power_levels();
         world.add_state(Draft::state(CREATOR, "m.room.power_levels", "", content), &prev, &mut state);
     }
     if world.chance(90) {
@@ -80,7 +84,9 @@ fn draft<'a>(world: &mut World<'_>, state: &StateMap) -> Draft<'a> {
             let content = new_power_levels(world, state);
             Draft::state(sender, "m.room.power_levels", "", content)
         }
-        68..76 => Draft { sender, kind: "m.room.message", state_key: None, content: json!({ "body": "x" }), redacts: None },
+        68..76 => {
+            Draft { sender, kind: "m.room.message", state_key: None, content: json!({ "body": "x" }), redacts: None }
+        }
         76..82 => Draft::state(sender, "m.room.topic", "", json!({ "topic": "x" })),
         82..86 => {
             let key = world.user();
@@ -144,7 +150,15 @@ fn new_power_levels(world: &mut World<'_>, state: &StateMap) -> Value {
         let fields = content.as_object_mut().expect("an object");
         match world.rng.random_range(0..5) {
             0 | 1 => {
-                let field = world.pick(&["users_default", "events_default", "state_default", "ban", "kick", "redact", "invite"]);
+                let field = world.pick(&[
+                    "users_default",
+                    "events_default",
+                    "state_default",
+                    "ban",
+                    "kick",
+                    "redact",
+                    "invite",
+                ]);
                 if world.chance(25) {
                     fields.remove(field);
                 } else {
@@ -153,7 +167,8 @@ fn new_power_levels(world: &mut World<'_>, state: &StateMap) -> Value {
             }
             which => {
                 let map = ["users", "events", "notifications"][which - 2];
-                let key = if map == "users" { world.user() } else { world.pick(&["m.room.topic", "room", "m.room.message"]) };
+                let key =
+                    if map == "users" { world.user() } else { world.pick(&["m.room.topic", "room", "m.room.message"]) };
                 let entries = fields.entry(map).or_insert(json!({}));
                 if let Some(entries) = entries.as_object_mut() {
                     if world.chance(25) {
@@ -177,14 +192,21 @@ fn spoil(world: &mut World<'_>, state: &StateMap, auth_events: &mut Vec<String>,
         }
         1 => {
             // Another event for a type and state key that is there already.
-            let (mut other, draft) = (state.clone(), Draft::state(CREATOR, "m.room.member", CREATOR, json!({ "membership": "join", "n": 1 })));
+            let (mut other, draft) = (
+                state.clone(),
+                Draft::state(CREATOR, "m.room.member", CREATOR, json!({ "membership": "join", "n": 1 })),
+            );
             let create = state_id(state, "m.room.create", "", "");
             auth_events.push(world.add_state(draft, &[create], &mut other));
         }
         2 => {
             let mut other = state.clone();
             let create = state_id(state, "m.room.create", "", "");
-            auth_events.push(world.add_state(Draft::state(CREATOR, "m.room.topic", "", json!({})), &[create], &mut other));
+            auth_events.push(world.add_state(
+                Draft::state(CREATOR, "m.room.topic", "", json!({})),
+                &[create],
+                &mut other,
+            ));
         }
         3 if !auth_events.is_empty() => {
             let index = world.rng.random_range(0..auth_events.len());
@@ -206,7 +228,16 @@ pub(crate) fn create(version: RoomVersion, rng: &mut StdRng) -> Case {
     let mut world = World::new(version, rng);
     let mut content = world.create_content();
     let other = world.add(Draft::state(CREATOR, "m.room.topic", "", json!({})), &[], &[]);
-    let odd = world.pick(&[json!(null), json!(5), json!("x"), json!([]), json!(["@a:b", 5]), json!(["x"]), json!({}), json!("12")]);
+    let odd = world.pick(&[
+        json!(null),
+        json!(5),
+        json!("x"),
+        json!([]),
+        json!(["@a:b", 5]),
+        json!(["x"]),
+        json!({}),
+        json!("12"),
+    ]);
     match world.rng.random_range(0..8) {
         0 => content["room_version"] = odd,
         1 => content["creator"] = odd,

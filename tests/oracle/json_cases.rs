@@ -10,10 +10,36 @@ use crate::world::{CREATOR, Draft, World};
 
 /// Pieces of JSON text that parsers disagree about.
 const ODD: [&str; 30] = [
-    "NaN", "Infinity", "-Infinity", "1.0", "1e3", "-0", "0", "9007199254740991", "9007199254740992",
-    "-9007199254740991", "-9007199254740992", "1e400", "01", "+1", ".5", "1.", "\"\\ud83d\"", "\"\\ud83d\\ude00\"",
-    "\"\\u0000\\u001f\\u007f\"", "\"\\/\\b\\f\\n\\r\\t\"", "\"\\x\"", "\"\u{fb01}\u{10ffff}\"", "{\"a\":1,\"b\":{}}", "[1,]",
-    "{\"a\":1,}", "[[[[[[]]]]]]", "truE", "null", "\"\u{0}\"", "99999999999999999999999999",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1.0",
+    "1e3",
+    "-0",
+    "0",
+    "9007199254740991",
+    "9007199254740992",
+    "-9007199254740991",
+    "-9007199254740992",
+    "1e400",
+    "01",
+    "+1",
+    ".5",
+    "1.",
+    "\"\\ud83d\"",
+    "\"\\ud83d\\ude00\"",
+    "\"\\u0000\\u001f\\u007f\"",
+    "\"\\/\\b\\f\\n\\r\\t\"",
+    "\"\\x\"",
+    "\"\u{fb01}\u{10ffff}\"",
+    "{\"a\":1,\"b\":{}}",
+    "[1,]",
+    "{\"a\":1,}",
+    "[[[[[[]]]]]]",
+    "truE",
+    "null",
+    "\"\u{0}\"",
+    "99999999999999999999999999",
 ];
 
 const KEYS: [&str; 12] = ["a", "b", "A", "", "é", "e\u{301}", "\u{ffee}", "\u{10000}", "aa", "\\\"", "\\u0001", "1"];
@@ -90,12 +116,29 @@ const KINDS: [(&str, &[&str]); 9] = [
 
 fn value(world: &mut World<'_>) -> Value {
     let mut values = vec![
-        json!(null), json!(true), json!("text \u{1f600}\u{7f}\n"), json!([1, "a", {}]), json!(0), json!(-5),
-        json!({ "signed": { "token": "t", "mxid": "@a:b" }, "display_name": "x" }), json!({ "b": 1, "a": { "é": [] } }),
-        json!(9_007_199_254_740_991_i64), json!({ "signed": 5 }), json!({}), json!("invite"),
+        json!(null),
+        json!(true),
+        json!("text \u{1f600}\u{7f}\n"),
+        json!([1, "a", {}]),
+        json!(0),
+        json!(-5),
+        json!({ "signed": { "token": "t", "mxid": "@a:b" }, "display_name": "x" }),
+        json!({ "b": 1, "a": { "é": [] } }),
+        json!(9_007_199_254_740_991_i64),
+        json!({ "signed": 5 }),
+        json!({}),
+        json!("invite"),
     ];
     if world.is_lenient() {
-        values.extend([json!(1.5), json!(1e30), json!(-0.0), json!(1e-7), json!(i64::MAX), json!(u64::MAX), json!(1e16)]);
+        values.extend([
+            json!(1.5),
+            json!(1e30),
+            json!(-0.0),
+            json!(1e-7),
+            json!(i64::MAX),
+            json!(u64::MAX),
+            json!(1e16),
+        ]);
     }
     world.pick(&values)
 }

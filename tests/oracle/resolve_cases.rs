@@ -48,16 +48,19 @@ pub(crate) fn resolve(version: RoomVersion, rng: &mut StdRng) -> Case {
 fn start(world: &mut World<'_>) -> Tip {
     let mut content = world.create_content();
     content.as_object_mut().expect("an object").remove("m.federate");
+    let mut creators = content["additional_creators"].as_array().cloned().unwrap_or_default();
+    creators.push(json!(CREATOR));
     let create = world.create(content);
     let mut tip = Tip { last: create.clone(), state: StateMap::new() };
-    tip.state.insert(
-        ("m.room.create".to_owned(), String::new()),
-        ruma_common::EventId::parse(create).expect("an event ID"),
-    );
+    tip.state
+        .insert(("m.room.create".to_owned(), String::new()), ruma_common::EventId::parse(create).expect("an event ID"));
     tip.add(world, Draft::state(CREATOR, "m.room.member", CREATOR, json!({ "membership": "join" })));
-    let mut levels = json!({ "users": { USERS[1]: 50 }, "events": { "m.room.topic": 0 } });
-    if world.number() < 12 {
-        levels["users"][CREATOR] = json!(100);
+    // Levels of their own are not for creators.
+    let mut levels = json!({ "users": {}, "events": { "m.room.topic": 0 } });
+    for (user, level) in [(CREATOR, 100), (USERS[1], 50)] {
+        if world.number() < 12 || !creators.contains(&json!(user)) {
+            levels["users"][user] = json!(level);
+        }
     }
     tip.add(world, Draft::state(CREATOR, "m.room.power_levels", "", levels));
     tip.add(world, Draft::state(CREATOR, "m.room.join_rules", "", json!({ "join_rule": "public" })));
@@ -144,8 +147,11 @@ fn draft<'a>(world: &mut World<'_>, tip: &Tip) -> Draft<'a> {
 fn power_levels<'a>(world: &mut World<'_>, tip: &Tip, sender: &'a str) -> Draft<'a> {
     let current = tip.state[&("m.room.power_levels".to_owned(), String::new())].as_str();
     let mut content = world.raw[current]["content"].clone();
-    let level = if world.chance(6) { world.level() } else { world.pick(&[json!(0), json!(50), json!(100), json!(25)]) };
-    if world.chance(70) {
+    let level =
+        if world.chance(6) { world.odd_level() } else { world.pick(&[json!(0), json!(50), json!(100), json!(25)]) };
+    if world.chance(1) {
+        content["users"]["@x:bad_name"] = json!(0);
+    } else if world.chance(70) {
         let user = world.user();
         content["users"][user] = level;
     } else {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use hearth_event::{Pdu, RoomVersion, SigningKey, StateMap, auth_types, check};
+use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use rand::RngExt;
 use ruma_common::{CanonicalJsonObject, EventId, OwnedEventId, ServerName, UserId};
 use serde_json::{Map, Value, json};
 
@@ -196,19 +196,42 @@ impl<'a> World<'a> {
 
     /// A power level as rooms have it, now and then an odd one.
     pub(crate) fn level(&mut self) -> Value {
-        let plain = [json!(0), json!(50), json!(100), json!(25), json!(-5), json!(75)];
-        if self.chance(88) {
-            return self.pick(&plain);
-        }
+        if self.chance(88) { self.plain_level() } else { self.odd_level() }
+    }
+
+    pub(crate) fn plain_level(&mut self) -> Value {
+        let plain =
+            [json!(0), json!(50), json!(100), json!(25), json!(-5), json!(75), json!(9_007_199_254_740_991_i64)];
+        self.pick(&plain)
+    }
+
+    pub(crate) fn odd_level(&mut self) -> Value {
         let mut odd = vec![
-            json!("100"), json!(" 50 "), json!("+7"), json!("-3"), json!("007"), json!(true), json!(null),
-            json!([]), json!({}), json!("abc"), json!(""), json!("5.5"), json!(9_007_199_254_740_991_i64),
+            json!("100"),
+            json!(" 50 "),
+            json!("+7"),
+            json!("-3"),
+            json!("007"),
+            json!(true),
+            json!(null),
+            json!([]),
+            json!({}),
+            json!("abc"),
+            json!(""),
+            json!("5.5"),
+            json!(9_007_199_254_740_991_i64),
             json!(-9_007_199_254_740_991_i64),
         ];
         if self.is_lenient() {
             odd.extend([
-                json!(5.5), json!(-0.5), json!(1e3), json!(9_007_199_254_740_992_i64), json!(i64::MAX),
-                json!(i64::MIN), json!(u64::MAX), json!(1e19),
+                json!(5.5),
+                json!(-0.5),
+                json!(1e3),
+                json!(9_007_199_254_740_992_i64),
+                json!(i64::MAX),
+                json!(i64::MIN),
+                json!(u64::MAX),
+                json!(1e19),
             ]);
         }
         self.pick(&odd)
@@ -224,6 +247,16 @@ impl<'a> World<'a> {
             }
         }
         Value::Object(map)
+    }
+
+    /// Power levels that a room can have come to: from version 10 on, all are integers.
+    pub(crate) fn current_power_levels(&mut self) -> Value {
+        loop {
+            let content = self.power_levels();
+            if self.number() < 10 || all_integers(&content) {
+                return content;
+            }
+        }
     }
 
     /// Power levels in which somebody can do something.
@@ -282,4 +315,13 @@ impl<'a> World<'a> {
 
 pub(crate) fn identity_key(number: u8) -> SigningKey {
     SigningKey::from_seed([number; 32], "0").expect("a good version")
+}
+
+/// Whether all levels are integers, and all maps of levels objects.
+fn all_integers(content: &Value) -> bool {
+    content.as_object().expect("an object").iter().all(|(key, value)| match (key.as_str(), value) {
+        ("users" | "events" | "notifications", Value::Object(levels)) => levels.values().all(Value::is_i64),
+        ("users" | "events" | "notifications", _) => false,
+        _ => value.is_i64(),
+    })
 }

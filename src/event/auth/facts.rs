@@ -22,6 +22,8 @@ pub(crate) struct Create {
     pub(crate) room_version: Result<String, ()>,
     /// False only if `m.federate` says so.
     pub(crate) federate: bool,
+    /// `m.federate` is absent or true or false.
+    pub(crate) federate_is_flag: bool,
     pub(crate) has_creator: bool,
     pub(crate) creator: Option<String>,
     /// An error if it is no list of user IDs.
@@ -78,6 +80,7 @@ impl Create {
         Self {
             room_version: content.get("room_version").map_or_else(|| Ok("1".to_owned()), text),
             federate: content.get("m.federate") != Some(&Json::Bool(false)),
+            federate_is_flag: matches!(content.get("m.federate"), None | Some(Json::Bool(_))),
             has_creator: content.get("creator").is_some(),
             creator: content.text("creator").map(str::to_owned),
             additional_creators: match content.get("additional_creators") {

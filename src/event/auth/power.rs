@@ -1,10 +1,13 @@
 //! Power levels.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use ruma_common::UserId;
+use serde_json::value::RawValue;
 
 use super::facts::{Create, Facts};
+use super::plain::plain;
 use super::{Rejection, Room, reject};
 use crate::json::{Json, Object};
 use crate::{Pdu, RoomVersion};
@@ -26,7 +29,7 @@ impl PowerLevel {
 }
 
 /// Levels within the rules: wide enough for what old rooms hold, and for something above it.
-type Level = i128;
+pub(super) type Level = i128;
 
 /// The level of creators from version 12 on, where no number goes beyond 2^53.
 const CREATOR: Level = Level::MAX;
@@ -34,10 +37,12 @@ const CREATOR: Level = Level::MAX;
 /// The highest number: what is beyond it is held there, below the creators.
 const HIGHEST: Level = Level::MAX - 1;
 
-/// A level that is not there, or is no level.
+/// A level, or what is in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
+pub(super) enum Entry {
     Absent,
+    /// `null`: as if absent where a level is looked up, but not as part of a change. Only before version 10.
+    Null,
     Level(Level),
     Malformed,
 }
@@ -45,11 +50,15 @@ enum Entry {
 impl Entry {
     fn or(self, default: Level, name: &str) -> Result<Level, Rejection> {
         match self {
-            Self::Absent => Ok(default),
+            Self::Absent | Self::Null => Ok(default),
             Self::Level(level) => Ok(level),
-            Self::Malformed => reject(format!("the power level of {name} is not a number")),
+            Self::Malformed => not_a_number(name),
         }
     }
+}
+
+fn not_a_number<T>(name: &str) -> Result<T, Rejection> {
+    reject(format!("the power level of {name} is not a number"))
 }
 
 /// The properties of `m.room.power_levels` that are one level.
@@ -65,7 +74,7 @@ pub(crate) enum Field {
 }
 
 impl Field {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::UsersDefault,
         Self::EventsDefault,
         Self::StateDefault,
@@ -75,7 +84,7 @@ impl Field {
         Self::Invite,
     ];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::UsersDefault => "users_default",
             Self::EventsDefault => "events_default",
@@ -101,16 +110,16 @@ impl Field {
 
 /// The properties that are maps of levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Map {
+pub(super) enum Map {
     Users,
     Events,
     Notifications,
 }
 
 impl Map {
-    const ALL: [Self; 3] = [Self::Users, Self::Events, Self::Notifications];
+    pub(super) const ALL: [Self; 3] = [Self::Users, Self::Events, Self::Notifications];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Users => "users",
             Self::Events => "events",
@@ -125,6 +134,8 @@ pub(crate) struct PowerContent {
     maps: [BTreeMap<Box<str>, Entry>; 3],
     /// Maps that are there and no objects.
     broken: [bool; 3],
+    /// What `ruma-state-res` reads instead of the content, once it was asked for.
+    plain: OnceLock<Option<Box<RawValue>>>,
 }
 
 impl PowerContent {
@@ -141,14 +152,24 @@ impl PowerContent {
             fields: Field::ALL.map(|field| entry(content.get(field.name()))),
             maps: Map::ALL.map(map),
             broken: Map::ALL.map(|map| content.get(map.name()).is_some_and(|value| value.as_object().is_none())),
+            plain: OnceLock::new(),
         }
     }
 
-    fn map(&self, map: Map) -> &BTreeMap<Box<str>, Entry> {
+    /// The content as `ruma-state-res` has to see it to read the same levels; `None` if that is as it is.
+    pub(crate) fn plain(&self, pdu: &Pdu) -> Option<&RawValue> {
+        self.plain.get_or_init(|| plain(self, pdu)).as_deref()
+    }
+
+    pub(super) fn entry(&self, field: Field) -> Entry {
+        self.fields[field.index()]
+    }
+
+    pub(super) fn map(&self, map: Map) -> &BTreeMap<Box<str>, Entry> {
         &self.maps[map as usize]
     }
 
-    fn is_broken(&self, map: Map) -> bool {
+    pub(super) fn is_broken(&self, map: Map) -> bool {
         self.broken[map as usize]
     }
 }
@@ -165,7 +186,7 @@ fn level(value: &Json, strict: bool) -> Entry {
     };
     match (found, value) {
         (Some(level), _) => Entry::Level(level),
-        (None, Json::Null) if !strict => Entry::Absent,
+        (None, Json::Null) if !strict => Entry::Null,
         (None, _) => Entry::Malformed,
     }
 }
@@ -225,7 +246,7 @@ impl<'a> Levels<'a> {
             return reject("the power levels of users are not an object");
         }
         match content.map(Map::Users).get(user) {
-            Some(entry) if *entry != Entry::Absent => entry.or(0, user),
+            Some(entry) if *entry != Entry::Null => entry.or(0, user),
             _ => self.field(Field::UsersDefault),
         }
     }
@@ -240,7 +261,7 @@ impl<'a> Levels<'a> {
 
     /// The level of `field`.
     pub(super) fn field(&self, field: Field) -> Result<Level, Rejection> {
-        let entry = self.content.map_or(Entry::Absent, |content| content.fields[field.index()]);
+        let entry = self.content.map_or(Entry::Absent, |content| content.entry(field));
         entry.or(field.default(), field.name())
     }
 
@@ -253,8 +274,14 @@ impl<'a> Levels<'a> {
             return reject("the power levels of events are not an object");
         }
         match content.map(Map::Events).get(event_type) {
-            Some(entry) if *entry != Entry::Absent => entry.or(0, event_type),
-            _ => self.field(if is_state { Field::StateDefault } else { Field::EventsDefault }),
+            Some(entry) if *entry != Entry::Null => entry.or(0, event_type),
+            _ => {
+                let field = if is_state { Field::StateDefault } else { Field::EventsDefault };
+                if content.entry(field) == Entry::Null {
+                    return not_a_number(field.name());
+                }
+                self.field(field)
+            }
         }
     }
 }
@@ -282,13 +309,16 @@ pub(super) fn check_change(levels: &Levels<'_>, pdu: &Pdu, own: Level) -> Result
     check_shape(levels, new)?;
     let Some(old) = levels.content else { return Ok(()) };
     for field in Field::ALL {
-        let (before, after) = (old.fields[field.index()], new.fields[field.index()]);
+        let (before, after) = (old.entry(field), new.entry(field));
         check_entry(field.name(), before, after, own)?;
     }
     let limits_notifications = levels.version.rules().authorization.limit_notifications_power_levels;
     for map in Map::ALL {
         if map == Map::Notifications && !limits_notifications {
             continue;
+        }
+        if old.is_broken(map) || new.is_broken(map) {
+            return reject(format!("the power levels of {} are not an object", map.name()));
         }
         let (before, after) = (old.map(map), new.map(map));
         for key in before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))) {
@@ -322,7 +352,8 @@ fn check_shape(levels: &Levels<'_>, new: &PowerContent) -> Result<(), Rejection>
     if new.is_broken(Map::Users) || !users.values().all(is_level) {
         return reject("power levels of users are integers");
     }
-    if users.keys().any(|user| <&UserId>::try_from(user.as_ref()).is_err()) {
+    // The rule says "valid user ID"; rooms have entries with impossible server names, which other servers let in.
+    if users.keys().any(|user| !user.starts_with('@') || !user.contains(':')) {
         return reject("power levels of users are under their user IDs");
     }
     if rules.explicitly_privilege_room_creators && users.keys().any(|user| levels.is_creator(user)) {
@@ -331,22 +362,16 @@ fn check_shape(levels: &Levels<'_>, new: &PowerContent) -> Result<(), Rejection>
     Ok(())
 }
 
-/// A level that is added, changed or removed was not, and is not, above the sender's.
+/// A level that is added, changed or removed was not, and is not, above the sender's. One that is no number is refused even if
+/// it was there before: whether it changes cannot be said.
 fn check_entry(name: &str, before: Entry, after: Entry, own: Level) -> Result<(), Rejection> {
-    if before == after {
-        return if before == Entry::Malformed {
-            reject(format!("the power level of {name} is not a number"))
-        } else {
-            Ok(())
-        };
-    }
     for entry in [before, after] {
         match entry {
-            Entry::Level(level) if level > own => {
+            Entry::Malformed | Entry::Null => return not_a_number(name),
+            Entry::Level(level) if level > own && before != after => {
                 return reject(format!("the sender's power level is too low to change that of {name}"));
             }
-            Entry::Malformed => return reject(format!("the power level of {name} is not a number")),
-            _ => {}
+            Entry::Absent | Entry::Level(_) => {}
         }
     }
     Ok(())
