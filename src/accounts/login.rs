@@ -169,16 +169,16 @@ impl Accounts {
         let known = view.get::<Devices>(&key).await?;
         let mut batch = Batch::new(lane(user));
         batch.check::<Devices>(&key, known.as_ref());
-        let (device, old) = match known {
-            Some(known) => (Device { token, ..known.clone() }, known.token),
-            None => {
-                let devices = view.page::<Devices, _>(&(user,), Order::Ascending, MAX_DEVICES).await?;
-                if devices.len() >= MAX_DEVICES {
-                    return Err(LoginError::TooManyDevices);
-                }
-                let display_name = request.display_name.clone();
-                (Device { display_name, token, created_at: self.clock.now().0 }, None)
+        let (device, old) = if let Some(known) = known {
+            let old = known.token;
+            (Device { token, ..known }, old)
+        } else {
+            let devices = view.page::<Devices, _>(&(user,), Order::Ascending, MAX_DEVICES).await?;
+            if devices.len() >= MAX_DEVICES {
+                return Err(LoginError::TooManyDevices);
             }
+            let display_name = request.display_name.clone();
+            (Device { display_name, token, created_at: self.clock.now().0 }, None)
         };
         self.put_session(&mut batch, user_id, &session, &device);
         if let Some(old) = old {

@@ -12,7 +12,7 @@ use ruma_common::server_name;
 use crate::testing::*;
 use crate::{
     Accounts, AccountsParts, AccountsSettings, Argon2Cost, ChangePasswordError, DeviceRequest, Erase, LoginError,
-    LogoutDevices,
+    LogoutDevices, NewRegistrationToken,
 };
 
 const NEW: &str = "a very different one";
@@ -232,7 +232,7 @@ async fn no_password_and_no_token_is_in_the_store_in_plain_text() {
     let ann = world.user("ann").await;
     let token = world.token("ann", "PHONE").await;
     world.accounts.change_password(ann.user, &secret(NEW), LogoutDevices::None).await.unwrap();
-    let invite = world.accounts.create_registration_token(Default::default()).await.unwrap();
+    let invite = world.accounts.create_registration_token(NewRegistrationToken::default()).await.unwrap();
     let snapshot = world.store.snapshot(&world.store.frontier()).await.unwrap();
     let all = Range { start: Vec::new(), end: vec![0xFF; 8], order: Order::Ascending, limit: 10_000 };
     let pages = snapshot.scan_many(&[all]).await.unwrap();

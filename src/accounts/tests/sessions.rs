@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::testing::*;
-use crate::{DeviceError, DeviceInfo};
+use crate::{DeviceError, DeviceInfo, NewRegistrationToken};
 
 #[tokio::test]
 async fn only_a_whole_token_opens_the_door() {
@@ -18,7 +18,7 @@ async fn only_a_whole_token_opens_the_door() {
     }
     assert!(!world.works(&"x".repeat(1 << 20)).await);
     // A registration token is hashed alike and must not be taken for an access token.
-    world.accounts.create_registration_token(Default::default()).await.unwrap();
+    world.accounts.create_registration_token(NewRegistrationToken::default()).await.unwrap();
     assert!(!world.works(&crate::token::generate(&hearth_base::SeededRandom::new(99))).await);
 }
 

@@ -61,11 +61,13 @@ fn absorb(hasher: &mut Sha256, value: &Value) {
     match value {
         Value::Null => hasher.update(b"n"),
         Value::Bool(yes) => hasher.update(if *yes { b"t" } else { b"f" }),
-        Value::Number(number) => absorb_text(hasher, b"i", &number.to_string()),
-        Value::String(text) => absorb_text(hasher, b"s", text),
+        Value::Number(number) => absorb_text(hasher, b'i', &number.to_string()),
+        Value::String(text) => absorb_text(hasher, b's', text),
         Value::Array(items) => {
-            absorb_length(hasher, b"a", items.len());
-            items.iter().for_each(|item| absorb(hasher, item));
+            absorb_length(hasher, b'a', items.len());
+            for item in items {
+                absorb(hasher, item);
+            }
         }
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
@@ -76,20 +78,20 @@ fn absorb(hasher: &mut Sha256, value: &Value) {
 }
 
 fn absorb_members(hasher: &mut Sha256, members: &[(&String, &Value)]) {
-    absorb_length(hasher, b"o", members.len());
+    absorb_length(hasher, b'o', members.len());
     for (key, value) in members {
-        absorb_text(hasher, b"k", key);
+        absorb_text(hasher, b'k', key);
         absorb(hasher, value);
     }
 }
 
-fn absorb_text(hasher: &mut Sha256, kind: &[u8; 1], text: &str) {
+fn absorb_text(hasher: &mut Sha256, kind: u8, text: &str) {
     absorb_length(hasher, kind, text.len());
     hasher.update(text.as_bytes());
 }
 
-fn absorb_length(hasher: &mut Sha256, kind: &[u8; 1], length: usize) {
-    hasher.update(kind);
+fn absorb_length(hasher: &mut Sha256, kind: u8, length: usize) {
+    hasher.update([kind]);
     hasher.update((length as u64).to_be_bytes());
 }
 
