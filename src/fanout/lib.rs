@@ -1,1 +1,20 @@
+//! Consumers of the change log: what happens after an event is durable, at its own pace.
+//!
+//! The problem: whatever follows from an event (unread counts, pushes, other servers, search) must
+//! neither delay the sender nor be forgotten in a crash. The answer: a [`Consumer`] reads the change
+//! log behind a durable cursor per lane. What it derives and how far it has come are one batch, so a
+//! crash replays a little and loses nothing; such batches need no sync of their own, because what
+//! they are derived from has one.
+//!
+//! A [`Follower`] drives one consumer. The first consumer is [`Unread`].
 
+mod follow;
+mod notify;
+mod unread;
+
+#[cfg(test)]
+mod tests;
+
+pub use follow::{ConsumeError, Consumer, Follower};
+pub use notify::{Notification, notification};
+pub use unread::Unread;

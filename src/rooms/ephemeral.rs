@@ -198,8 +198,7 @@ impl TypingState {
             }
         }
         state.version = self.0.version.fetch_add(1, Ordering::AcqRel) + 1;
-        drop(rooms);
-        // Nobody may be listening.
+        // Under the lock, so that announcements come in the order of versions; nobody may be listening.
         drop(self.0.changes.send(room));
     }
 
@@ -229,10 +228,10 @@ impl TypingState {
         // A room is kept while a client may hold a token from before its last change.
         let keep = now.0.saturating_sub(10 * 60 * 1000);
         rooms.retain(|_, state| !state.users.is_empty() || state.version > keep);
-        drop(rooms);
         for room in changed {
             drop(self.0.changes.send(room));
         }
+        drop(rooms);
     }
 }
 

@@ -1,1 +1,36 @@
+//! Read models: what clients are told, and when.
+//!
+//! `/sync` answers from three things. The *store* says what is new; the *registry* (`live`) says, from
+//! memory, whether anything is, and wakes who waits; the *unread consumer* says how far counts are
+//! known, and nothing is shown beyond that, so an event never comes with counts that are older than
+//! it. (Counting at read time instead would need the rules of the consumer here as well, and a walk
+//! over what it has not seen yet; waiting costs one unsynced commit, shared by all readers.)
+//!
+//! Nothing here writes rooms.
 
+mod account_data;
+mod answer;
+mod counts;
+mod ephemeral;
+mod filter;
+mod json;
+mod lazy;
+mod live;
+mod member;
+mod outside;
+mod room;
+mod state;
+mod stay;
+mod summary;
+mod timeline;
+mod token;
+mod v3;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use filter::{EventFormat, Filter, FilterError, Members, RoomChoice, RoomSection};
+pub use token::{Incarnation, PageToken, Token, TokenError};
+pub use v3::{Sync, SyncError, SyncParts, SyncRequest, SyncSettings};

@@ -1,0 +1,183 @@
+//! Following the change log with durable cursors.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use hearth_schema::{Cursors, Position};
+use hearth_store::{Batch, CommitError, Durability, Frontier, LANES, Lane, LoggedFact, Pos, Store, StoreError, View};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Facts of one batch at the most.
+const PAGE: usize = 256;
+/// How often the log is looked at when nobody says that it moved: hints may be lost.
+const POLL: Duration = Duration::from_secs(1);
+/// Between two attempts after a failure: first and longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+
+/// Derives rows from facts.
+pub trait Consumer: Send + 'static {
+    /// Names its cursors; never changed once it has run.
+    fn name(&self) -> &'static str;
+
+    /// Adds to `batch`, whose lane is the facts' own, what follows from `facts`; `view` contains
+    /// them. The same facts may come again, alone or with others before or after them.
+    fn consume<'a>(
+        &'a mut self,
+        view: &'a View,
+        facts: &'a [LoggedFact],
+        batch: &'a mut Batch,
+    ) -> BoxFuture<'a, Result<(), ConsumeError>>;
+
+    /// The last batch was not applied: forget what memory has of it.
+    fn forget(&mut self);
+}
+
+/// Why a consumer does not advance for the moment. Every one is tried again.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ConsumeError {
+    /// Facts or what they speak of could not be read.
+    #[error(transparent)]
+    Read(#[from] StoreError),
+    /// The batch was not written.
+    #[error(transparent)]
+    Write(#[from] CommitError),
+}
+
+/// Drives one consumer along all lanes.
+pub struct Follower<C> {
+    store: Arc<dyn Store>,
+    consumer: C,
+    /// Position of the last fact consumed, by lane; `None` until the rows have been read.
+    cursors: Option<Vec<Pos>>,
+    page: usize,
+    progress: watch::Sender<Pos>,
+}
+
+impl<C: Consumer> Follower<C> {
+    /// A follower that has not started.
+    pub fn new(store: Arc<dyn Store>, consumer: C) -> Self {
+        Self { store, consumer, cursors: None, page: PAGE, progress: watch::Sender::new(Pos::ZERO) }
+    }
+
+    /// How far it has come: what it derives from facts at or below this position can be read.
+    pub fn progress(&self) -> watch::Receiver<Pos> {
+        self.progress.subscribe()
+    }
+
+    /// Follows until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        // Listening before looking: what is committed in between is announced.
+        let mut hints = self.store.watch().fuse();
+        let mut patience = RETRY.0;
+        loop {
+            let wait = match stoppable(&shutdown, self.catch_up()).await {
+                None => return,
+                Some(Ok(())) => {
+                    patience = RETRY.0;
+                    POLL
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(consumer = self.consumer.name(), %error, "cannot follow the change log, trying again");
+                    self.consumer.forget();
+                    patience = (patience * 2).min(RETRY.1);
+                    if stoppable(&shutdown, tokio::time::sleep(patience)).await.is_none() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = hints.next(), if !hints.is_done() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            // One look at the log serves all lanes that have moved.
+            while let Some(Some(_)) = hints.next().now_or_never() {}
+        }
+    }
+
+    /// Consumes everything that was committed before the call.
+    ///
+    /// # Errors
+    /// If the log cannot be read or a batch cannot be written; calling again goes on.
+    pub async fn catch_up(&mut self) -> Result<(), ConsumeError> {
+        let target = self.store.frontier();
+        if self.cursors.is_none() {
+            self.cursors = Some(self.read_cursors().await?);
+        }
+        for lane in Lane::all() {
+            self.catch_up_lane(lane, &target).await?;
+        }
+        self.progress.send_if_modified(|progress| {
+            let moved = *progress < target.base();
+            *progress = target.base().max(*progress);
+            moved
+        });
+        Ok(())
+    }
+
+    async fn read_cursors(&self) -> Result<Vec<Pos>, StoreError> {
+        let view = View::latest(&*self.store).await?;
+        let keys: Vec<_> = Lane::all().map(|lane| (lane, self.consumer.name().to_owned())).collect();
+        let rows = view.get_many::<Cursors>(&keys).await?;
+        Ok(rows.into_iter().map(|row| row.map_or(Pos::ZERO, |position| position.0)).collect())
+    }
+
+    fn cursor(&mut self, lane: Lane) -> &mut Pos {
+        let cursors = self.cursors.get_or_insert_with(|| vec![Pos::ZERO; usize::from(LANES)]);
+        &mut cursors[usize::from(lane.number())]
+    }
+
+    async fn catch_up_lane(&mut self, lane: Lane, target: &Frontier) -> Result<(), ConsumeError> {
+        loop {
+            let cursor = *self.cursor(lane);
+            if cursor >= target.of(lane) || self.store.newest_fact(lane).is_some_and(|newest| newest <= cursor) {
+                return Ok(());
+            }
+            let facts = self.store.tail(lane, cursor, self.page).await?;
+            let Some(last) = facts.last() else { return Ok(()) };
+            self.consume(lane, cursor, &facts).await?;
+            *self.cursor(lane) = last.pos;
+        }
+    }
+
+    async fn consume(&mut self, lane: Lane, cursor: Pos, facts: &[LoggedFact]) -> Result<(), ConsumeError> {
+        let Some(last) = facts.last() else { return Ok(()) };
+        let view = View::latest(&*self.store).await?;
+        let mut batch = Batch::new(lane);
+        batch.durability = Durability::Relaxed;
+        let key = (lane, self.consumer.name().to_owned());
+        // Should another process run the same consumer, one of the two finds out here.
+        let expected = (cursor > Pos::ZERO).then_some(Position(cursor));
+        batch.check::<Cursors>(&key, expected.as_ref());
+        self.consumer.consume(&view, facts, &mut batch).await?;
+        batch.put::<Cursors>(&key, &Position(last.pos));
+        match self.store.commit(batch).await {
+            Ok(_) => {
+                self.page = PAGE;
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, CommitError::TooLarge { .. }) {
+                    self.page = (self.page / 2).max(1);
+                }
+                self.cursors = None;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// `None` if `shutdown` came first. A batch that is being committed then is durable or is not: the
+/// cursor in it says which.
+async fn stoppable<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        done = work => Some(done),
+    }
+}

@@ -1,0 +1,44 @@
+//! Unread counts, as the unread consumer keeps them (see `hearth_fanout`).
+
+use std::ops::Bound;
+
+use hearth_schema::{Highlights, ReadPoints, RoomNid, RoomTallies, UserNid};
+use hearth_store::{Order, Pos, StoreError, View};
+
+use crate::json;
+
+/// Mentions counted at the most.
+const MAX_MENTIONS: usize = 100;
+
+/// `unread_notifications`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub notifications: u64,
+    pub highlights: u64,
+}
+
+impl Counts {
+    /// What `user` has not read of `room`, up to `upto`.
+    pub(crate) async fn read(view: &View, user: UserNid, room: RoomNid, upto: Pos) -> Result<Self, StoreError> {
+        // Without a read point the user has not joined as far as anything was counted.
+        let Some(read) = view.get::<ReadPoints>(&(user, room)).await? else { return Ok(Self::default()) };
+        let tallies = view.page_between::<RoomTallies, _>(&(room,), ..=upto, Order::Descending, 1).await?;
+        let tally = tallies.into_iter().next().map(|(_, tally)| tally).unwrap_or_default();
+        let notifications = tally.notifying.saturating_sub(read.tally.notifying);
+        let for_all = tally.highlighting.saturating_sub(read.tally.highlighting);
+        let after = (Bound::Excluded(read.pos), Bound::Included(upto));
+        let mentions =
+            view.page_between::<Highlights, _>(&(user, room), after, Order::Ascending, MAX_MENTIONS).await?.len();
+        let highlights = for_all + u64::try_from(mentions).unwrap_or(0);
+        // An event that only mentions somebody (in an edit, say) is in no tally.
+        Ok(Self { notifications: notifications.max(highlights), highlights })
+    }
+
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"highlight_count\":");
+        json::number(self.highlights, out);
+        out.extend_from_slice(b",\"notification_count\":");
+        json::number(self.notifications, out);
+        out.push(b'}');
+    }
+}

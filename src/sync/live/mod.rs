@@ -1,0 +1,131 @@
+//! Who is listening, and to what: the memory that makes waking cheap.
+//!
+//! The problem: a message must reach the members that are waiting without a look at those that are
+//! not, and a poll that finds nothing new must not touch the store. The answer: a user is registered
+//! by the first poll and stays so for some minutes after the last. A registered user knows the
+//! position of the newest change that concerns it; a room with registered members knows them, and the
+//! positions of its newest event, state change and receipt. These numbers are exact for every `since`
+//! however old, because they are read from the store once, after registering: what is committed later
+//! comes through the notifier. They say *that* something is new; *what* is new is read from the store.
+
+mod notifier;
+mod register;
+mod room;
+mod user;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hearth_rooms::Rooms;
+use hearth_schema::{RoomNid, UserNid};
+use hearth_store::Pos;
+use parking_lot::RwLock;
+use ruma_common::OwnedServerName;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub(crate) use notifier::Notifier;
+pub(crate) use room::LiveRoom;
+pub(crate) use user::{LiveUser, Standing};
+
+/// How long a user stays registered after its last poll.
+const IDLE: Duration = Duration::from_secs(300);
+/// Users that may be registered; over it, those that do not wait go at the next sweep.
+const MAX_USERS: usize = 50_000;
+
+/// All registered users and their rooms.
+pub(crate) struct Live {
+    rooms: Rooms,
+    server_name: OwnedServerName,
+    users: RwLock<HashMap<UserNid, Arc<LiveUser>>>,
+    live_rooms: RwLock<HashMap<RoomNid, Arc<LiveRoom>>>,
+    /// Everything at or below has reached the registered users, and has been counted.
+    processed: watch::Sender<Pos>,
+    /// The same for typing.
+    typing: Newest,
+}
+
+impl Live {
+    pub(crate) fn new(rooms: Rooms, server_name: OwnedServerName) -> Self {
+        let typing = Newest::new(rooms.typing().version());
+        Self {
+            rooms,
+            server_name,
+            users: RwLock::default(),
+            live_rooms: RwLock::default(),
+            processed: watch::Sender::new(Pos::ZERO),
+            typing,
+        }
+    }
+
+    /// How far everything may be shown.
+    pub(crate) fn processed(&self) -> Pos {
+        *self.processed.borrow()
+    }
+
+    /// The version of typing that everybody has been told of.
+    pub(crate) fn typing(&self) -> u64 {
+        self.typing.get()
+    }
+
+    /// Waits until `pos` may be shown, `patience` at the most.
+    pub(crate) async fn reach(&self, pos: Pos, patience: Duration) {
+        if self.processed() >= pos {
+            return;
+        }
+        let mut processed = self.processed.subscribe();
+        // Out of patience: the answer ends where things can be shown, and the next one goes on.
+        drop(tokio::time::timeout(patience, processed.wait_for(|processed| *processed >= pos)).await);
+    }
+
+    pub(crate) fn user(&self, user: UserNid) -> Option<Arc<LiveUser>> {
+        self.users.read().get(&user).cloned()
+    }
+
+    fn live_room(&self, room: RoomNid) -> Option<Arc<LiveRoom>> {
+        self.live_rooms.read().get(&room).cloned()
+    }
+
+    /// Lets go of users that have not polled lately.
+    fn sweep(&self, now: Instant) {
+        let mut users = self.users.write();
+        let crowded = users.len() > MAX_USERS;
+        // Whoever enters takes the lock of `users` for reading at least, so nobody enters meanwhile.
+        let gone: Vec<Arc<LiveUser>> = users
+            .extract_if(|_, user| user.is_idle(now, if crowded { Duration::ZERO } else { IDLE }))
+            .map(|(_, user)| user)
+            .collect();
+        drop(users);
+        if gone.is_empty() {
+            return;
+        }
+        let mut rooms = self.live_rooms.write();
+        for user in gone {
+            for room in user.close() {
+                if room.remove(&user) {
+                    rooms.remove(&room.nid());
+                }
+            }
+        }
+    }
+}
+
+/// The largest of the numbers it was shown.
+#[derive(Debug, Default)]
+pub(crate) struct Newest(AtomicU64);
+
+impl Newest {
+    pub(crate) const fn new(value: u64) -> Self {
+        Self(AtomicU64::new(value))
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn raise(&self, value: u64) {
+        self.0.fetch_max(value, Ordering::AcqRel);
+    }
+}

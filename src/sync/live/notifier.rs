@@ -1,0 +1,249 @@
+//! Following the change log, and waking whom it concerns.
+//!
+//! One task reads the facts behind the unread consumer, so that an event is never shown with counts
+//! older than it: what may be shown ends where the consumer has come (`counted`). First all positions
+//! of a stretch are raised, then the stretch is published, then the users are woken: who wakes, or
+//! looks without waiting, finds either nothing published or everything raised.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_rooms::RoomEvent;
+use hearth_schema::{Change, EventNid, Membership, RoomNid, StateLog, UserNid, UserRoom};
+use hearth_store::{Lane, LoggedFact, Order, Pos, Store, StoreError, Value, View};
+use ruma_common::UserId;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Live, LiveUser, Standing};
+use crate::member::membership;
+
+/// Facts read at a time.
+const PAGE: usize = 256;
+/// How often everything is looked at without being told.
+const POLL: Duration = Duration::from_secs(1);
+/// How often idle users are let go.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// The users that a stretch concerns.
+type Touched = HashMap<UserNid, Arc<LiveUser>>;
+
+/// Follows the change log for [`Live`].
+pub(crate) struct Notifier {
+    live: Arc<Live>,
+    store: Arc<dyn Store>,
+    counted: watch::Receiver<Pos>,
+    typing: broadcast::Receiver<RoomNid>,
+    /// Position of the last fact seen, by lane.
+    positions: Vec<Pos>,
+}
+
+impl Notifier {
+    /// Begins at the end of the log: nobody is registered yet, and who registers reads the store.
+    pub(crate) fn new(live: Arc<Live>, store: Arc<dyn Store>, counted: watch::Receiver<Pos>) -> Self {
+        let frontier = store.frontier();
+        let positions = Lane::all().map(|lane| frontier.of(lane)).collect();
+        let typing = live.rooms.typing().changes();
+        Self { live, store, counted, typing, positions }
+    }
+
+    /// Follows until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut poll = tokio::time::interval(POLL);
+        let mut sweep = tokio::time::interval(SWEEP);
+        let mut counting = true;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                moved = self.counted.changed(), if counting => counting = moved.is_ok(),
+                change = self.typing.recv() => self.typing_changed(change),
+                _ = poll.tick() => {}
+                _ = sweep.tick() => self.live.sweep(Instant::now()),
+            }
+            let step = tokio::select! {
+                () = shutdown.cancelled() => return,
+                step = self.step() => step,
+            };
+            if let Err(error) = step {
+                // Nothing is published and nothing forgotten: the next tick tries again.
+                tracing::warn!(%error, "cannot follow the change log for /sync, trying again");
+            }
+        }
+    }
+
+    /// Takes in everything that has been counted, and publishes it.
+    async fn step(&mut self) -> Result<(), StoreError> {
+        let target = *self.counted.borrow_and_update();
+        if target <= self.live.processed() {
+            return Ok(());
+        }
+        let mut touched = Touched::new();
+        for lane in Lane::all() {
+            self.follow_lane(lane, target, &mut touched).await?;
+        }
+        self.live.processed.send_replace(target);
+        touched.values().for_each(|user| user.wake());
+        Ok(())
+    }
+
+    async fn follow_lane(&mut self, lane: Lane, target: Pos, touched: &mut Touched) -> Result<(), StoreError> {
+        let at = usize::from(lane.number());
+        loop {
+            let from = self.positions[at];
+            if from >= target || self.store.newest_fact(lane).is_some_and(|newest| newest <= from) {
+                return Ok(());
+            }
+            if self.live.users.read().is_empty() {
+                // Whoever registers from now on reads the store at or above `target`.
+                self.positions[at] = target;
+                return Ok(());
+            }
+            let mut facts = self.store.tail(lane, from, PAGE).await?;
+            let complete = facts.len() < PAGE;
+            facts.retain(|fact| fact.pos <= target);
+            let last = facts.last().map(|fact| fact.pos);
+            self.live.take_in(&*self.store, &facts, touched).await?;
+            self.positions[at] = match last {
+                Some(last) if !complete && last < target => last,
+                _ => target,
+            };
+        }
+    }
+
+    /// Takes in all changes of typing that have been announced.
+    fn typing_changed(&mut self, first: Result<RoomNid, RecvError>) {
+        let typing = self.live.rooms.typing().clone();
+        let version = typing.version();
+        let mut rooms = HashSet::new();
+        let mut lagged = false;
+        match first {
+            Ok(room) => {
+                // Announcements are made under the lock that this takes: those of changes that
+                // `version` counts have been made when it returns.
+                drop(typing.in_room(room));
+                rooms.insert(room);
+            }
+            Err(RecvError::Lagged(_)) => lagged = true,
+            Err(RecvError::Closed) => return,
+        }
+        loop {
+            match self.typing.try_recv() {
+                Ok(room) => drop(rooms.insert(room)),
+                Err(TryRecvError::Lagged(_)) => lagged = true,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        if lagged {
+            rooms.extend(self.live.live_rooms.read().keys());
+        }
+        let mut touched = Touched::new();
+        for room in rooms {
+            let Some(live) = self.live.live_room(room) else { continue };
+            let (version, _) = typing.in_room(room);
+            live.typing_at(version);
+            live.for_each_user(|user| {
+                user.typing_at(version);
+                touched.insert(user.nid(), Arc::clone(user));
+            });
+        }
+        self.live.typing.raise(version);
+        touched.values().for_each(|user| user.wake());
+    }
+}
+
+impl Live {
+    /// Raises the positions of everybody whom `facts`, all of one lane, concern.
+    async fn take_in(&self, store: &dyn Store, facts: &[LoggedFact], touched: &mut Touched) -> Result<(), StoreError> {
+        let mut numbers: HashMap<RoomNid, Vec<u32>> = HashMap::new();
+        for fact in facts {
+            match Change::decode(&fact.body) {
+                Ok(Change::Event { event: EventNid { room, n } }) => numbers.entry(room).or_default().push(n),
+                Ok(Change::Receipt { room, .. }) => self.receipt(room, fact.pos, touched),
+                Ok(Change::AccountData { user }) => {
+                    if let Some(user) = self.user(user) {
+                        user.account_data_at(fact.pos);
+                        touched.insert(user.nid(), user);
+                    }
+                }
+                Err(error) => tracing::error!(pos = fact.pos.get(), %error, "a fact of the change log is damaged"),
+            }
+        }
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let view = View::latest(store).await?;
+        for (room, numbers) in numbers {
+            self.events(&view, room, &numbers, touched).await?;
+        }
+        Ok(())
+    }
+
+    fn receipt(&self, room: RoomNid, pos: Pos, touched: &mut Touched) {
+        let Some(live) = self.live_room(room) else { return };
+        live.receipt_at(pos);
+        live.for_each_user(|user| {
+            user.change_at(pos);
+            touched.insert(user.nid(), Arc::clone(user));
+        });
+    }
+
+    async fn events(
+        &self,
+        view: &View,
+        room: RoomNid,
+        numbers: &[u32],
+        touched: &mut Touched,
+    ) -> Result<(), StoreError> {
+        let events = self.rooms.events(view, room, numbers).await?;
+        for event in &events {
+            self.member_event(event, touched);
+        }
+        let Some(newest) = events.iter().map(|event| event.pos).max() else { return Ok(()) };
+        let Some(live) = self.live_room(room) else { return Ok(()) };
+        // Resolution may change the state at an event that is no state event, so the log is asked.
+        let changes = view.page_between::<StateLog, _>(&(room,), ..=newest, Order::Descending, 1).await?;
+        if let Some(((_, pos, _), _)) = changes.first() {
+            live.state_at(*pos);
+        }
+        live.event_at(newest);
+        live.for_each_user(|user| {
+            user.change_at(newest);
+            touched.insert(user.nid(), Arc::clone(user));
+        });
+        Ok(())
+    }
+
+    /// A member event changes the rooms of its user, who may not have been in the room so far.
+    fn member_event(&self, event: &RoomEvent, touched: &mut Touched) {
+        if event.event_type() != "m.room.member" {
+            return;
+        }
+        let Some(Ok(user_id)) = event.state_key().map(<&UserId>::try_from) else { return };
+        if user_id.server_name() != self.server_name {
+            return;
+        }
+        let (Some(user), Some(membership)) = (self.user(self.rooms.ids().user(user_id)), membership(event)) else {
+            return;
+        };
+        let row = UserRoom {
+            pos: event.pos,
+            room_id: event.pdu.room_id().to_string(),
+            membership,
+            n: event.n,
+            own: event.sender() == user_id,
+            forgotten: false,
+        };
+        let live = if membership == Membership::Join {
+            Some(self.add_to_room(event.room, &user))
+        } else {
+            self.remove_from_room(event.room, &user);
+            None
+        };
+        user.stand(event.room, Standing { row: Arc::new(row), live });
+        user.change_at(event.pos);
+        touched.insert(user.nid(), user);
+    }
+}

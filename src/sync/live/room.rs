@@ -1,0 +1,115 @@
+//! A room with registered members.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hearth_schema::{RoomNid, UserNid};
+use hearth_store::Pos;
+use parking_lot::Mutex;
+
+use super::{LiveUser, Newest};
+
+/// What is known of it without asking the store.
+pub(crate) struct LiveRoom {
+    nid: RoomNid,
+    users: Mutex<HashMap<UserNid, Arc<LiveUser>>>,
+    /// Position of the newest event.
+    event: Newest,
+    /// Position of the newest change of state, or later.
+    state: Newest,
+    /// Position of the newest receipt.
+    receipt: Newest,
+    /// Version of the newest change in typing.
+    typing: Newest,
+    /// The positions are those of the store, not only of what came by.
+    loaded: AtomicBool,
+}
+
+impl LiveRoom {
+    pub(super) fn new(nid: RoomNid) -> Self {
+        Self {
+            nid,
+            users: Mutex::default(),
+            event: Newest::default(),
+            state: Newest::default(),
+            receipt: Newest::default(),
+            typing: Newest::default(),
+            loaded: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) const fn nid(&self) -> RoomNid {
+        self.nid
+    }
+
+    pub(super) fn add(&self, user: &Arc<LiveUser>) {
+        self.users.lock().insert(user.nid(), Arc::clone(user));
+    }
+
+    /// Whether it was the last one. Another registration of the same user stays.
+    pub(super) fn remove(&self, user: &Arc<LiveUser>) -> bool {
+        let mut users = self.users.lock();
+        if users.get(&user.nid()).is_some_and(|known| Arc::ptr_eq(known, user)) {
+            users.remove(&user.nid());
+        }
+        users.is_empty()
+    }
+
+    pub(super) fn for_each_user(&self, mut run: impl FnMut(&Arc<LiveUser>)) {
+        self.users.lock().values().for_each(&mut run);
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    pub(super) fn load(&self, event: Pos, receipt: Pos) {
+        self.event.raise(event.get());
+        // Not known, and not worth a read: taking it for too new costs one look at the log.
+        self.state.raise(event.get());
+        self.receipt.raise(receipt.get());
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    pub(super) fn event_at(&self, pos: Pos) {
+        self.event.raise(pos.get());
+    }
+
+    pub(super) fn state_at(&self, pos: Pos) {
+        self.state.raise(pos.get());
+    }
+
+    pub(super) fn receipt_at(&self, pos: Pos) {
+        self.receipt.raise(pos.get());
+    }
+
+    pub(super) fn typing_at(&self, version: u64) {
+        self.typing.raise(version);
+    }
+
+    /// Position of the newest event or receipt.
+    pub(super) fn newest(&self) -> Pos {
+        Pos::new(self.event.get().max(self.receipt.get()))
+    }
+
+    /// Whether there are events after `since`.
+    pub(crate) fn has_events(&self, since: Pos) -> bool {
+        self.event.get() > since.get()
+    }
+
+    /// Whether the state may have changed after `since`.
+    pub(crate) fn has_state(&self, since: Pos) -> bool {
+        self.state.get() > since.get()
+    }
+
+    /// Whether there are receipts after `since`.
+    pub(crate) fn has_receipts(&self, since: Pos) -> bool {
+        self.receipt.get() > since.get()
+    }
+
+    /// The version of the newest change in typing.
+    pub(crate) fn typing(&self) -> u64 {
+        self.typing.get()
+    }
+}

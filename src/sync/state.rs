@@ -1,0 +1,235 @@
+//! The state before a timeline, and what changed in it.
+//!
+//! The current state has an index by type and key; the state at an earlier position is that index
+//! with the state log undone. Timelines end near the present, so little has to be undone, and lazy
+//! loading reads no member that is not asked for.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use hearth_rooms::{EventExtras, RoomEvent};
+use hearth_schema::{CurrentState, RoomNid, StateKeyNid, StateLogEntry};
+use hearth_store::{Order, Pos, StoreError};
+
+use crate::answer::Answer;
+use crate::filter::EventFormat;
+use crate::live::LiveRoom;
+use crate::member::MEMBER;
+use crate::timeline::{Page, write_events};
+
+/// State entries read at a time while members are skipped.
+const PAGE: usize = 64;
+
+/// Which members belong to the state.
+pub(crate) enum Wanted {
+    /// All.
+    All,
+    /// These, and all whose membership has changed.
+    Users(Vec<String>),
+}
+
+/// The stretch of the state log after some position, with the events that it names.
+#[derive(Default)]
+pub(crate) struct Changes {
+    log: Vec<(Pos, StateKeyNid, StateLogEntry)>,
+    events: HashMap<u32, Arc<RoomEvent>>,
+}
+
+impl Changes {
+    /// Whether the summary may be another one at `until`.
+    pub(crate) fn touch_summary(&self, until: Pos) -> bool {
+        self.log.iter().filter(|(pos, ..)| *pos <= until).any(|(_, _, entry)| {
+            let event = entry.n.or(entry.previous).and_then(|n| self.events.get(&n));
+            event.is_some_and(|event| matches!(event.event_type(), MEMBER | "m.room.name" | "m.room.canonical_alias"))
+        })
+    }
+
+    /// What stood at the places that changed after `at`, by type and key.
+    fn undone(&self, at: Pos) -> HashMap<(&str, &str), Option<u32>> {
+        let mut before = HashMap::new();
+        let mut seen = HashSet::new();
+        for (_, nid, entry) in self.log.iter().filter(|(pos, ..)| *pos > at) {
+            if seen.insert(*nid)
+                && let Some(event) = entry.n.or(entry.previous).and_then(|n| self.events.get(&n))
+            {
+                before.insert((event.event_type(), event.state_key().unwrap_or_default()), entry.previous);
+            }
+        }
+        before
+    }
+
+    /// The newest entry of each place that changed in `(after, upto]`, in the order of the changes.
+    fn newest(&self, (after, upto): (Pos, Pos)) -> Vec<(StateKeyNid, Option<u32>)> {
+        let mut seen = HashSet::new();
+        let stretch = self.log.iter().rev().filter(|(pos, ..)| *pos > after && *pos <= upto);
+        let mut newest: Vec<_> =
+            stretch.filter(|(_, nid, _)| seen.insert(*nid)).map(|(_, nid, entry)| (*nid, entry.n)).collect();
+        newest.reverse();
+        newest
+    }
+}
+
+impl Answer<'_> {
+    /// Everything that changed in the state after `after`, up to the view.
+    pub(crate) async fn changes(&self, room: RoomNid, after: Pos) -> Result<Changes, StoreError> {
+        let log = self.rooms.state_changes(&self.view, room, after, Pos::MAX).await?;
+        let mut numbers: Vec<u32> = log.iter().filter_map(|(_, _, entry)| entry.n.or(entry.previous)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let events = self.rooms.events(&self.view, room, &numbers).await?;
+        Ok(Changes { log, events: events.into_iter().map(|event| (event.n, event)).collect() })
+    }
+
+    /// The room's state after `at`, as far as it is wanted.
+    pub(crate) async fn whole_state(
+        &self,
+        room: RoomNid,
+        at: Pos,
+        live: Option<&LiveRoom>,
+        wanted: &Wanted,
+    ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        if !self.scope.filter.state.rooms.contains(&self.room_id(room)) {
+            return Ok(Vec::new());
+        }
+        let changes =
+            if live.is_none_or(|live| live.has_state(at)) { self.changes(room, at).await? } else { Changes::default() };
+        let current = self.current(room, wanted).await?;
+        let mut undone = changes.undone(at);
+        let mut numbers = Vec::new();
+        for (event_type, state_key, n) in &current {
+            numbers.extend(match undone.remove(&(event_type.as_str(), state_key.as_str())) {
+                None => Some(*n),
+                Some(before) => before,
+            });
+        }
+        // What has been taken out of the state since.
+        let is_wanted = |event_type: &str, state_key: &str| match wanted {
+            Wanted::Users(users) if event_type == MEMBER => users.iter().any(|user| user == state_key),
+            _ => true,
+        };
+        numbers.extend(undone.into_iter().filter(|((kind, key), _)| is_wanted(kind, key)).filter_map(|(_, n)| n));
+        self.load_state(room, &numbers).await
+    }
+
+    /// What changed in the state before the timeline (or up to its end at `until`), and the members
+    /// that are wanted besides.
+    pub(crate) async fn changed_state(
+        &self,
+        room: RoomNid,
+        page: &Page,
+        changes: &Changes,
+        wanted: &Wanted,
+        until: Pos,
+    ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        if !self.scope.filter.state.rooms.contains(&self.room_id(room)) {
+            return Ok(Vec::new());
+        }
+        let since = self.since_pos();
+        let shown: HashSet<u32> = page.events.iter().map(|event| event.n).collect();
+        let mut numbers = Vec::new();
+        let at = if self.scope.state_after {
+            numbers.extend(changes.newest((since, until)).into_iter().filter_map(|(_, n)| n));
+            until
+        } else {
+            // Within the timeline, only what the client would not see there.
+            let later: HashMap<_, _> = changes.newest((page.prev, until)).into_iter().collect();
+            let hidden = |n: &Option<u32>| n.is_some_and(|n| !shown.contains(&n));
+            for (nid, n) in changes.newest((since, page.prev)) {
+                numbers.extend(if later.get(&nid).is_some_and(hidden) { None } else { n });
+            }
+            numbers.extend(later.into_values().filter(hidden).flatten());
+            page.prev
+        };
+        if let Wanted::Users(users) = wanted {
+            let keys: Vec<_> = users.iter().map(|user| (room, MEMBER.to_owned(), user.clone())).collect();
+            let undone = changes.undone(at);
+            let entries = self.view.get_many::<CurrentState>(&keys).await?;
+            for (user, entry) in users.iter().zip(entries) {
+                let n = undone.get(&(MEMBER, user.as_str())).copied().unwrap_or(entry.map(|entry| entry.n));
+                numbers.extend(n.filter(|n| self.scope.state_after || !shown.contains(n)));
+            }
+        }
+        let mut seen = HashSet::new();
+        numbers.retain(|n| seen.insert(*n));
+        self.load_state(room, &numbers).await
+    }
+
+    /// The current state: type, key, event number. With lazy loading, no other members than wanted.
+    async fn current(&self, room: RoomNid, wanted: &Wanted) -> Result<Vec<(String, String, u32)>, StoreError> {
+        let Wanted::Users(users) = wanted else {
+            let entries = self.rooms.current_state(&self.view, room).await?;
+            return Ok(entries.into_iter().map(|(kind, key, entry)| (kind, key, entry.n)).collect());
+        };
+        let mut found = Vec::new();
+        let mut rows = self.view.page::<CurrentState, _>(&(room,), Order::Ascending, PAGE).await?;
+        // Ends: every page begins after the last row of the one before.
+        while let Some((last, _)) = rows.last() {
+            let at_members = last.1.as_str() == MEMBER;
+            // No user ID sorts after this.
+            let after = if at_members { (room, MEMBER.to_owned(), "\u{10FFFF}".to_owned()) } else { last.clone() };
+            let complete = rows.len() < PAGE;
+            let others = rows.into_iter().filter(|((_, kind, _), _)| kind != MEMBER);
+            found.extend(others.map(|((_, kind, key), entry)| (kind, key, entry.n)));
+            if complete {
+                break;
+            }
+            rows = self.view.page_after::<CurrentState, _>(&(room,), &after, PAGE).await?;
+        }
+        let keys: Vec<_> = users.iter().map(|user| (room, MEMBER.to_owned(), user.clone())).collect();
+        let entries = self.view.get_many::<CurrentState>(&keys).await?;
+        for ((_, kind, key), entry) in keys.into_iter().zip(entries) {
+            found.extend(entry.map(|entry| (kind, key, entry.n)));
+        }
+        Ok(found)
+    }
+
+    /// The state of a room that the user has left, as of `at`.
+    pub(crate) async fn left_state(
+        &self,
+        room: RoomNid,
+        at: Pos,
+        wanted: &Wanted,
+    ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        let id = self.rooms.state_after(&self.view, room, at).await?;
+        let numbers = self.rooms.state_at(&self.view, room, id).await?;
+        let mut events = self.load_state(room, &numbers).await?;
+        if let Wanted::Users(users) = wanted {
+            let wanted = |event: &RoomEvent| users.iter().any(|user| Some(user.as_str()) == event.state_key());
+            events.retain(|event| event.event_type() != MEMBER || wanted(event));
+        }
+        Ok(events)
+    }
+
+    async fn load_state(&self, room: RoomNid, numbers: &[u32]) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        let section = &self.scope.filter.state;
+        let mut events = self.rooms.events(&self.view, room, numbers).await?;
+        if !section.lets_all_pass() {
+            events.retain(|event| section.events.matches(event));
+        }
+        Ok(events)
+    }
+
+    /// Appends `{"events":[…]}`.
+    pub(crate) async fn write_state(
+        &self,
+        room: RoomNid,
+        events: &[Arc<RoomEvent>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let numbers: Vec<u32> = events.iter().filter_map(|event| event.redacted_by).collect();
+        let redactions = self.rooms.events(&self.view, room, &numbers).await?;
+        let format = self.scope.filter.format;
+        write_events(events, out, |event, out| match format {
+            EventFormat::Client => {
+                let redaction = redactions.iter().find(|redaction| Some(redaction.n) == event.redacted_by);
+                let redacted_because = redaction.map(|redaction| &**redaction);
+                event.write_client(
+                    &EventExtras { now: Some(self.now), redacted_because, ..EventExtras::default() },
+                    out,
+                );
+            }
+            EventFormat::Federation => out.extend_from_slice(event.pdu.json()),
+        });
+        Ok(())
+    }
+}

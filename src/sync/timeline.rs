@@ -1,0 +1,106 @@
+//! Timelines.
+
+use std::sync::Arc;
+
+use hearth_rooms::{Reader, RoomEvent};
+use hearth_schema::RoomNid;
+use hearth_store::{Pos, StoreError};
+
+use crate::answer::Answer;
+use crate::filter::EventFormat;
+use crate::json::{self, Parts};
+use crate::token::Token;
+
+/// Events looked at for one timeline when the filter lets few pass.
+const MAX_SCANNED: usize = 2_000;
+
+/// A timeline, oldest event first.
+pub(crate) struct Page {
+    pub events: Vec<Arc<RoomEvent>>,
+    pub limited: bool,
+    /// Everything before the events is at or below.
+    pub prev: Pos,
+}
+
+/// Whether events may be hidden from the user by the history visibility.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// Perhaps.
+    Visibility,
+    /// The user has been joined throughout.
+    Nothing,
+}
+
+impl Answer<'_> {
+    /// The newest events at positions in `(after, upto]` that the filter lets pass.
+    pub(crate) async fn page(
+        &self,
+        room: RoomNid,
+        room_id: &str,
+        (after, upto): (Pos, Pos),
+        check: Check,
+    ) -> Result<Page, StoreError> {
+        let section = &self.scope.filter.timeline;
+        let mut page = Page { events: Vec::new(), limited: false, prev: upto };
+        if after >= upto || !section.rooms.contains(room_id) || section.events.types.as_ref().is_some_and(Vec::is_empty)
+        {
+            return Ok(page);
+        }
+        let limit = section.limit();
+        let mut scanned = 0;
+        loop {
+            let found = self.rooms.timeline(&self.view, room, (after, page.prev), limit - page.events.len()).await?;
+            scanned += found.events.len();
+            let mut events = found.events;
+            if !section.lets_all_pass() {
+                events.retain(|event| section.events.matches(event));
+            }
+            if check == Check::Visibility && !events.is_empty() {
+                events = self.rooms.visible(&self.view, &self.who.user_id, room, events).await?;
+            }
+            events.append(&mut page.events);
+            page = Page { events, limited: found.limited, prev: found.prev };
+            if !page.limited || page.events.len() >= limit || scanned >= MAX_SCANNED {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// Appends the object `timeline`.
+    pub(crate) async fn write_timeline(&self, room: RoomNid, page: &Page, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        out.extend_from_slice(b"{\"events\":[");
+        match self.scope.filter.format {
+            EventFormat::Client => {
+                let reader =
+                    Reader { user_id: &self.who.user_id, device_id: self.who.device_id.as_str(), now: self.now };
+                self.rooms.render(&self.view, &reader, room, &page.events, out).await?;
+            }
+            EventFormat::Federation => write_pdus(&page.events, out),
+        }
+        out.extend_from_slice(if page.limited { b"],\"limited\":true" } else { b"],\"limited\":false" });
+        out.extend_from_slice(b",\"prev_batch\":");
+        json::plain_string(&Token::pagination(self.until.incarnation, page.prev), out);
+        out.push(b'}');
+        Ok(())
+    }
+}
+
+/// Appends the events as they went over federation, with commas between.
+pub(crate) fn write_pdus(events: &[Arc<RoomEvent>], out: &mut Vec<u8>) {
+    for (i, event) in events.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(event.pdu.json());
+    }
+}
+
+/// Appends `{"events":[…]}` of what `write` appends for each.
+pub(crate) fn write_events<T>(items: &[T], out: &mut Vec<u8>, mut write: impl FnMut(&T, &mut Vec<u8>)) {
+    out.extend_from_slice(b"{\"events\":");
+    let mut list = Parts::open(b'[', out);
+    for item in items {
+        write(item, list.part(out));
+    }
+    out.extend_from_slice(b"]}");
+}

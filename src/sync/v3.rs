@@ -1,0 +1,245 @@
+//! `GET /_matrix/client/v3/sync`: waiting for news, and answering.
+//!
+//! Listen first, then look: a poll arms its wake-up before it asks whether anything is new, so what
+//! is committed in between wakes it. A poll that finds nothing costs two numbers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_accounts::{Accounts, Requester};
+use hearth_base::Clock;
+use hearth_rooms::Rooms;
+use hearth_store::{Pos, StoreError};
+use ruma_common::OwnedServerName;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{Answer, Scope, empty_answer};
+use crate::filter::{Filter, FilterError};
+use crate::live::{Live, LiveUser, Notifier};
+use crate::token::{Incarnation, Token, TokenError};
+
+/// How long a request waits for its own past: what was committed before it shall be shown.
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// Bytes of a stored filter's ID.
+const MAX_FILTER_ID: usize = 32;
+
+/// What [`Sync`] is made of.
+pub struct SyncParts {
+    /// The rooms.
+    pub rooms: Rooms,
+    /// Accounts: filters, account data, push rules.
+    pub accounts: Arc<Accounts>,
+    /// The time, for `age`.
+    pub clock: Arc<dyn Clock>,
+    /// This server.
+    pub server_name: OwnedServerName,
+    /// Which life of the store this is.
+    pub incarnation: Incarnation,
+    /// How far the unread consumer has come.
+    pub counted: watch::Receiver<Pos>,
+    /// Limits.
+    pub settings: SyncSettings,
+    /// Ends polls and the notifier.
+    pub shutdown: CancellationToken,
+}
+
+/// Limits of `/sync`.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncSettings {
+    /// The longest that a poll waits.
+    pub max_timeout: Duration,
+    /// First syncs and full states that are put together at the same time; others wait.
+    pub max_full_answers: usize,
+}
+
+impl Default for SyncSettings {
+    fn default() -> Self {
+        Self { max_timeout: Duration::from_secs(90), max_full_answers: 16 }
+    }
+}
+
+/// The parameters of a request. `set_presence` has no effect: there is no presence.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SyncRequest<'a> {
+    /// `next_batch` of an earlier answer.
+    pub since: Option<&'a str>,
+    /// The ID of a stored filter, or a filter.
+    pub filter: Option<&'a str>,
+    /// All state, also of what has not changed.
+    pub full_state: bool,
+    /// State up to the end of the timeline instead of its start.
+    pub use_state_after: bool,
+    /// How long to wait for news.
+    pub timeout: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SyncError {
+    /// `since` cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// `filter` is not a filter.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The user has not stored a filter with this ID.
+    #[error("there is no such filter")]
+    UnknownFilter,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// `/sync`. Cheap to clone.
+#[derive(Clone)]
+pub struct Sync(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub rooms: Rooms,
+    accounts: Arc<Accounts>,
+    clock: Arc<dyn Clock>,
+    pub incarnation: Incarnation,
+    live: Arc<Live>,
+    settings: SyncSettings,
+    full_answers: Semaphore,
+    shutdown: CancellationToken,
+}
+
+impl Sync {
+    /// Syncs for the users of one server, and the task that wakes them: it must run, until shutdown.
+    pub fn new(parts: SyncParts) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let live = Arc::new(Live::new(parts.rooms.clone(), parts.server_name));
+        let store = Arc::clone(parts.rooms.store());
+        let notifier = Notifier::new(Arc::clone(&live), store, parts.counted).run(parts.shutdown.clone());
+        let inner = Inner {
+            rooms: parts.rooms,
+            accounts: parts.accounts,
+            clock: parts.clock,
+            incarnation: parts.incarnation,
+            live,
+            full_answers: Semaphore::new(parts.settings.max_full_answers.max(1)),
+            settings: parts.settings,
+            shutdown: parts.shutdown,
+        };
+        (Self(Arc::new(inner)), notifier)
+    }
+
+    /// Which life of the store its tokens belong to.
+    pub fn incarnation(&self) -> Incarnation {
+        self.0.incarnation
+    }
+
+    /// The body of the answer.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub async fn sync(&self, who: &Requester, request: &SyncRequest<'_>) -> Result<Bytes, SyncError> {
+        let this = &*self.0;
+        let committed = this.rooms.store().frontier().base();
+        let since = request.since.map(|text| Token::parse(text, this.incarnation)).transpose()?;
+        if since.is_some_and(|since| since.pos > committed) {
+            return Err(TokenError::UnknownPos.into());
+        }
+        let poll = this.live.enter(who.user).await?;
+        let filter = this.filter(who, &poll.user, request.filter).await?;
+        this.live.reach(committed, CATCH_UP).await;
+        poll.user.sent_members.begin(who.device_id.as_str(), since.map(|since| since.pos));
+        let scope = Scope { filter: &filter, full_state: request.full_state, state_after: request.use_state_after };
+        match since {
+            Some(since) if !request.full_state => this.news(who, &poll.user, scope, (since, request.timeout)).await,
+            _ => {
+                let _permit = this.full_answers.acquire().await;
+                Ok(this.answer(who, &poll.user, scope, since).await?.bytes.into())
+            }
+        }
+    }
+}
+
+/// An answer, and where it ends.
+struct Answered {
+    bytes: Vec<u8>,
+    empty: bool,
+    pos: Pos,
+    typing: u64,
+}
+
+impl Inner {
+    /// What is new after `since`, or an empty answer after `timeout`.
+    async fn news(
+        &self,
+        who: &Requester,
+        user: &LiveUser,
+        scope: Scope<'_>,
+        (since, timeout): (Token, Duration),
+    ) -> Result<Bytes, SyncError> {
+        let deadline = Instant::now() + timeout.min(self.settings.max_timeout);
+        let mut seen = (since.pos, since.typing);
+        loop {
+            let mut woken = std::pin::pin!(user.woken());
+            woken.as_mut().enable();
+            // Before the look: what is published by now has been raised before. What has been raised
+            // and not published is followed by a wake-up.
+            let here = (self.live.processed().max(seen.0), self.live.typing().max(seen.1));
+            let changed = here.0 > seen.0 && user.has_changed(seen.0);
+            if changed || (here.1 > seen.1 && user.has_typing(seen.1)) {
+                let answered = self.answer(who, user, scope, Some(since)).await?;
+                if !answered.empty {
+                    return Ok(answered.bytes.into());
+                }
+                seen = (answered.pos, answered.typing);
+                if timeout.is_zero() {
+                    return Ok(self.nothing(seen));
+                }
+                continue;
+            }
+            if timeout.is_zero() || self.shutdown.is_cancelled() {
+                return Ok(self.nothing(here));
+            }
+            tokio::select! {
+                () = woken => {}
+                () = self.shutdown.cancelled() => return Ok(self.nothing(here)),
+                () = tokio::time::sleep_until(deadline) => return Ok(self.nothing(here)),
+            }
+        }
+    }
+
+    fn nothing(&self, (pos, typing): (Pos, u64)) -> Bytes {
+        empty_answer(&Token { incarnation: self.incarnation, pos, typing }).into()
+    }
+
+    async fn answer(
+        &self,
+        who: &Requester,
+        user: &LiveUser,
+        scope: Scope<'_>,
+        since: Option<Token>,
+    ) -> Result<Answered, StoreError> {
+        let typing = self.live.typing().max(since.map_or(0, |since| since.typing));
+        let pos = self.live.processed().max(since.map_or(Pos::ZERO, |since| since.pos));
+        let view = self.rooms.view().await?;
+        let until = Token { incarnation: self.incarnation, pos, typing };
+        let answer = Answer { rooms: &self.rooms, who, user, view, scope, since, until, now: self.clock.now() };
+        let (bytes, empty) = answer.write().await?;
+        Ok(Answered { bytes, empty, pos, typing })
+    }
+
+    async fn filter(&self, who: &Requester, user: &LiveUser, filter: Option<&str>) -> Result<Arc<Filter>, SyncError> {
+        let Some(filter) = filter else { return Ok(Arc::default()) };
+        if filter.starts_with('{') {
+            return Ok(Arc::new(Filter::parse(filter)?));
+        }
+        if let Some(known) = user.filter(filter) {
+            return Ok(known);
+        }
+        if filter.len() > MAX_FILTER_ID {
+            return Err(SyncError::UnknownFilter);
+        }
+        let json = self.accounts.filter(who.user, filter).await?.ok_or(SyncError::UnknownFilter)?;
+        let parsed = Arc::new(Filter::parse(&json)?);
+        user.keep_filter(filter, &parsed);
+        Ok(parsed)
+    }
+}
