@@ -82,11 +82,9 @@ impl Answer<'_> {
             let items = by_room.remove(standing.row.room_id.as_str()).unwrap_or_default();
             shown.push((room, standing, items));
         }
-        let rooms: Vec<Option<Shown>> = stream::iter(shown)
-            .map(|(room, standing, items)| async move { self.room(room, &standing, &items).await })
-            .buffered(CONCURRENT)
-            .try_collect()
-            .await?;
+        // Not a closure within the stream: the compiler could not see that the answer is `Send`.
+        let answers: Vec<_> = shown.iter().map(|(room, standing, items)| self.room(*room, standing, items)).collect();
+        let rooms: Vec<Option<Shown>> = stream::iter(answers).buffered(CONCURRENT).try_collect().await?;
         let rooms: Vec<Shown> = rooms.into_iter().flatten().collect();
         let filter = &self.scope.filter.account_data;
         let global: Vec<_> =

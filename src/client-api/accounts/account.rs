@@ -1,0 +1,90 @@
+//! `POST /account/password` and `POST /account/deactivate`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use hearth_accounts::{Erase, LogoutDevices};
+use hearth_base::Secret;
+use hearth_rooms::{MemberProfile, MembershipChange};
+use hearth_schema::Membership;
+use http::Method;
+use ruma_common::UserId;
+use serde::Deserialize;
+
+use crate::auth::Authed;
+use crate::body::{self, RawBody};
+use crate::error::ApiError;
+use crate::params::required;
+use crate::uia::{self, Operation};
+use crate::{Api, reply};
+
+#[derive(Deserialize)]
+struct PasswordBody {
+    new_password: Option<String>,
+    logout_devices: Option<bool>,
+}
+
+/// `POST /account/password`
+pub(crate) async fn password(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    RawBody(bytes): RawBody,
+) -> Result<Response, ApiError> {
+    let body: PasswordBody = body::parse(&bytes, api.settings.json_depth)?;
+    let new = Secret::new(required(body.new_password, "new_password")?);
+    let operation = Operation { method: Method::POST, path: "/account/password" };
+    let confirmed = uia::confirm(&api, &requester, operation, &bytes).await?;
+    let logout = match body.logout_devices {
+        None | Some(true) => LogoutDevices::Others(requester.device_id),
+        Some(false) => LogoutDevices::None,
+    };
+    api.accounts.change_password(requester.user, &new, logout).await?;
+    api.accounts.uia_complete(&confirmed);
+    Ok(reply::empty())
+}
+
+#[derive(Default, Deserialize)]
+struct DeactivateBody {
+    erase: Option<bool>,
+}
+
+/// `POST /account/deactivate`
+pub(crate) async fn deactivate(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    RawBody(bytes): RawBody,
+) -> Result<Response, ApiError> {
+    let body: DeactivateBody =
+        if bytes.is_empty() { DeactivateBody::default() } else { body::parse(&bytes, api.settings.json_depth)? };
+    let operation = Operation { method: Method::POST, path: "/account/deactivate" };
+    let confirmed = uia::confirm(&api, &requester, operation, &bytes).await?;
+    let erase = if body.erase == Some(true) { Erase::Yes } else { Erase::No };
+    api.accounts.deactivate(requester.user, erase).await?;
+    api.accounts.uia_complete(&confirmed);
+    leave_rooms(&api, &requester.user_id).await?;
+    // There are no third-party identifiers that could be unbound.
+    Ok(reply::raw(Bytes::from_static(br#"{"id_server_unbind_result":"no-support"}"#)))
+}
+
+/// A deactivated user is in no room. The account is gone by now, so a room that does not let the user
+/// go is no reason to stop.
+async fn leave_rooms(api: &Api, user: &UserId) -> Result<(), ApiError> {
+    for room_id in api.rooms.joined_room_ids(user).await? {
+        let change = MembershipChange {
+            room_id: room_id.clone(),
+            sender: user.to_owned(),
+            target: user.to_owned(),
+            membership: Membership::Leave,
+            only_from: None,
+            reason: None,
+            profile: MemberProfile::default(),
+            is_direct: None,
+        };
+        if let Err(error) = api.rooms.change_membership(change).await {
+            tracing::warn!(%room_id, %error, "a deactivated user could not leave a room");
+        }
+    }
+    Ok(())
+}

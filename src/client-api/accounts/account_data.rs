@@ -1,0 +1,76 @@
+//! `/user/{userId}/account_data/{type}` and the same of a room.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hearth_accounts::{NewAccountData, Requester};
+use http::StatusCode;
+use ruma_common::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+
+use crate::Api;
+use crate::auth::{Authed, only_oneself};
+use crate::body::JsonText;
+use crate::error::ApiError;
+use crate::params::Segments;
+use crate::reply;
+
+const PUSH_RULES: &str = "m.push_rules";
+
+/// `GET /user/{userId}/account_data/{type}`
+pub(crate) async fn get_global(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((user, kind)): Segments<(OwnedUserId, String)>,
+) -> Result<Response, ApiError> {
+    only_oneself(&requester, &user)?;
+    if kind == PUSH_RULES {
+        return Ok(reply::raw(api.accounts.push_rules_content(&requester.user_id).await?));
+    }
+    get(&api, &requester, None, &kind).await
+}
+
+/// `GET /user/{userId}/rooms/{roomId}/account_data/{type}`
+pub(crate) async fn get_of_room(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((user, room_id, kind)): Segments<(OwnedUserId, OwnedRoomId, String)>,
+) -> Result<Response, ApiError> {
+    only_oneself(&requester, &user)?;
+    get(&api, &requester, Some(&room_id), &kind).await
+}
+
+async fn get(api: &Api, requester: &Requester, room: Option<&RoomId>, kind: &str) -> Result<Response, ApiError> {
+    let json = api.accounts.account_data(requester.user, room, kind).await?;
+    json.map(reply::raw).ok_or_else(|| ApiError::not_found("there is no account data of this type"))
+}
+
+/// `PUT /user/{userId}/account_data/{type}`
+pub(crate) async fn put_global(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((user, kind)): Segments<(OwnedUserId, String)>,
+    JsonText(json): JsonText,
+) -> Result<Response, ApiError> {
+    put(&api, &requester, &user, NewAccountData { room: None, kind, json }).await
+}
+
+/// `PUT /user/{userId}/rooms/{roomId}/account_data/{type}`
+pub(crate) async fn put_of_room(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((user, room_id, kind)): Segments<(OwnedUserId, OwnedRoomId, String)>,
+    JsonText(json): JsonText,
+) -> Result<Response, ApiError> {
+    put(&api, &requester, &user, NewAccountData { room: Some(room_id), kind, json }).await
+}
+
+async fn put(api: &Api, requester: &Requester, user: &UserId, data: NewAccountData) -> Result<Response, ApiError> {
+    only_oneself(requester, user)?;
+    if matches!(data.kind.as_str(), "m.fully_read" | PUSH_RULES) {
+        let message = "this type of account data has endpoints of its own";
+        return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "M_BAD_JSON", message));
+    }
+    api.accounts.set_account_data(requester.user, data).await?;
+    Ok(reply::empty())
+}

@@ -1,0 +1,11 @@
+//! Accounts and what they keep.
+
+pub(crate) mod account;
+pub(crate) mod account_data;
+pub(crate) mod devices;
+mod errors;
+pub(crate) mod filter;
+pub(crate) mod login;
+pub(crate) mod profile;
+pub(crate) mod push_rules;
+pub(crate) mod register;

@@ -1,0 +1,95 @@
+//! `/register`, `/register/available` and `/register/m.login.registration_token/validity`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use hearth_accounts::{DeviceRequest, NewAccount};
+use hearth_base::Secret;
+use http::StatusCode;
+use ruma_common::{DeviceId, OwnedDeviceId, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::body::OptionalJson;
+use crate::error::ApiError;
+use crate::params::{Query, invalid, required};
+use crate::{Api, reply, uia};
+
+#[derive(Default, Deserialize)]
+pub(crate) struct Body {
+    auth: Option<Value>,
+    username: Option<String>,
+    password: Option<String>,
+    device_id: Option<OwnedDeviceId>,
+    initial_device_display_name: Option<String>,
+    inhibit_login: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct RegisterReply<'a> {
+    user_id: &'a UserId,
+    home_server: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<&'a DeviceId>,
+}
+
+/// `POST /register`
+pub(crate) async fn register(
+    State(api): State<Arc<Api>>,
+    query: Query,
+    OptionalJson(body): OptionalJson<Body>,
+) -> Result<Response, ApiError> {
+    check_kind(&query)?;
+    // The spec wants to hear of a bad name before any stage is asked for.
+    if let Some(username) = &body.username {
+        api.accounts.is_available(username).await?;
+    }
+    let confirmed = uia::confirm_registration(&api, body.auth.as_ref()).await?;
+    let account = NewAccount {
+        localpart: body.username,
+        password: Some(Secret::new(required(body.password, "password")?)),
+        device: DeviceRequest { device_id: body.device_id, display_name: body.initial_device_display_name },
+        inhibit_login: body.inhibit_login.unwrap_or(false),
+        registration_token: confirmed.registration_token.clone(),
+    };
+    let done = api.accounts.register(account).await?;
+    api.accounts.uia_complete(&confirmed);
+    Ok(reply::json(&RegisterReply {
+        user_id: &done.user_id,
+        home_server: done.user_id.server_name().as_str(),
+        access_token: done.session.as_ref().map(|session| session.access_token.expose().as_str()),
+        device_id: done.session.as_ref().map(|session| &*session.device_id),
+    }))
+}
+
+fn check_kind(query: &Query) -> Result<(), ApiError> {
+    match query.get("kind") {
+        None | Some("user") => Ok(()),
+        Some("guest") => {
+            let message = "guests are not served here";
+            Err(ApiError::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", message))
+        }
+        Some(_) => Err(invalid("kind")),
+    }
+}
+
+/// `GET /register/available`
+pub(crate) async fn available(State(api): State<Arc<Api>>, query: Query) -> Result<Response, ApiError> {
+    api.accounts.is_available(query.required("username")?).await?;
+    Ok(reply::raw(Bytes::from_static(br#"{"available":true}"#)))
+}
+
+#[derive(Serialize)]
+struct Validity {
+    valid: bool,
+}
+
+/// `GET /register/m.login.registration_token/validity`
+pub(crate) async fn token_validity(State(api): State<Arc<Api>>, query: Query) -> Result<Response, ApiError> {
+    let valid = api.accounts.registration_token_is_valid(query.required("token")?).await?;
+    Ok(reply::json(&Validity { valid }))
+}

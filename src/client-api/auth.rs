@@ -1,0 +1,55 @@
+//! Who asks: §"Using access tokens".
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use hearth_accounts::Requester;
+use http::request::Parts;
+use http::{StatusCode, header};
+use ruma_common::UserId;
+
+use crate::error::ApiError;
+use crate::{Api, params};
+
+/// The user and device whose access token the request carries.
+pub(crate) struct Authed(pub Requester);
+
+impl FromRequestParts<Arc<Api>> for Authed {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let token = token(parts, api.settings.query_access_token).ok_or_else(missing_token)?;
+        match api.accounts.authenticate(&token).await? {
+            Some(requester) => Ok(Self(requester)),
+            None => Err(unknown_token()),
+        }
+    }
+}
+
+fn token(parts: &Parts, also_in_query: bool) -> Option<Cow<'_, str>> {
+    let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("Bearer").then(|| Cow::Borrowed(token.trim()))
+    });
+    bearer
+        .or_else(|| parts.uri.query().filter(|_| also_in_query).and_then(|query| params::find(query, "access_token")))
+        .filter(|token| !token.is_empty())
+}
+
+fn missing_token() -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "an access token is required")
+}
+
+fn unknown_token() -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", "the access token is not known")
+        .with("soft_logout", false)
+}
+
+/// The user in the path is the requester.
+///
+/// # Errors
+/// `M_FORBIDDEN` if it is somebody else.
+pub(crate) fn only_oneself(requester: &Requester, user: &UserId) -> Result<(), ApiError> {
+    if requester.user_id == user { Ok(()) } else { Err(ApiError::forbidden("this is another user's")) }
+}

@@ -1,0 +1,39 @@
+//! `GET /capabilities`, and two empty lists that clients ask for when they start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hearth_event::RoomVersion;
+use serde_json::json;
+
+use crate::Api;
+use crate::auth::Authed;
+use crate::reply;
+
+/// What users of this server can do.
+pub(crate) async fn get(State(api): State<Arc<Api>>, _: Authed) -> Response {
+    let available: BTreeMap<_, _> = RoomVersion::all().map(|version| (version.as_str(), "stable")).collect();
+    let default = api.settings.default_room_version.as_str();
+    reply::json(&json!({"capabilities": {
+        "m.change_password": {"enabled": true},
+        "m.room_versions": {"default": default, "available": available},
+        "m.set_displayname": {"enabled": true},
+        "m.set_avatar_url": {"enabled": true},
+        "m.profile_fields": {"enabled": true, "allowed": ["displayname", "avatar_url"]},
+        "m.3pid_changes": {"enabled": false},
+        "m.get_login_token": {"enabled": false},
+        "m.forget_forced_upon_leave": {"enabled": false},
+    }}))
+}
+
+/// `GET /voip/turnServer`: this server knows no TURN server.
+pub(crate) async fn turn_server(_: Authed) -> Response {
+    reply::empty()
+}
+
+/// `GET /thirdparty/protocols`: this server has no bridges.
+pub(crate) async fn protocols(_: Authed) -> Response {
+    reply::empty()
+}

@@ -1,0 +1,25 @@
+//! `GET /versions`.
+
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::reply;
+
+/// The versions whose rules the endpoints of this server follow. Endpoints that are not there yet
+/// answer `M_UNRECOGNIZED`, which clients take for what it is.
+const VERSIONS: [&str; 19] = [
+    "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13",
+    "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
+];
+
+#[derive(Serialize)]
+struct Versions {
+    versions: [&'static str; 19],
+    /// None: everything that exists here has its final name.
+    unstable_features: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Which versions of the specification this server follows.
+pub(crate) async fn get() -> Response {
+    reply::json(&Versions { versions: VERSIONS, unstable_features: serde_json::Map::new() })
+}

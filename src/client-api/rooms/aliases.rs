@@ -1,0 +1,73 @@
+//! `/directory/room/{roomAlias}` and `/rooms/{roomId}/aliases`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use ruma_common::{OwnedRoomAliasId, OwnedRoomId, OwnedServerName};
+use serde::{Deserialize, Serialize};
+
+use crate::Api;
+use crate::auth::Authed;
+use crate::body::Json;
+use crate::error::ApiError;
+use crate::params::{Segments, required};
+use crate::reply;
+
+#[derive(Serialize)]
+struct Target {
+    room_id: OwnedRoomId,
+    servers: Vec<OwnedServerName>,
+}
+
+/// `GET /directory/room/{roomAlias}`: open to everybody.
+pub(crate) async fn resolve(
+    State(api): State<Arc<Api>>,
+    Segments(alias): Segments<OwnedRoomAliasId>,
+) -> Result<Response, ApiError> {
+    let target = api.rooms.resolve_alias(&alias).await?;
+    let target = target.ok_or_else(|| ApiError::not_found("there is no such alias"))?;
+    Ok(reply::json(&Target { room_id: target.room_id, servers: target.servers }))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct CreateBody {
+    room_id: Option<OwnedRoomId>,
+}
+
+/// `PUT /directory/room/{roomAlias}`
+pub(crate) async fn create(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(alias): Segments<OwnedRoomAliasId>,
+    Json(body): Json<CreateBody>,
+) -> Result<Response, ApiError> {
+    let room_id = required(body.room_id, "room_id")?;
+    api.rooms.create_alias(&alias, &room_id, &requester.user_id).await?;
+    Ok(reply::empty())
+}
+
+/// `DELETE /directory/room/{roomAlias}`
+pub(crate) async fn delete(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(alias): Segments<OwnedRoomAliasId>,
+) -> Result<Response, ApiError> {
+    api.rooms.delete_alias(&alias, &requester.user_id).await?;
+    Ok(reply::empty())
+}
+
+#[derive(Serialize)]
+struct Aliases {
+    aliases: Vec<OwnedRoomAliasId>,
+}
+
+/// `GET /rooms/{roomId}/aliases`
+pub(crate) async fn of_room(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+) -> Result<Response, ApiError> {
+    let aliases = api.rooms.room_aliases(&requester.user_id, &room_id).await?;
+    Ok(reply::json(&Aliases { aliases }))
+}

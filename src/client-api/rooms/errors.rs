@@ -1,0 +1,107 @@
+//! What a room's refusals look like over HTTP.
+
+use hearth_event::JsonError;
+use hearth_rooms::{AliasError, CreateError, MembershipError, QueryError, ReceiptError, SendError};
+use http::StatusCode;
+
+use crate::error::ApiError;
+
+/// How long a client waits before it tries a busy room again, in milliseconds.
+const ROOM_RETRY_MS: u64 = 500;
+
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> Self {
+        match error {
+            // A room that is not here and one that the user may not see must look alike.
+            SendError::UnknownRoom => Self::forbidden("you are not in this room"),
+            SendError::Forbidden(why) => Self::forbidden(why),
+            SendError::BadContent(why) => Self::bad_json(why),
+            SendError::TooLarge => Self::too_large("the event is larger than 65 536 bytes"),
+            SendError::UnknownEvent => Self::not_found("there is no such event in this room"),
+            SendError::Busy => Self::busy(ROOM_RETRY_MS),
+            SendError::Stopping => Self::stopping(),
+            SendError::Full => Self::disk_full(),
+            SendError::Store(error) => error.into(),
+            SendError::Internal(why) => Self::internal(&why),
+        }
+    }
+}
+
+impl From<MembershipError> for ApiError {
+    fn from(error: MembershipError) -> Self {
+        match error {
+            MembershipError::NotInState(why) => Self::new(StatusCode::FORBIDDEN, "M_BAD_STATE", why),
+            MembershipError::Send(error) => error.into(),
+        }
+    }
+}
+
+impl From<CreateError> for ApiError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::AliasInUse => Self::new(StatusCode::BAD_REQUEST, "M_ROOM_IN_USE", "the alias is taken"),
+            CreateError::BadAlias(why) => Self::invalid_param(why),
+            CreateError::InvalidRoomState(why) => Self::new(StatusCode::BAD_REQUEST, "M_INVALID_ROOM_STATE", why),
+            CreateError::Send(error) => error.into(),
+        }
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Forbidden => Self::forbidden("you are not in this room"),
+            QueryError::NotFound => Self::not_found("not found"),
+            QueryError::BadToken => Self::invalid_param("the pagination token is not valid"),
+            QueryError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// For endpoints where the spec wants 404 for what the user may not see.
+pub(crate) fn hidden(error: QueryError) -> ApiError {
+    match error {
+        QueryError::Forbidden | QueryError::NotFound => ApiError::not_found("there is no such event, or none for you"),
+        other => other.into(),
+    }
+}
+
+impl From<JsonError> for ApiError {
+    fn from(error: JsonError) -> Self {
+        match &error {
+            JsonError::Syntax { .. } => Self::not_json(error.to_string()),
+            JsonError::TooLarge { .. } => Self::too_large(error.to_string()),
+            JsonError::NotAnObject
+            | JsonError::TooDeep { .. }
+            | JsonError::DuplicateKey { .. }
+            | JsonError::Float
+            | JsonError::IntegerOutOfRange => Self::bad_json(error.to_string()),
+        }
+    }
+}
+
+impl From<AliasError> for ApiError {
+    fn from(error: AliasError) -> Self {
+        match error {
+            AliasError::Taken => Self::new(StatusCode::CONFLICT, "M_UNKNOWN", "the alias is taken"),
+            AliasError::NotLocal => Self::invalid_param("the alias belongs to another server"),
+            AliasError::UnknownRoom => Self::not_found("there is no such room"),
+            AliasError::Forbidden(why) => Self::forbidden(why),
+            AliasError::TooMany => {
+                Self::new(StatusCode::BAD_REQUEST, "M_RESOURCE_LIMIT_EXCEEDED", "the room has too many aliases")
+            }
+            AliasError::NotFound => Self::not_found("there is no such alias"),
+            AliasError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReceiptError> for ApiError {
+    fn from(error: ReceiptError) -> Self {
+        match error {
+            ReceiptError::NotJoined => Self::forbidden("you are not in this room"),
+            ReceiptError::UnknownEvent => Self::not_found("there is no such event in this room"),
+            ReceiptError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `GET /rooms/{roomId}/event/{eventId}` and `GET /rooms/{roomId}/context/{eventId}`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hearth_rooms::{Direction, HistoryPage, HistoryQuery, RoomEvent};
+use hearth_store::Pos;
+use ruma_common::{OwnedEventId, OwnedRoomId};
+
+use super::errors::hidden;
+use super::messages::{filter, limit};
+use super::render;
+use crate::Api;
+use crate::auth::Authed;
+use crate::error::ApiError;
+use crate::params::{Query, Segments};
+use crate::reply;
+use crate::tokens;
+
+/// One event.
+pub(crate) async fn get(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((room_id, event_id)): Segments<(OwnedRoomId, OwnedEventId)>,
+) -> Result<Response, ApiError> {
+    let event = api.rooms.event(&requester.user_id, &room_id, &event_id).await.map_err(hidden)?;
+    Ok(reply::raw(render::one(&api, &requester, &event).await?))
+}
+
+/// An event and what was said around it.
+pub(crate) async fn context(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((room_id, event_id)): Segments<(OwnedRoomId, OwnedEventId)>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let section = filter(&query)?;
+    let (limit, filter) = (limit(&query, &section)?, section.events);
+    let user = &requester.user_id;
+    let event = api.rooms.event(user, &room_id, &event_id).await.map_err(hidden)?;
+    // Backward reads up to and including `from`, so the event itself is left out.
+    let earlier = Pos::new(event.pos.get().saturating_sub(1));
+    let ask = |direction, from, limit| HistoryQuery {
+        room_id: room_id.clone(),
+        from: Some(from),
+        to: None,
+        direction,
+        limit,
+        filter: filter.clone(),
+    };
+    let before = match limit / 2 {
+        0 => nothing(earlier),
+        limit => api.rooms.messages(user, &ask(Direction::Backward, earlier, limit)).await?,
+    };
+    let after = match limit.div_ceil(2) {
+        0 => nothing(event.pos),
+        limit => api.rooms.messages(user, &ask(Direction::Forward, event.pos, limit)).await?,
+    };
+    let state = state_after(&api, after.events.last().unwrap_or(&event)).await?;
+    let parts = [
+        ("events_before", before.events.as_slice()),
+        ("events_after", after.events.as_slice()),
+        ("state", state.as_slice()),
+    ];
+    let mut body = br#"{"event":"#.to_vec();
+    body.extend_from_slice(&render::one(&api, &requester, &event).await?);
+    body.push(b',');
+    for (name, events) in parts {
+        body.extend_from_slice(format!("\"{name}\":").as_bytes());
+        render::array(&api, &requester, events, &mut body).await?;
+        body.push(b',');
+    }
+    let (start, end) = (tokens::write(&api, start_of(&before)), tokens::write(&api, end_of(&after)));
+    body.extend_from_slice(format!(r#""start":"{start}","end":"{end}"}}"#).as_bytes());
+    Ok(reply::raw(body))
+}
+
+/// Reading backwards from here gives what comes before `page`, even if that is nothing yet.
+fn start_of(page: &HistoryPage) -> Pos {
+    let before_last = || page.events.last().map(|event| Pos::new(event.pos.get().saturating_sub(1)));
+    page.end.or_else(before_last).unwrap_or(page.start)
+}
+
+/// Reading forwards from here gives what comes after `page`.
+fn end_of(page: &HistoryPage) -> Pos {
+    page.end.or_else(|| page.events.last().map(|event| event.pos)).unwrap_or(page.start)
+}
+
+const fn nothing(at: Pos) -> HistoryPage {
+    HistoryPage { events: Vec::new(), start: at, end: None, state: Vec::new() }
+}
+
+/// The room's state with `event` in it.
+async fn state_after(api: &Api, event: &Arc<RoomEvent>) -> Result<Vec<Arc<RoomEvent>>, ApiError> {
+    let view = api.rooms.view().await?;
+    let numbers = api.rooms.state_at(&view, event.room, event.state_before).await?;
+    let before = api.rooms.events(&view, event.room, &numbers).await?;
+    let key = |event: &RoomEvent| Some((event.event_type().to_owned(), event.state_key()?.to_owned()));
+    let mut state: HashMap<_, _> = before.into_iter().filter_map(|event| Some((key(&event)?, event))).collect();
+    if let Some(key) = key(event) {
+        state.insert(key, event.clone());
+    }
+    let mut state: Vec<_> = state.into_values().collect();
+    state.sort_unstable_by_key(|event| event.n);
+    Ok(state)
+}

@@ -1,0 +1,205 @@
+//! Joining, inviting, leaving, kicking, banning, unbanning, forgetting, and the list of joined rooms.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hearth_rooms::{MemberProfile, MembershipChange, MembershipError, SendError};
+use hearth_schema::Membership;
+use http::StatusCode;
+use ruma_common::{OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::Api;
+use crate::auth::Authed;
+use crate::body::{Json, OptionalJson};
+use crate::error::ApiError;
+use crate::params::{Segments, required};
+use crate::reply;
+
+#[derive(Default, Deserialize)]
+pub(crate) struct ReasonBody {
+    reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct TargetBody {
+    user_id: Option<OwnedUserId>,
+    reason: Option<String>,
+    id_server: Option<String>,
+    medium: Option<String>,
+    address: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RoomReply<'a> {
+    room_id: &'a RoomId,
+}
+
+/// `{"room_id": …}`
+pub(crate) fn room(room_id: &RoomId) -> Response {
+    reply::json(&RoomReply { room_id })
+}
+
+/// `POST /rooms/{roomId}/join`
+pub(crate) async fn join_by_id(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+    OptionalJson(body): OptionalJson<ReasonBody>,
+) -> Result<Response, ApiError> {
+    join(&api, &requester.user_id, room_id, body.reason).await
+}
+
+/// `POST /join/{roomIdOrAlias}`. `via` and `server_name` name servers to ask, which nobody needs
+/// before there is federation.
+pub(crate) async fn join_by_id_or_alias(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_or_alias): Segments<String>,
+    OptionalJson(body): OptionalJson<ReasonBody>,
+) -> Result<Response, ApiError> {
+    let room_id = if room_or_alias.starts_with('#') {
+        let alias = <&RoomAliasId>::try_from(room_or_alias.as_str()).map_err(|_| not_a_room())?;
+        let target = api.rooms.resolve_alias(alias).await?;
+        target.ok_or_else(|| ApiError::not_found("there is no such alias"))?.room_id
+    } else {
+        OwnedRoomId::try_from(room_or_alias).map_err(|_| not_a_room())?
+    };
+    join(&api, &requester.user_id, room_id, body.reason).await
+}
+
+fn not_a_room() -> ApiError {
+    ApiError::invalid_param("this is neither a room ID nor an alias")
+}
+
+async fn join(api: &Api, user: &UserId, room_id: OwnedRoomId, reason: Option<String>) -> Result<Response, ApiError> {
+    let profile = profile_of(api, user).await?;
+    let change = MembershipChange { reason, profile, ..change(&room_id, user, user, Membership::Join) };
+    match api.rooms.change_membership(change).await {
+        Ok(_) => Ok(room(&room_id)),
+        Err(MembershipError::Send(SendError::UnknownRoom)) => Err(ApiError::not_found("there is no such room")),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// `POST /rooms/{roomId}/invite`
+pub(crate) async fn invite(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+    Json(body): Json<TargetBody>,
+) -> Result<Response, ApiError> {
+    if body.user_id.is_none() && (body.id_server.is_some() || body.medium.is_some() || body.address.is_some()) {
+        return Err(third_party_invites());
+    }
+    let target = required(body.user_id, "user_id")?;
+    let profile = profile_of(&api, &target).await?;
+    let change = change(&room_id, &requester.user_id, &target, Membership::Invite);
+    api.rooms.change_membership(MembershipChange { reason: body.reason, profile, ..change }).await?;
+    Ok(reply::empty())
+}
+
+/// Invitations of e-mail addresses need an identity server, and no identity server is trusted.
+pub(crate) fn third_party_invites() -> ApiError {
+    let message = "inviting third-party identifiers is not supported";
+    ApiError::new(StatusCode::BAD_REQUEST, "M_SERVER_NOT_TRUSTED", message)
+}
+
+/// `POST /rooms/{roomId}/leave`
+pub(crate) async fn leave(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+    OptionalJson(body): OptionalJson<ReasonBody>,
+) -> Result<Response, ApiError> {
+    let change = change(&room_id, &requester.user_id, &requester.user_id, Membership::Leave);
+    match api.rooms.change_membership(MembershipChange { reason: body.reason, ..change }).await {
+        Ok(_) => Ok(reply::empty()),
+        Err(MembershipError::Send(SendError::UnknownRoom)) => Err(ApiError::not_found("there is no such room")),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// `POST /rooms/{roomId}/kick`
+pub(crate) async fn kick(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+    Json(body): Json<TargetBody>,
+) -> Result<Response, ApiError> {
+    let target = required(body.user_id, "user_id")?;
+    let change = change(&room_id, &requester.user_id, &target, Membership::Leave);
+    api.rooms.change_membership(MembershipChange { reason: body.reason, ..change }).await?;
+    Ok(reply::empty())
+}
+
+/// `POST /rooms/{roomId}/ban`
+pub(crate) async fn ban(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+    Json(body): Json<TargetBody>,
+) -> Result<Response, ApiError> {
+    let target = required(body.user_id, "user_id")?;
+    let change = change(&room_id, &requester.user_id, &target, Membership::Ban);
+    api.rooms.change_membership(MembershipChange { reason: body.reason, ..change }).await?;
+    Ok(reply::empty())
+}
+
+/// `POST /rooms/{roomId}/unban`
+pub(crate) async fn unban(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+    Json(body): Json<TargetBody>,
+) -> Result<Response, ApiError> {
+    let target = required(body.user_id, "user_id")?;
+    let change = change(&room_id, &requester.user_id, &target, Membership::Leave);
+    let change = MembershipChange { reason: body.reason, only_from: Some(Membership::Ban), ..change };
+    api.rooms.change_membership(change).await?;
+    Ok(reply::empty())
+}
+
+/// `POST /rooms/{roomId}/forget`
+pub(crate) async fn forget(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+) -> Result<Response, ApiError> {
+    match api.rooms.forget(&requester.user_id, &room_id).await {
+        Ok(()) => Ok(reply::empty()),
+        Err(MembershipError::NotInState(why)) => Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", why)),
+        Err(other) => Err(other.into()),
+    }
+}
+
+#[derive(Serialize)]
+struct JoinedRooms {
+    joined_rooms: Vec<OwnedRoomId>,
+}
+
+/// `GET /joined_rooms`
+pub(crate) async fn joined_rooms(State(api): State<Arc<Api>>, Authed(requester): Authed) -> Result<Response, ApiError> {
+    let joined_rooms = api.rooms.joined_room_ids(&requester.user_id).await?;
+    Ok(reply::json(&JoinedRooms { joined_rooms }))
+}
+
+fn change(room_id: &RoomId, sender: &UserId, target: &UserId, membership: Membership) -> MembershipChange {
+    MembershipChange {
+        room_id: room_id.to_owned(),
+        sender: sender.to_owned(),
+        target: target.to_owned(),
+        membership,
+        only_from: None,
+        reason: None,
+        profile: MemberProfile::default(),
+        is_direct: None,
+    }
+}
+
+/// What member events say of `user`: nothing about users of other servers, whose own server knows.
+pub(crate) async fn profile_of(api: &Api, user: &UserId) -> Result<MemberProfile, ApiError> {
+    let profile = api.accounts.profile(user).await?.unwrap_or_default();
+    Ok(MemberProfile { displayname: profile.displayname, avatar_url: profile.avatar_url })
+}

@@ -1,0 +1,14 @@
+//! Rooms.
+
+pub(crate) mod aliases;
+pub(crate) mod create;
+mod errors;
+pub(crate) mod event;
+pub(crate) mod members;
+pub(crate) mod membership;
+pub(crate) mod messages;
+pub(crate) mod receipts;
+mod render;
+pub(crate) mod send;
+pub(crate) mod state;
+pub(crate) mod typing;

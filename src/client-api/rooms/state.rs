@@ -1,0 +1,130 @@
+//! `/rooms/{roomId}/state…`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hearth_rooms::SendEvent;
+use http::StatusCode;
+use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAliasId, RoomId};
+
+use super::render;
+use super::send::{content, sent};
+use crate::Api;
+use crate::auth::Authed;
+use crate::body::RawBody;
+use crate::error::ApiError;
+use crate::params::{Query, Segments};
+use crate::reply;
+
+/// `GET /rooms/{roomId}/state`
+pub(crate) async fn get_all(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+) -> Result<Response, ApiError> {
+    let events = api.rooms.full_state(&requester.user_id, &room_id).await?;
+    let mut body = Vec::with_capacity(render::size(&events));
+    render::array(&api, &requester, &events, &mut body).await?;
+    Ok(reply::raw(body))
+}
+
+/// `GET /rooms/{roomId}/state/{eventType}` and the same with a trailing slash.
+pub(crate) async fn get_with_empty_key(
+    state: State<Arc<Api>>,
+    requester: Authed,
+    Segments((room_id, event_type)): Segments<(OwnedRoomId, String)>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    get(state, requester, Segments((room_id, event_type, String::new())), query).await
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Content,
+    Event,
+}
+
+/// `GET /rooms/{roomId}/state/{eventType}/{stateKey}`
+pub(crate) async fn get(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((room_id, event_type, state_key)): Segments<(OwnedRoomId, String, String)>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let format = query.choice("format", &[("content", Format::Content), ("event", Format::Event)])?;
+    let event = api.rooms.state_event(&requester.user_id, &room_id, &event_type, &state_key).await?;
+    match format.unwrap_or(Format::Content) {
+        Format::Content => Ok(reply::raw(event.pdu.content_json().to_vec())),
+        Format::Event => Ok(reply::raw(render::one(&api, &requester, &event).await?)),
+    }
+}
+
+/// `PUT /rooms/{roomId}/state/{eventType}` and the same with a trailing slash.
+pub(crate) async fn put_with_empty_key(
+    state: State<Arc<Api>>,
+    requester: Authed,
+    Segments((room_id, event_type)): Segments<(OwnedRoomId, String)>,
+    body: RawBody,
+) -> Result<Response, ApiError> {
+    put(state, requester, Segments((room_id, event_type, String::new())), body).await
+}
+
+/// `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`
+pub(crate) async fn put(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((room_id, event_type, state_key)): Segments<(OwnedRoomId, String, String)>,
+    RawBody(body): RawBody,
+) -> Result<Response, ApiError> {
+    let content = content(&body)?;
+    if event_type == "m.room.canonical_alias" && state_key.is_empty() {
+        check_aliases(&api, &room_id, &content).await?;
+    }
+    let event = SendEvent {
+        room_id,
+        event_type,
+        state_key: Some(state_key),
+        content,
+        redacts: None,
+        transaction: None,
+        sender: requester.user_id,
+    };
+    let done = api.rooms.send(event).await?;
+    Ok(sent(&done.event_id))
+}
+
+/// Aliases that a room claims must point to it, or it could pass for another room.
+async fn check_aliases(api: &Api, room_id: &RoomId, content: &CanonicalJsonObject) -> Result<(), ApiError> {
+    for alias in claimed_aliases(content)? {
+        let alias = <&RoomAliasId>::try_from(alias).map_err(|_| ApiError::invalid_param("an alias is not valid"))?;
+        let target = api.rooms.resolve_alias(alias).await?;
+        if target.is_none_or(|target| target.room_id != room_id) {
+            let message = format!("the alias {alias} does not point to this room");
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_BAD_ALIAS", message));
+        }
+    }
+    Ok(())
+}
+
+/// `alias` and `alt_aliases`; an absent, `null` or empty `alias` removes it.
+fn claimed_aliases(content: &CanonicalJsonObject) -> Result<Vec<&str>, ApiError> {
+    let wrong = || ApiError::bad_json("aliases must be strings");
+    let mut aliases = match content.get("alias") {
+        None | Some(CanonicalJsonValue::Null) => Vec::new(),
+        Some(CanonicalJsonValue::String(alias)) if alias.is_empty() => Vec::new(),
+        Some(CanonicalJsonValue::String(alias)) => vec![alias.as_str()],
+        Some(_) => return Err(wrong()),
+    };
+    match content.get("alt_aliases") {
+        None | Some(CanonicalJsonValue::Null) => {}
+        Some(CanonicalJsonValue::Array(alternatives)) => {
+            for alternative in alternatives {
+                let CanonicalJsonValue::String(alias) = alternative else { return Err(wrong()) };
+                aliases.push(alias);
+            }
+        }
+        Some(_) => return Err(wrong()),
+    }
+    Ok(aliases)
+}

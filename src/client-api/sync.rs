@@ -1,0 +1,62 @@
+//! `GET /sync`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use hearth_sync::{Filter, FilterError, SyncError, SyncRequest, TokenError};
+use http::StatusCode;
+
+use crate::Api;
+use crate::auth::Authed;
+use crate::error::ApiError;
+use crate::params::{Query, invalid};
+use crate::reply;
+
+const BOOLEANS: [(&str, bool); 2] = [("true", true), ("false", false)];
+
+/// What is new, or all of it.
+pub(crate) async fn sync(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let request = SyncRequest {
+        since: query.get("since").filter(|since| !since.is_empty()),
+        filter: query.get("filter"),
+        full_state: query.choice("full_state", &BOOLEANS)?.unwrap_or(false),
+        use_state_after: query.choice("use_state_after", &BOOLEANS)?.unwrap_or(false),
+        timeout: query.parse("timeout")?.map_or(Duration::ZERO, Duration::from_millis),
+    };
+    Ok(reply::raw(api.sync.sync(&requester, &request).await?))
+}
+
+/// Refuses text that is no filter.
+pub(crate) fn check_filter(json: &str) -> Result<(), ApiError> {
+    Filter::parse(json)?;
+    Ok(())
+}
+
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        match error {
+            FilterError::Malformed(why) => Self::bad_json(format!("the filter is not valid: {why}")),
+            FilterError::TooLong => Self::too_large("the filter is too long"),
+        }
+    }
+}
+
+impl From<SyncError> for ApiError {
+    fn from(error: SyncError) -> Self {
+        match error {
+            SyncError::Token(TokenError::Malformed) => invalid("since"),
+            SyncError::Token(TokenError::UnknownPos) => {
+                Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN_POS", "\"since\" is of another life of this server")
+            }
+            SyncError::Filter(error) => error.into(),
+            SyncError::UnknownFilter => invalid("filter"),
+            SyncError::Store(error) => error.into(),
+        }
+    }
+}
