@@ -5,6 +5,7 @@
 //! The directory is made where `TMPDIR` says: on a file system without a disk the syncs are free and
 //! the figures are about something else. The table at the end takes both in turns, slice by slice,
 //! so that a noisy machine is noisy for both.
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -138,7 +139,7 @@ fn cpu() -> Duration {
 fn measure(run: impl Fn(u64, u64) -> Duration, writers: u64, commits: u64) -> (f64, f64) {
     let before = cpu();
     let wall = run(writers, (commits / writers).max(1));
-    (wall.as_secs_f64(), (cpu() - before).as_secs_f64())
+    (wall.as_secs_f64(), cpu().saturating_sub(before).as_secs_f64())
 }
 
 fn compare(hearth: &Hearth, raw: &Raw) {
@@ -178,9 +179,8 @@ fn main() {
     group.throughput(Throughput::Elements(1));
     for writers in WRITERS {
         let each = |iterations: u64| iterations.div_ceil(writers);
-        let share = |wall: Duration, iterations: u64| {
-            wall.mul_f64(iterations as f64 / (each(iterations) * writers) as f64)
-        };
+        let share =
+            |wall: Duration, iterations: u64| wall.mul_f64(iterations as f64 / (each(iterations) * writers) as f64);
         group.bench_function(BenchmarkId::new("hearth", writers), |bench| {
             bench.iter_custom(|iterations| share(hearth.run(writers, each(iterations)), iterations));
         });

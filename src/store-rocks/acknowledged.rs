@@ -103,6 +103,15 @@ struct State {
     stopping: bool,
 }
 
+/// How a store ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Everything is flushed: the log is not needed any more.
+    Clean,
+    /// The log has to be replayed.
+    Dirty,
+}
+
 /// Where the committer reports what is durable.
 #[derive(Clone, Debug)]
 pub(crate) struct AcknowledgeHandle(Arc<Shared>);
@@ -128,15 +137,15 @@ impl Acknowledger {
         AcknowledgeHandle(Arc::clone(&self.shared))
     }
 
-    /// Writes what is durable by now and ends the thread. `clean` says that everything is flushed.
-    pub(crate) fn stop(mut self, clean: bool) -> io::Result<()> {
+    /// Writes what is durable by now and ends the thread.
+    pub(crate) fn stop(mut self, ending: Ending) -> io::Result<()> {
         self.shared.state.lock().stopping = true;
         self.shared.changed.notify_all();
         let Some(Ok(mut file)) = self.thread.take().map(JoinHandle::join) else {
             return Err(io::Error::other("the thread that marks progress has panicked"));
         };
         let progress = self.shared.state.lock().durable;
-        file.write(Acknowledged { progress, clean })
+        file.write(Acknowledged { progress, clean: ending == Ending::Clean })
     }
 }
 
@@ -196,7 +205,7 @@ mod tests {
         let (file, _) = SideFile::open(&path).unwrap();
         let acknowledger = Acknowledger::start(file, Progress::default()).unwrap();
         acknowledger.handle().durable(at(9).progress);
-        acknowledger.stop(true).unwrap();
+        acknowledger.stop(Ending::Clean).unwrap();
         assert_eq!(SideFile::open(&path).unwrap().1, Some(Acknowledged { clean: true, ..at(9) }));
     }
 
@@ -209,6 +218,6 @@ mod tests {
         acknowledger.handle().durable(at(5).progress);
         std::thread::sleep(INTERVAL * 5);
         assert_eq!(SideFile::open(&path).unwrap().1, Some(at(5)));
-        acknowledger.stop(false).unwrap();
+        acknowledger.stop(Ending::Dirty).unwrap();
     }
 }

@@ -1,9 +1,10 @@
 //! The one thread that writes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use hearth_store::{Batch, CommitError, Committed, Durability, Frontier, Op, Pos, RecentIds, Signals};
+use hearth_store::{Batch, CommitError, Committed, Durability, Frontier, LANES, Lane, Op, Pos, RecentIds, Signals};
 use metrics::{Counter, Gauge, Histogram};
 use parking_lot::RwLock;
 use rocksdb::{WriteBatch, WriteOptions};
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// The newest view. Only the committer replaces it.
     pub(crate) latest: RwLock<Arc<RocksSnapshot>>,
     pub(crate) signals: Signals,
+    /// Position of the newest fact of each lane.
+    pub(crate) newest_facts: [AtomicU64; LANES as usize],
     /// Why nothing is written any more.
     pub(crate) failed: watch::Sender<Option<Arc<str>>>,
 }
@@ -49,6 +52,7 @@ struct Group<'a> {
     progress: Progress,
     synced: bool,
     lanes: u32,
+    newest_facts: Vec<(Lane, Pos)>,
 }
 
 struct Numbers {
@@ -117,8 +121,12 @@ impl Committer {
             outcomes.push(outcome);
         }
         if let Err(error) = self.write(group) {
-            new_ids.into_iter().for_each(|id| self.recent.forget(id));
-            outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = Err(error.clone()));
+            for id in new_ids {
+                self.recent.forget(id);
+            }
+            for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+                *outcome = Err(error.clone());
+            }
         }
         self.count(&outcomes);
         outcomes
@@ -129,7 +137,7 @@ impl Committer {
         if group.progress == self.progress {
             return Ok(());
         }
-        let Group { families, mut rows, progress, synced, lanes, .. } = group;
+        let Group { families, mut rows, progress, synced, lanes, newest_facts, .. } = group;
         rows.put_cf(families.scan, PROGRESS, progress.to_bytes());
         let mut how = WriteOptions::default();
         how.set_sync(synced);
@@ -140,6 +148,10 @@ impl Committer {
         self.progress = progress;
         if synced {
             self.marks.durable(progress);
+        }
+        // Before the view: whoever has seen a frontier must find what it contains.
+        for (lane, pos) in newest_facts {
+            self.shared.newest_facts[usize::from(lane.number())].store(pos.get(), Ordering::Release);
         }
         let frontier = Frontier::uniform(progress.last);
         let view = RocksSnapshot::take(Arc::clone(&self.shared.engine), Arc::clone(&self.shared.pool), frontier);
@@ -186,6 +198,7 @@ impl<'a> Group<'a> {
             progress,
             synced: false,
             lanes: 0,
+            newest_facts: Vec::new(),
         }
     }
 
@@ -205,8 +218,10 @@ impl<'a> Group<'a> {
         }
         for fact in &batch.facts {
             let pos = committed.resolve(Pos::pending(fact.slot));
-            self.rows.put_cf(self.families.scan, fact_key(batch.lane.number(), pos.get()), &fact.body);
+            self.rows.put_cf(self.families.scan, fact_key(batch.lane, pos), &fact.body);
         }
+        let newest = batch.facts.iter().map(|fact| fact.slot).max();
+        self.newest_facts.extend(newest.map(|slot| (batch.lane, committed.resolve(Pos::pending(slot)))));
         self.progress.commits += 1;
         self.progress.last = Pos::new(self.progress.last.get() + u64::from(batch.slots));
         self.synced |= batch.durability == Durability::Synced;

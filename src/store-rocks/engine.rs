@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use bytes::Bytes;
-use hearth_store::{KeyspaceDef, KeyspaceId, Order, Page, Profile, Range, RawKey, StoreError};
+use hearth_store::{KeyspaceDef, KeyspaceId, Lane, Order, Page, Pos, Profile, Range, RawKey, StoreError};
 use rocksdb::{ColumnFamily, DB, ErrorKind, ReadOptions};
 
 use crate::options::{POINT, SCAN};
@@ -165,6 +165,13 @@ impl Engine {
         Ok(Scanned { missed: missed && page.rows.len() < range.limit, page })
     }
 
+    /// Position of the newest fact of `lane`, 0 if there is none.
+    pub(crate) fn newest_fact(&self, lane: Lane) -> Result<Pos, StoreError> {
+        let range = fact_range(lane, Pos::ZERO, Order::Descending, 1);
+        let page = self.scan(&range, ReadOptions::default())?.page;
+        page.rows.first().map_or(Ok(Pos::ZERO), |(key, _)| fact_pos(key))
+    }
+
     /// Says which keyspace a failed read was in.
     pub(crate) fn damaged(&self, key: &[u8], error: &rocksdb::Error) -> StoreError {
         let detail = error.to_string().into();
@@ -176,10 +183,25 @@ impl Engine {
 }
 
 /// The key of a fact.
-pub(crate) fn fact_key(lane: u8, pos: u64) -> [u8; RawKey::HEADER + 8] {
+pub(crate) fn fact_key(lane: Lane, pos: Pos) -> [u8; RawKey::HEADER + 8] {
     let mut key = [0; RawKey::HEADER + 8];
-    key[0] = lane;
+    key[0] = lane.number();
     key[1..3].copy_from_slice(&CHANGE_LOG.0.to_be_bytes());
-    key[3..].copy_from_slice(&pos.to_be_bytes());
+    key[3..].copy_from_slice(&pos.get().to_be_bytes());
     key
+}
+
+/// Facts of `lane` after `from`.
+pub(crate) fn fact_range(lane: Lane, from: Pos, order: Order, limit: usize) -> Range {
+    let [high, low] = CHANGE_LOG.0.to_be_bytes();
+    // The first key after the one of `from`, which is not asked for.
+    let start = [fact_key(lane, from).as_slice(), &[0]].concat();
+    Range { start, end: vec![lane.number(), high, low + 1], order, limit }
+}
+
+/// The position in the key of a fact.
+pub(crate) fn fact_pos(key: &[u8]) -> Result<Pos, StoreError> {
+    let pos = key.get(RawKey::HEADER..).and_then(|pos| <[u8; 8]>::try_from(pos).ok());
+    let damaged = || StoreError::Corrupt { keyspace: "ChangeLog", detail: "a key of a wrong length".into() };
+    pos.map(|pos| Pos::new(u64::from_be_bytes(pos))).ok_or_else(damaged)
 }

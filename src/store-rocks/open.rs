@@ -3,8 +3,9 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use hearth_store::{Frontier, KeyspaceDef, Signals};
+use hearth_store::{Frontier, KeyspaceDef, Lane, Signals};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, ErrorKind, WriteBatch, WriteOptions};
 use tokio::sync::watch;
@@ -111,7 +112,13 @@ fn start(engine: Arc<Engine>, mut side: SideFile, opened: Opened<'_>) -> Result<
     let pool = Arc::new(ReaderPool::start(options.reader_threads)?);
     let frontier = Frontier::uniform(progress.last);
     let view = RocksSnapshot::take(Arc::clone(&engine), Arc::clone(&pool), frontier);
+    let newest_facts = std::array::from_fn(|_| AtomicU64::new(0));
+    for lane in Lane::all() {
+        let pos = engine.newest_fact(lane).map_err(|error| OpenError::Corrupt(error.to_string()))?;
+        newest_facts[usize::from(lane.number())].store(pos.get(), Ordering::Relaxed);
+    }
     let shared = Arc::new(Shared {
+        newest_facts,
         engine,
         pool,
         queue: Queue::default(),

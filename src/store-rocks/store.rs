@@ -1,22 +1,22 @@
 //! The store as its users see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use hearth_store::{
-    Batch, CommitError, Committed, Frontier, Lane, Limits, LoggedFact, Order, Pos, Range, RawKey, Snapshot, Store,
-    StoreError,
+    Batch, CommitError, Committed, Frontier, Lane, Limits, LoggedFact, Order, Pos, RawKey, Snapshot, Store, StoreError,
 };
 use parking_lot::Mutex;
 use rocksdb::{FlushOptions, ReadOptions};
 use tokio::sync::{oneshot, watch};
 
-use crate::acknowledged::Acknowledger;
+use crate::acknowledged::{Acknowledger, Ending};
 use crate::committer::Shared;
-use crate::engine::{CHANGE_LOG, fact_key};
+use crate::engine::{fact_pos, fact_range};
 use crate::meta::OWN;
 use crate::queue::Waiting;
 use crate::snapshot::RocksSnapshot;
@@ -65,7 +65,7 @@ impl RocksStore {
         self.stop(Shared::flush)
     }
 
-    /// Shows every row of every keyspace and of the change log ([`CHANGE_LOG`]) to `visit`, in no
+    /// Shows every row of every keyspace and of the change log ([`crate::CHANGE_LOG`]) to `visit`, in no
     /// particular order of keyspaces, and gives their number. Reads from disk with check sums
     /// verified; blocks.
     ///
@@ -105,7 +105,7 @@ impl RocksStore {
         let panicked = threads.committer.join().is_err();
         let written = write_out(&self.shared);
         let clean = written.is_ok() && !panicked && self.shared.failed.borrow().is_none();
-        let marked = threads.marks.stop(clean);
+        let marked = threads.marks.stop(if clean { Ending::Clean } else { Ending::Dirty });
         self.shared.pool.close();
         self.shared.signals.close();
         written?;
@@ -171,14 +171,16 @@ impl Store for RocksStore {
     fn tail(&self, lane: Lane, from: Pos, limit: usize) -> BoxFuture<'_, Result<Vec<LoggedFact>, StoreError>> {
         let view = self.latest();
         async move {
-            let [high, low] = CHANGE_LOG.0.to_be_bytes();
-            let end = vec![lane.number(), high, low + 1];
-            let start = fact_key(lane.number(), from.get() + 1).to_vec();
-            let range = Range { start, end, order: Order::Ascending, limit };
+            let range = fact_range(lane, from, Order::Ascending, limit);
             let pages = view.scan_many(std::slice::from_ref(&range)).await?;
-            pages.into_iter().flat_map(|page| page.rows).map(|(key, body)| fact(&key, body)).collect()
+            let rows = pages.into_iter().flat_map(|page| page.rows);
+            rows.map(|(key, body)| Ok(LoggedFact { pos: fact_pos(&key)?, body })).collect()
         }
         .boxed()
+    }
+
+    fn newest_fact(&self, lane: Lane) -> Option<Pos> {
+        Some(Pos::new(self.shared.newest_facts[usize::from(lane.number())].load(Ordering::Acquire)))
     }
 
     fn watch(&self) -> BoxStream<'static, Lane> {
@@ -207,10 +209,4 @@ impl RocksStore {
             assert!(layout.get(key).is_some_and(|def| def.guarded), "not a guarded keyspace: {key:?}");
         }
     }
-}
-
-fn fact(key: &[u8], body: bytes::Bytes) -> Result<LoggedFact, StoreError> {
-    let pos = key.get(RawKey::HEADER..).and_then(|pos| <[u8; 8]>::try_from(pos).ok());
-    let damaged = || StoreError::Corrupt { keyspace: "ChangeLog", detail: "a key of a wrong length".into() };
-    Ok(LoggedFact { pos: Pos::new(u64::from_be_bytes(pos.ok_or_else(damaged)?)), body })
 }

@@ -152,25 +152,33 @@ impl Batch {
     }
 
     /// A new position of this batch: `Committed::first` plus its slot once committed.
-    #[expect(clippy::should_implement_trait, reason = "no iterator: the name says what it gives")]
     pub fn next_pos(&mut self) -> Pos {
         self.slots += 1;
         Pos::pending(self.slots - 1)
     }
 
     /// Adds a change-log row at `pos`, which must come from this batch's [`Self::next_pos`].
+    ///
+    /// # Panics
+    /// If `pos` has been committed already.
     pub fn fact(&mut self, pos: Pos, body: impl Into<Bytes>) {
         let slot = pos.slot().expect("a fact takes a position of its own batch");
         self.facts.push(Fact { slot, body: body.into() });
     }
 
     /// The batch applies only if `key` has no row.
+    ///
+    /// # Panics
+    /// If the keyspace is not guarded.
     pub fn check_absent<K: Keyspace>(&mut self, key: &K::Key) {
         assert!(K::DEF.guarded, "{} is not guarded", K::DEF.name);
         self.checks.push(Check::Absent(raw_key::<K>(key).0));
     }
 
     /// The batch applies only if `key` still holds `expected` (`None`: nothing).
+    ///
+    /// # Panics
+    /// If the keyspace is not guarded.
     pub fn check<K: Keyspace>(&mut self, key: &K::Key, expected: Option<&K::Value>) {
         assert!(K::DEF.guarded, "{} is not guarded", K::DEF.name);
         let key = raw_key::<K>(key).0;
@@ -181,18 +189,27 @@ impl Batch {
     }
 
     /// Writes a row of this batch's lane.
+    ///
+    /// # Panics
+    /// If `key` is of another lane.
     pub fn put<K: Keyspace>(&mut self, key: &K::Key, value: &K::Value) {
         self.assert_own_lane::<K>(key.lane());
         self.ops.push(put::<K>(key, value));
     }
 
     /// Removes a row of this batch's lane.
+    ///
+    /// # Panics
+    /// If `key` is of another lane.
     pub fn delete<K: Keyspace>(&mut self, key: &K::Key) {
         self.assert_own_lane::<K>(key.lane());
         self.ops.push(Op::Delete { key: raw_key::<K>(key).0 });
     }
 
     /// Removes all rows of this batch's lane whose keys begin with `prefix`.
+    ///
+    /// # Panics
+    /// If `prefix` is of another lane.
     pub fn delete_prefix<K: Keyspace, P: Prefix<K::Key>>(&mut self, prefix: &P) {
         self.assert_own_lane::<K>(prefix.lane());
         let (start, end) = raw_range::<K, P>(prefix);

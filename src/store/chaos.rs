@@ -158,6 +158,11 @@ impl<S: Store> Store for ChaosStore<S> {
         .boxed()
     }
 
+    fn newest_fact(&self, lane: Lane) -> Option<Pos> {
+        // An engine need not know.
+        if self.dice.happens(self.dice.rates.lost_hint) { None } else { self.inner.newest_fact(lane) }
+    }
+
     fn watch(&self) -> BoxStream<'static, Lane> {
         let dice = Arc::clone(&self.dice);
         let hint = move |lane| {

@@ -206,6 +206,7 @@ impl Found {
     ///
     /// # Errors
     /// If the row is damaged.
+    #[expect(clippy::needless_pass_by_value, reason = "an answer is taken once, and so is its slot")]
     pub fn take<K: Keyspace>(&mut self, slot: Slot<K>) -> Result<Option<K::Value>, StoreError> {
         self.0[slot.0].take().map(|bytes| decode_value::<K>(&bytes)).transpose()
     }

@@ -17,6 +17,8 @@ async fn a_clean_stop_keeps_everything() {
     let store = open_with(dir.path(), &RocksOptions::new([8; 32])).unwrap();
     assert_eq!(store.store_key(), [7; 32], "the key is made once");
     assert_eq!(store.frontier().base(), committed[299].first);
+    assert_eq!(store.newest_fact(ANNA.lane()), Some(committed[299].first));
+    assert_eq!(store.newest_fact(BELA.lane()), Some(Pos::ZERO));
     assert_eq!(present(&store, 300).await, 300);
     let next = fill(&store, 1).await.unwrap()[0].first;
     assert_eq!(next, committed[299].first.next(), "positions go on where they were");

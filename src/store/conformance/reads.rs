@@ -9,7 +9,9 @@ use futures::future::join_all;
 
 use super::fixtures::{append, fill, set_head};
 use super::{Heads, Log, Mailbox, Outcome, Owned, Upset};
-use crate::{Batch, Frontier, Order, Owner, Page, Pos, Range, RawKey, Snapshot, Store, StoreError, View, raw_key};
+use crate::{
+    Batch, Frontier, Lane, Order, Owner, Page, Pos, Range, RawKey, Snapshot, Store, StoreError, View, raw_key,
+};
 
 const ANNA: Owned = Owned::new(3, 1);
 const BELA: Owned = Owned::new(9, 1);
@@ -182,6 +184,29 @@ pub async fn the_tail_is_in_order_without_gaps(store: Arc<dyn Store>) -> Outcome
     assert_eq!(seen.iter().map(|fact| fact.pos).collect::<Vec<_>>(), expected);
     assert!(seen.iter().all(|fact| fact.body.starts_with(b"row ")));
     assert_eq!(store.tail(ANNA.lane(), Pos::MAX, 7).await?, []);
+    Ok(())
+}
+
+/// # Errors
+/// If it was upset.
+pub async fn the_newest_fact_is_never_behind_the_frontier(store: Arc<dyn Store>) -> Outcome {
+    for lane in Lane::all() {
+        assert!(matches!(store.newest_fact(lane), None | Some(Pos::ZERO)), "nothing has happened yet");
+    }
+    let writer = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { fill(&*store, ANNA, 200).await }
+    });
+    while !writer.is_finished() {
+        // Every position is a fact of this lane here.
+        let frontier = store.frontier().of(ANNA.lane());
+        assert!(store.newest_fact(ANNA.lane()).is_none_or(|newest| newest >= frontier));
+        tokio::task::yield_now().await;
+    }
+    let committed = writer.await.expect("the writer does not panic")?;
+    let last = committed.last().map(|committed| committed.first);
+    assert!(store.newest_fact(ANNA.lane()).is_none_or(|newest| Some(newest) == last));
+    assert!(matches!(store.newest_fact(BELA.lane()), None | Some(Pos::ZERO)));
     Ok(())
 }
 
