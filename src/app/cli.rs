@@ -22,6 +22,8 @@ pub(crate) enum Command {
     GenerateConfig(Generate),
     /// Check the store's invariants. The server must not be running.
     Fsck(Fsck),
+    /// Make, list and delete registration tokens. The server must not be running.
+    RegistrationToken(Tokens),
     /// Print the version.
     Version,
 }
@@ -67,4 +69,35 @@ pub(crate) struct Fsck {
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tokens {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    #[command(subcommand)]
+    pub(crate) action: TokenAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenAction {
+    /// Make a token and print it.
+    Create {
+        /// The token; without it the server chooses one that cannot be guessed.
+        #[arg(long)]
+        token: Option<String>,
+        /// How many accounts may be made with it; any number without it.
+        #[arg(long, value_name = "N")]
+        uses: Option<u32>,
+        /// After how many days it ends; never without it.
+        #[arg(long, value_name = "N")]
+        days: Option<u32>,
+    },
+    /// List tokens by their hashes.
+    List,
+    /// Delete a token.
+    Delete {
+        /// The token.
+        token: String,
+    },
 }

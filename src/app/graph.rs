@@ -8,12 +8,15 @@ use hearth_accounts::{
     Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Registration, RegistrationTokenError,
 };
 use hearth_base::{Clock, Random, Supervisor, SystemClock, SystemRandom};
+use hearth_client_api::{ClientApi, ClientApiSettings};
 use hearth_event::{RoomVersion, SigningKey};
+use hearth_fanout::{Follower, Unread};
 use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
 use hearth_settings::{RegistrationMode, Settings};
 use hearth_store::Store;
 use hearth_store_rocks::RocksStore;
+use hearth_sync::{Incarnation, Sync, SyncParts, SyncSettings};
 use ruma_common::OwnedServerName;
 use tokio_util::sync::CancellationToken;
 
@@ -67,8 +70,28 @@ impl Graph {
         });
         let accounts = Arc::new(ground.accounts(settings)?);
         add_registration_tokens(settings, &accounts).await?;
-        let _ = (requests, tasks);
-        Ok(Self { router: Router::new(), rooms, rooms_stopping })
+        let unread = Follower::new(ground.store.clone(), Unread::new(rooms.clone(), ground.server_name.clone()));
+        let (sync, notifier) = Sync::new(SyncParts {
+            rooms: rooms.clone(),
+            accounts: accounts.clone(),
+            clock: ground.clock.clone(),
+            server_name: ground.server_name.clone(),
+            incarnation: Incarnation::default(),
+            counted: unread.progress(),
+            settings: SyncSettings { max_timeout: settings.limits.sync_timeout, ..SyncSettings::default() },
+            shutdown: requests.stopping(),
+        });
+        tasks.spawn("unread", unread.run(tasks.stopping()));
+        tasks.spawn("notifier", notifier);
+        let router = hearth_client_api::router(ClientApi {
+            rooms: rooms.clone(),
+            accounts,
+            sync,
+            clock: ground.clock.clone(),
+            settings: Arc::new(ground.client_api(settings)),
+            shutdown: requests.stopping(),
+        });
+        Ok(Self { router, rooms, rooms_stopping })
     }
 
     /// Ends the rooms' tasks, after what they were given. Nobody may ask anything of them any more.
@@ -82,12 +105,7 @@ impl Graph {
 
 impl Ground {
     fn new(settings: &Settings, store: &Arc<RocksStore>) -> Result<Self, Failure> {
-        let unusable = |message: String| Failure::new(Code::Unusable, message);
-        let server_name = OwnedServerName::try_from(settings.server.name.as_str())
-            .map_err(|error| unusable(format!("server.name \"{}\": {error}", settings.server.name)))?;
-        let version = &settings.rooms.default_version;
-        let room_version = RoomVersion::parse(version)
-            .ok_or_else(|| unusable(format!("rooms.default_version: there is no room version \"{version}\"")))?;
+        let (server_name, room_version) = names(settings)?;
         Ok(Self {
             store: store.clone(),
             ids: Ids::new(store.store_key()),
@@ -96,6 +114,17 @@ impl Ground {
             server_name,
             room_version,
         })
+    }
+
+    fn client_api(&self, settings: &Settings) -> ClientApiSettings {
+        ClientApiSettings {
+            public_base_url: settings.server.public_base_url.clone(),
+            default_room_version: self.room_version,
+            max_body_bytes: settings.limits.request_body.as_usize(),
+            body_deadline: settings.limits.body_deadline,
+            json_depth: settings.limits.json_depth as usize,
+            ..ClientApiSettings::new(self.server_name.clone())
+        }
     }
 
     fn accounts(&self, settings: &Settings) -> Result<Accounts, Failure> {
@@ -125,6 +154,22 @@ impl Ground {
         })
         .map_err(|error| Failure::new(Code::Unusable, error))
     }
+}
+
+/// What settings only name: this server and the version of new rooms.
+pub(crate) fn names(settings: &Settings) -> Result<(OwnedServerName, RoomVersion), Failure> {
+    let unusable = |message: String| Failure::new(Code::Unusable, message);
+    let server_name = OwnedServerName::try_from(settings.server.name.as_str())
+        .map_err(|error| unusable(format!("server.name \"{}\": {error}", settings.server.name)))?;
+    let version = &settings.rooms.default_version;
+    let room_version = RoomVersion::parse(version)
+        .ok_or_else(|| unusable(format!("rooms.default_version: there is no room version \"{version}\"")))?;
+    Ok((server_name, room_version))
+}
+
+/// Accounts without a server around them, for commands.
+pub(crate) fn accounts_only(settings: &Settings, store: &Arc<RocksStore>) -> Result<Accounts, Failure> {
+    Ground::new(settings, store)?.accounts(settings)
 }
 
 /// Adds the tokens of `registration.tokens_file` that the store does not have.

@@ -15,6 +15,7 @@ mod open;
 mod run;
 mod serve;
 mod signing_key;
+mod tokens;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -42,11 +43,16 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::CheckConfig(source) => {
-            let (_, path) = settings(&source)?;
+            let (settings, path) = settings(&source)?;
+            graph::names(&settings)?;
             print(&format!("{}: ok\n", path.display()))
         }
         Command::GenerateConfig(what) if what.docs => print(&hearth_settings::reference()),
         Command::GenerateConfig(_) => print(&hearth_settings::example()),
+        Command::RegistrationToken(tokens) => {
+            let (settings, _) = settings(&tokens.source)?;
+            tokens::run(&settings, tokens.action)
+        }
         Command::Version => print(&format!("hearth {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Run(run) => {
             let (settings, path) = settings(&run.source)?;
