@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn reads_and_writes_the_key_file() {
-        let text = format!("ed25519 1 {SEED}\n");
+        // The seed of the specification without the two bits that mean nothing.
+        let text = format!("ed25519 1 {}\n", SEED.replace("XA1", "XA0"));
         let key = SigningKey::from_file_text(&text).unwrap();
         assert_eq!(key.to_file_text().as_str(), text);
         assert_eq!(key.key_id(), "ed25519:1");
