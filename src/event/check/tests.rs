@@ -114,13 +114,28 @@ fn refuses_fields_of_the_wrong_shape() {
     for version in RoomVersion::all() {
         assert!(check_value(&event(version), version).is_ok(), "version {version}");
         for field in [
-            "type", "sender", "room_id", "content", "origin_server_ts", "depth", "prev_events", "auth_events", "hashes", "signatures",
+            "type",
+            "sender",
+            "room_id",
+            "content",
+            "origin_server_ts",
+            "depth",
+            "prev_events",
+            "auth_events",
+            "hashes",
+            "signatures",
         ] {
             let mut missing = event(version);
             missing.as_object_mut().unwrap().remove(field);
-            assert_eq!(check_value(&missing, version).unwrap_err(), FormatError::Missing { field }, "version {version}");
-            for odd in [json!(null), json!(true), json!([[]]), json!(-1), json!("\u{0}"), json!([1]), json!({ "a": 1 })] {
-                let is_right = matches!(field, "content" | "hashes" | "signatures") && odd.is_object() || field == "type" && odd.is_string();
+            assert_eq!(
+                check_value(&missing, version).unwrap_err(),
+                FormatError::Missing { field },
+                "version {version}"
+            );
+            for odd in [json!(null), json!(true), json!([[]]), json!(-1), json!("\u{0}"), json!([1]), json!({ "a": 1 })]
+            {
+                let is_right = matches!(field, "content" | "hashes" | "signatures") && odd.is_object()
+                    || field == "type" && odd.is_string();
                 let mut wrong = event(version);
                 wrong[field] = odd.clone();
                 assert_eq!(check_value(&wrong, version).is_ok(), is_right, "version {version}, {field}: {odd}");
@@ -165,7 +180,9 @@ fn refuses_fields_beyond_the_limits() {
             assert_eq!(with(field, list(most + 1)), Err(FormatError::TooLong { field: field_name(field) }));
             assert_eq!(with(field, list(0)), Ok(()));
         }
-        for (depth, is_right) in [(json!(0), true), (json!(MAX_SAFE_DEPTH), true), (json!(-1), false), (json!("5"), false)] {
+        for (depth, is_right) in
+            [(json!(0), true), (json!(MAX_SAFE_DEPTH), true), (json!(-1), false), (json!("5"), false)]
+        {
             assert_eq!(with("depth", depth.clone()).is_ok(), is_right, "version {version}, depth {depth}");
         }
         // Old versions take what fits into 64 bits.
@@ -203,7 +220,8 @@ fn measures_events_without_unsigned_in_canonical_form() {
 #[test]
 fn refuses_duplicate_keys_from_version_6() {
     for version in RoomVersion::all() {
-        let text = serde_json::to_string(&event(version)).unwrap().replace("\"body\":\"x\"", "\"body\":\"x\",\"body\":\"y\"");
+        let text =
+            serde_json::to_string(&event(version)).unwrap().replace("\"body\":\"x\"", "\"body\":\"x\",\"body\":\"y\"");
         assert_eq!(check(text.as_bytes(), version).is_ok(), !version.strict_json(), "version {version}");
     }
 }

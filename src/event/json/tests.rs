@@ -42,9 +42,32 @@ fn writes_the_examples_of_the_specification() {
 fn takes_odd_text_as_strictly_as_asked() {
     let syntax = |result: &Result<String, JsonError>| matches!(result, Err(JsonError::Syntax { .. }));
     for value in [
-        "NaN", "Infinity", "-Infinity", "01", "+1", ".5", "1.", "1e", "-", "\"\\ud83d\"", "\"\\ude00\"", "\"\\ud83d\\ud83d\"",
-        "\"\\ud83dx\"", "\"\u{0}\"", "\"\u{1f}\"", "\"\\x41\"", "\"\\u12g4\"", "\"", "tru", "[1,]", "{\"a\":1,}", "{a:1}",
-        "{\"a\" 1}", "'a'", "1 2", "",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "01",
+        "+1",
+        ".5",
+        "1.",
+        "1e",
+        "-",
+        "\"\\ud83d\"",
+        "\"\\ude00\"",
+        "\"\\ud83d\\ud83d\"",
+        "\"\\ud83dx\"",
+        "\"\u{0}\"",
+        "\"\u{1f}\"",
+        "\"\\x41\"",
+        "\"\\u12g4\"",
+        "\"",
+        "tru",
+        "[1,]",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{\"a\" 1}",
+        "'a'",
+        "1 2",
+        "",
     ] {
         let text = format!(r#"{{"a":{value}}}"#);
         assert!(syntax(&strict(&text)), "{text}");

@@ -124,7 +124,10 @@ fn puts_redacts_where_the_version_wants_it() {
         assert_eq!(pdu.redacts().unwrap(), "$target:domain");
         assert_eq!(check_again(&pdu).verify(&keys()).unwrap().into_pdu().redacts(), pdu.redacts());
         let head: Value = serde_json::from_str(&head_with_brace(&pdu)).unwrap();
-        assert_eq!((&head["redacts"], &head["content"]["redacts"]), (&json!("$target:domain"), &json!("$target:domain")));
+        assert_eq!(
+            (&head["redacts"], &head["content"]["redacts"]),
+            (&json!("$target:domain"), &json!("$target:domain"))
+        );
     }
 }
 
