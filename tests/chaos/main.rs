@@ -54,7 +54,7 @@ async fn kills_lose_nothing_that_was_acknowledged_and_double_nothing() {
             since.iter().enumerate().map(|(index, since)| tokio::spawn(worker(index).sync(since.clone()))).collect();
         tokio::time::sleep(Duration::from_millis(random.random_range(50..2000))).await;
         assert!(server.exited().is_none(), "the server ended by itself");
-        oracle.set_killed(true);
+        oracle.kill_begins();
         server.kill();
         for task in work {
             task.await.expect("a worker does not panic");
@@ -66,7 +66,7 @@ async fn kills_lose_nothing_that_was_acknowledged_and_double_nothing() {
             fsck(&server);
         }
         let took = server.restart().await;
-        oracle.set_killed(false);
+        oracle.next_life_begins();
         assert!(took < RESTART_DEADLINE, "restart took {took:?}");
         let sends = oracle.book().sends.len();
         println!("kill {}: {sends} messages tried so far, ready again after {took:?}", life + 1);

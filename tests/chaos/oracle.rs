@@ -98,9 +98,14 @@ impl Oracle {
         self.killed.load(Ordering::SeqCst)
     }
 
-    /// Says so, or the opposite once it runs again.
-    pub(crate) fn set_killed(&self, killed: bool) {
-        self.killed.store(killed, Ordering::SeqCst);
+    /// The kill comes now.
+    pub(crate) fn kill_begins(&self) {
+        self.killed.store(true, Ordering::SeqCst);
+    }
+
+    /// The server runs again.
+    pub(crate) fn next_life_begins(&self) {
+        self.killed.store(false, Ordering::SeqCst);
     }
 
     /// A message is about to be sent; gives its index.

@@ -57,7 +57,7 @@ impl Worker {
 
     /// The answer's body, `None` for an answer that is a problem.
     async fn ask(&self, request: Request) -> Result<Option<Value>, Gone> {
-        let answer: Answer = request.by(&self.user).try_send().await.map_err(|lost| self.gone(lost))?;
+        let answer: Answer = request.by(&self.user).try_send().await.map_err(|lost| self.gone(&lost))?;
         match answer.expect_status(200) {
             Ok(answer) => Ok(Some(answer.body)),
             Err(other) => {
@@ -68,7 +68,7 @@ impl Worker {
     }
 
     /// A lost connection ends the work; without a kill it is also a problem.
-    fn gone(&self, lost: String) -> Gone {
+    fn gone(&self, lost: &str) -> Gone {
         if !self.oracle.killed() {
             self.oracle.problem(format!("lost while the server ran: {lost}"));
         }
@@ -175,7 +175,7 @@ impl Worker {
         match self.api.register(mark, &format!("password of {mark}")).await {
             Ok(user) => self.oracle.book().accounts.push(user),
             Err(text) => {
-                self.api.get("/_matrix/client/versions").try_send().await.map_err(|lost| self.gone(lost))?;
+                self.api.get("/_matrix/client/versions").try_send().await.map_err(|lost| self.gone(&lost))?;
                 self.oracle.problem(text);
             }
         }
