@@ -2,7 +2,7 @@
 
 use hearth_test_harness::{Api, Config, Server, User, pct};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::BINARY;
 
@@ -86,14 +86,27 @@ async fn refused_requests_get_their_error_and_store_nothing() {
     assert!(news["rooms"]["join"].as_object().is_none_or(serde_json::Map::is_empty), "something was stored: {news}");
     assert!(news["account_data"]["events"].as_array().is_none_or(Vec::is_empty), "something was stored: {news}");
     let after = everything_of(api, &scene.alice).await;
-    assert_eq!(before["rooms"], after["rooms"], "the initial sync is another one");
+    assert_eq!(ageless(before["rooms"].clone()), ageless(after["rooms"].clone()), "the initial sync is another one");
     let bob = everything_of(api, &scene.bob).await;
     assert!(bob["rooms"]["join"].as_object().is_none_or(serde_json::Map::is_empty), "Bob got into a room: {bob}");
     assert!(!server.log().contains("panicked"), "a handler panicked:\n{}", server.log());
 }
 
-async fn everything_of(api: &Api, user: &User) -> serde_json::Value {
+async fn everything_of(api: &Api, user: &User) -> Value {
     api.get("/_matrix/client/v3/sync?timeout=0").by(user).ok().await
+}
+
+/// The same without the events' `age`, which is the only thing that time changes.
+fn ageless(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(fields) => {
+            fields.remove("age");
+            fields.values_mut().for_each(|field| *field = ageless(field.take()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = ageless(item.take())),
+        _ => {}
+    }
+    value
 }
 
 impl Scene {
