@@ -70,6 +70,7 @@ fn create(path: &Path, storage: &Path, random: &dyn Random) -> Result<SigningKey
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
     use hearth_base::SeededRandom;
@@ -90,7 +91,7 @@ mod tests {
         assert_eq!(first.public_key(), second.public_key());
         let path = directory.path().join("signing.key");
         assert_eq!(path.metadata().expect("there").mode() & 0o777, 0o600);
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).expect("ours");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("ours");
         let refused = load(&settings, &SeededRandom::new(3)).expect_err("readable by the group");
         assert_eq!(refused.code, Code::Unusable);
         assert!(refused.to_string().contains("chmod 600"), "{refused}");

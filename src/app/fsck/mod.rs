@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::exit::{Code, Failure};
 use crate::open::{self, Rollback};
-use report::{Report, Violation};
+use report::{Invariant, Report, Violation};
 use scan::Row;
 
 /// Rows that are read ahead of the checks.
@@ -90,16 +90,23 @@ async fn check(store: Arc<RocksStore>) -> Result<Report, StoreError> {
     });
     let rows = futures::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
     let mut findings = std::pin::pin!(rows.map(|row| row.check(&context)).buffer_unordered(AT_A_TIME));
-    let mut found = Vec::new();
+    let mut found = Report::default();
     while let Some(finding) = findings.next().await {
-        found.extend(finding?);
-        if found.len() > report::MAX_SHOWN {
-            break;
+        match finding {
+            Ok(finding) => finding.into_iter().for_each(|violation| found.add(violation)),
+            // The scan tells the damaged row itself; this one leads to it.
+            Err(StoreError::Corrupt { keyspace, detail }) => found.add(Violation {
+                invariant: Invariant::I13,
+                keyspace,
+                detail: format!("another row leads to a damaged one: {detail}"),
+            }),
+            Err(error) => return Err(error),
         }
     }
-    // The scan would wait for ever on a full channel otherwise.
-    while findings.next().await.is_some() {}
     let mut report = scan.await.map_err(|error| StoreError::Unavailable(error.to_string().into()))??;
-    found.into_iter().for_each(|violation| report.add(violation));
+    report.absorb(found);
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use hearth_store::KeyspaceId;
 use serde::Serialize;
 
 /// Broken promises that are told one by one; the rest is a number.
-pub(crate) const MAX_SHOWN: usize = 1000;
+const MAX_SHOWN: usize = 1000;
 
 /// A promise of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,6 +85,16 @@ impl Report {
         if self.shown.len() < MAX_SHOWN {
             self.shown.push(violation);
         }
+    }
+
+    /// Adds what `other` has seen.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for (keyspace, count) in other.rows {
+            *self.rows.entry(keyspace).or_default() += count;
+        }
+        self.violations += other.violations;
+        self.shown.extend(other.shown);
+        self.shown.truncate(MAX_SHOWN);
     }
 
     /// How many promises are broken.
