@@ -75,6 +75,19 @@ impl Numbers {
     }
 }
 
+/// A committer that panics (a mistake in this file) must not leave callers waiting for ever.
+struct DeathNotice(Arc<Shared>);
+
+impl Drop for DeathNotice {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why: Arc<str> = "the committer has panicked".into();
+            self.0.failed.send_replace(Some(Arc::clone(&why)));
+            self.0.queue.abandon(why);
+        }
+    }
+}
+
 type Outcome = Result<Committed, CommitError>;
 
 impl Committer {
@@ -84,6 +97,7 @@ impl Committer {
 
     /// Runs until the queue is closed and empty, or the disk fails.
     pub(crate) fn run(mut self) {
+        let _notice = DeathNotice(Arc::clone(&self.shared));
         let mut waiting = Vec::new();
         loop {
             self.shared.queue.take(&mut waiting);

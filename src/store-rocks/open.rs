@@ -1,11 +1,12 @@
 //! Opening: everything that can be wrong with a directory is refused in plain words.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hearth_store::{Frontier, KeyspaceDef, Lane, Signals};
+use hearth_store::{Frontier, KeyspaceDef, Lane, Pos, Signals};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, ErrorKind, WriteBatch, WriteOptions};
 use tokio::sync::watch;
@@ -19,6 +20,10 @@ use crate::pool::ReaderPool;
 use crate::queue::Queue;
 use crate::snapshot::RocksSnapshot;
 use crate::store::{RocksStore, Threads};
+
+/// How far positions jump when a loss is accepted: the mark of what was acknowledged may be 100 ms
+/// behind, and a disk does not sync that many positions in that time.
+const ROLLBACK_JUMP: u64 = 1 << 20;
 
 /// Why a store was not opened. Nothing in it has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +83,8 @@ impl RocksStore {
         identity: &Identity,
     ) -> Result<Self, OpenError> {
         let layout = Layout::new(keyspaces);
-        std::fs::create_dir_all(path)?;
+        // Token hashes and the store's key are nobody else's business.
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let lock = lock(path)?;
         let (side, acknowledged) = SideFile::open(&path.join("acknowledged"))?;
         let db_path = path.join("db");
@@ -162,7 +168,7 @@ impl Admission<'_> {
         if let (Some(_), Some(mark)) = (rolled_back, self.acknowledged) {
             // Tokens and cursors that were given out must never come to mean something else.
             progress.commits = progress.commits.max(mark.progress.commits);
-            progress.last = progress.last.max(mark.progress.last);
+            progress.last = Pos::new(progress.last.max(mark.progress.last).get() + ROLLBACK_JUMP);
         }
         let stored = match StoredIdentity::read(db)? {
             Some(mut stored) => {

@@ -82,4 +82,11 @@ impl Queue {
         self.state.lock().closed.get_or_insert(why);
         self.ready.notify_all();
     }
+
+    /// Refuses new batches and drops those that wait: there is nobody left to take them.
+    pub(crate) fn abandon(&self, why: Arc<str>) {
+        self.close(why);
+        let dropped = std::mem::take(&mut self.state.lock().waiting);
+        drop(dropped);
+    }
 }

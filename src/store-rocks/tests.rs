@@ -67,3 +67,30 @@ fn make(_: u32) -> Subject {
     (Arc::new(open(directory.path()).unwrap()), Box::new(directory))
 }
 hearth_store::conformance_tests!(make, attempts: 1);
+
+/// A mistake that `commit` would have refused, put into the queue behind its back.
+#[tokio::test]
+async fn a_committer_that_panics_leaves_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    let mut wrong = Batch::new(ANNA.lane());
+    let key = hearth_store::raw_key::<Heads>(&(ANNA,)).0;
+    wrong.ops.push(hearth_store::Op::Add { key, by: 1 });
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    store.shared.queue.push(crate::queue::Waiting { batch: wrong, bytes: 0, answer }).unwrap();
+    let behind = store.commit(batch(0));
+    assert!(answered.await.is_err(), "there is no answer");
+    assert!(matches!(behind.await, Err(CommitError::Unavailable(_))));
+    assert!(matches!(store.commit(batch(1)).await, Err(CommitError::Unavailable(_))));
+    assert!(store.failed().borrow().is_some(), "the process is told to end");
+    assert!(store.shutdown().is_err());
+}
+
+#[test]
+fn the_directory_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a/store");
+    let _store = open(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+}

@@ -43,7 +43,7 @@ async fn an_older_copy_is_recognised() {
     let store = open_with(dir.path(), &options).unwrap();
     assert_eq!(store.rolled_back(), Some(7));
     let next = fill(&store, 1).await.unwrap()[0].first;
-    assert_eq!(next, last.next(), "no position means two things");
+    assert!(next > last, "no position means two things");
     drop(store);
     assert_eq!(open(dir.path()).unwrap().rolled_back(), None, "accepted once is enough");
 }
