@@ -2,9 +2,11 @@
 
 mod account_data;
 mod chaos;
+mod gates;
 mod lifecycle;
 mod limits;
 mod passwords;
+mod races;
 mod register;
 mod sessions;
 mod uia;

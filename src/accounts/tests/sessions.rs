@@ -157,22 +157,3 @@ async fn a_token_never_works_after_its_log_out_was_answered() {
         assert!(!world.works(&token).await);
     }
 }
-
-#[tokio::test]
-async fn a_log_out_is_final_even_if_the_client_hangs_up() {
-    let world = world();
-    let ann = world.user("ann").await;
-    let token = world.token("ann", "PHONE").await;
-    let phone = world.accounts.authenticate(&token).await.unwrap().unwrap();
-    // Polls until the batch is on its way, then drops the request.
-    for _ in 0..3 {
-        let mut logout = Box::pin(world.accounts.logout(&phone));
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let _ = logout.as_mut().poll(&mut context);
-    }
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(world.accounts.device(ann.user, "PHONE".into()).await.unwrap(), None);
-    assert!(!world.works(&token).await);
-}
