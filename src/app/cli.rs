@@ -32,11 +32,11 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Source {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "HEARTH_CONFIG", default_value = "/etc/hearth/hearth.toml")]
+    #[arg(long, global = true, value_name = "FILE", env = "HEARTH_CONFIG", default_value = "/etc/hearth/hearth.toml")]
     pub(crate) config: PathBuf,
     /// Use a development configuration in DIR instead, made at the first start
     /// [default DIR: ~/.local/share/hearth-dev].
-    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "config")]
+    #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, conflicts_with = "config")]
     #[expect(clippy::option_option, reason = "clap's form of an option with an optional value")]
     pub(crate) dev: Option<Option<PathBuf>>,
 }
