@@ -110,3 +110,10 @@ fn room_queries() -> Table {
         ("/rooms/{room_id}/state/{type}/{state_key}", get(state::get).put(state::put)),
     ]
 }
+
+/// Every path with its parameters in braces, for tests.
+#[cfg(test)]
+pub(crate) fn paths() -> Vec<String> {
+    let tables = [accounts(), user_data(), room_commands(), room_queries()];
+    tables.into_iter().flatten().map(|(path, _)| format!("{}{path}", PREFIXES[0])).collect()
+}
