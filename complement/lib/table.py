@@ -43,8 +43,8 @@ suite needs and that nobody else should have. See `hearth run --help`.
 """
 
 NOTHING = """\
-**No result has been measured yet.** The runner, the image and the server's mode are in place; the suite itself has not
-run against this server.
+**No result has been measured yet**: the suite has not run against this server. `complement/run --all --accept` fills this
+page in.
 """
 
 
