@@ -1,1 +1,5 @@
+//! Whole answers, on a store in memory.
 
+mod follow;
+mod rooms;
+mod state;

@@ -18,11 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Scope, empty_answer};
 use crate::filter::{Filter, FilterError};
-use crate::live::{Live, LiveUser, Notifier};
+use crate::live::{Live, LiveUser, Notifier, Poll};
 use crate::token::{Incarnation, Token, TokenError};
 
 /// How long a request waits for its own past: what was committed before it shall be shown.
 const CATCH_UP: Duration = Duration::from_secs(2);
+/// Views that may expire under one answer.
+const MAX_VIEWS: usize = 8;
 /// Bytes of a stored filter's ID.
 const MAX_FILTER_ID: usize = 32;
 
@@ -132,6 +134,11 @@ impl Sync {
         self.0.incarnation
     }
 
+    #[cfg(test)]
+    pub(crate) fn let_go_of_idle_users(&self, now: Instant) {
+        self.0.live.sweep(now);
+    }
+
     /// The body of the answer.
     ///
     /// # Errors
@@ -143,7 +150,7 @@ impl Sync {
         if since.is_some_and(|since| since.pos > committed) {
             return Err(TokenError::UnknownPos.into());
         }
-        let poll = this.live.enter(who.user).await?;
+        let poll = this.enter(who).await?;
         let filter = this.filter(who, &poll.user, request.filter).await?;
         this.live.reach(committed, CATCH_UP).await;
         poll.user.sent_members.begin(who.device_id.as_str(), since.map(|since| since.pos));
@@ -206,10 +213,21 @@ impl Inner {
         }
     }
 
+    async fn enter(&self, who: &Requester) -> Result<Poll, StoreError> {
+        let mut attempts = 0;
+        loop {
+            match self.live.enter(who.user).await {
+                Err(StoreError::SnapshotExpired) if attempts < MAX_VIEWS => attempts += 1,
+                other => return other,
+            }
+        }
+    }
+
     fn nothing(&self, (pos, typing): (Pos, u64)) -> Bytes {
         empty_answer(&Token { incarnation: self.incarnation, pos, typing }).into()
     }
 
+    /// A view may expire under a long answer; a new one is as good.
     async fn answer(
         &self,
         who: &Requester,
@@ -217,13 +235,19 @@ impl Inner {
         scope: Scope<'_>,
         since: Option<Token>,
     ) -> Result<Answered, StoreError> {
-        let typing = self.live.typing().max(since.map_or(0, |since| since.typing));
-        let pos = self.live.processed().max(since.map_or(Pos::ZERO, |since| since.pos));
-        let view = self.rooms.view().await?;
-        let until = Token { incarnation: self.incarnation, pos, typing };
-        let answer = Answer { rooms: &self.rooms, who, user, view, scope, since, until, now: self.clock.now() };
-        let (bytes, empty) = answer.write().await?;
-        Ok(Answered { bytes, empty, pos, typing })
+        let mut attempts = 0;
+        loop {
+            let typing = self.live.typing().max(since.map_or(0, |since| since.typing));
+            let pos = self.live.processed().max(since.map_or(Pos::ZERO, |since| since.pos));
+            let view = self.rooms.view().await?;
+            let until = Token { incarnation: self.incarnation, pos, typing };
+            let answer = Answer { rooms: &self.rooms, who, user, view, scope, since, until, now: self.clock.now() };
+            match answer.write().await {
+                Ok((bytes, empty)) => return Ok(Answered { bytes, empty, pos, typing }),
+                Err(StoreError::SnapshotExpired) if attempts < MAX_VIEWS => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn filter(&self, who: &Requester, user: &LiveUser, filter: Option<&str>) -> Result<Arc<Filter>, SyncError> {

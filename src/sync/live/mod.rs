@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) use notifier::Notifier;
+pub(crate) use register::Poll;
 pub(crate) use room::LiveRoom;
 pub(crate) use user::{LiveUser, Standing};
 
@@ -89,7 +90,7 @@ impl Live {
     }
 
     /// Lets go of users that have not polled lately.
-    fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant) {
         let mut users = self.users.write();
         let crowded = users.len() > MAX_USERS;
         // Whoever enters takes the lock of `users` for reading at least, so nobody enters meanwhile.

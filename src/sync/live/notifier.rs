@@ -63,13 +63,21 @@ impl Notifier {
                 _ = poll.tick() => {}
                 _ = sweep.tick() => self.live.sweep(Instant::now()),
             }
-            let step = tokio::select! {
-                () = shutdown.cancelled() => return,
-                step = self.step() => step,
-            };
-            if let Err(error) = step {
-                // Nothing is published and nothing forgotten: the next tick tries again.
-                tracing::warn!(%error, "cannot follow the change log for /sync, trying again");
+            loop {
+                let step = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    step = self.step() => step,
+                };
+                match step {
+                    Ok(()) => break,
+                    // A view lives for some seconds at least: the next one serves.
+                    Err(StoreError::SnapshotExpired) => tokio::task::yield_now().await,
+                    Err(error) => {
+                        // Nothing is published and nothing forgotten: the next tick tries again.
+                        tracing::warn!(%error, "cannot follow the change log for /sync, trying again");
+                        break;
+                    }
+                }
             }
         }
     }
