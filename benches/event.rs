@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use hearth_event::{
-    EventDraft, JsonLimits, Pdu, PublicKeys, RoomVersion, SigningKey, StateMap, build, canonical_json, check, check_auth,
-    client_head, parse_canonical_object, resolve,
+    EventDraft, JsonLimits, Pdu, PublicKeys, RoomVersion, SigningKey, StateMap, build, canonical_json, check,
+    check_auth, client_head, parse_canonical_object, resolve,
 };
 use ruma_common::{CanonicalJsonObject, EventId, OwnedEventId, RoomId, ServerName, UserId};
 use serde_json::{Value, json};
@@ -34,7 +34,14 @@ impl Room {
         Self { key: key(), room_id: None, pdus: Vec::new() }
     }
 
-    fn draft(&self, sender: &str, kind: &str, state_key: Option<&str>, content: Value, auth: &[&EventId]) -> EventDraft {
+    fn draft(
+        &self,
+        sender: &str,
+        kind: &str,
+        state_key: Option<&str>,
+        content: Value,
+        auth: &[&EventId],
+    ) -> EventDraft {
         EventDraft {
             room_id: self.room_id.as_ref().map(|id| RoomId::parse(id).expect("a room ID")),
             event_type: kind.to_owned(),
@@ -57,12 +64,17 @@ impl Room {
         self.pdus.push(pdu.clone());
         pdu
     }
-
 }
 
 fn message(room: &Room, sender: &str) -> EventDraft {
     let auth: Vec<_> = room.pdus.iter().skip(1).take(2).map(Pdu::event_id).collect();
-    room.draft(sender, "m.room.message", None, json!({ "msgtype": "m.text", "body": "Hello to everybody in this room" }), &auth)
+    room.draft(
+        sender,
+        "m.room.message",
+        None,
+        json!({ "msgtype": "m.text", "body": "Hello to everybody in this room" }),
+        &auth,
+    )
 }
 
 /// A room with a creator, power levels of `users` users, and one of these.
@@ -95,7 +107,11 @@ fn one_event(c: &mut Criterion) {
     let mut group = c.benchmark_group("event");
     let draft = message(&room, CREATOR);
     group.bench_function("build, hash and sign", |b| {
-        b.iter_batched(|| draft.clone(), |draft| build(draft, VERSION, server(), &room.key), criterion::BatchSize::SmallInput);
+        b.iter_batched(
+            || draft.clone(),
+            |draft| build(draft, VERSION, server(), &room.key),
+            criterion::BatchSize::SmallInput,
+        );
     });
     let pdu = build(draft, VERSION, server(), &room.key).expect("a right event");
     let mut keys = PublicKeys::default();

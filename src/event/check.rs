@@ -178,7 +178,7 @@ impl Checked {
             let signed = self.signatures_of(server.as_str()).is_some_and(|own| {
                 own.iter().any(|(key_id, signature)| {
                     let signature = signature.as_str().unwrap_or_default();
-                    keys.verify(server.as_str(), key_id, signature, &message, time)
+                    keys.verify(server, (key_id, signature), &message, time)
                 })
             });
             if !signed {

@@ -161,9 +161,10 @@ impl PublicKeys {
         self.0.contains_key(server)
     }
 
-    /// Whether `signature` (base64) is `key_id`'s of `server` over `message`, by a key good at `time`.
-    pub(crate) fn verify(&self, server: &str, key_id: &str, signature: &str, message: &[u8], time: u64) -> bool {
-        let known = <&ServerName>::try_from(server).ok().and_then(|server| self.0.get(server)?.get(key_id));
+    /// Whether `signature` is (key ID, base64) of `server` over `message`, by a key good at `time`.
+    pub(crate) fn verify(&self, server: &ServerName, signature: (&str, &str), message: &[u8], time: u64) -> bool {
+        let (key_id, signature) = signature;
+        let known = self.0.get(server).and_then(|keys| keys.get(key_id));
         let Some(known) = known.filter(|known| time <= known.valid_until) else { return false };
         let Some(bytes) = BASE64.decode(signature).ok().and_then(|bytes| <[u8; 64]>::try_from(bytes).ok()) else {
             return false;

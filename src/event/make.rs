@@ -88,7 +88,7 @@ pub fn build(
         event.event_id = Some(format!("${}:{origin}", URL_SAFE_NO_PAD.encode(named_by)));
     }
     event.hash = BASE64.encode(Sha256::digest(event.hashed_form()));
-    let signed = event.signed_form(version);
+    let signed = event.signed_form();
     event.signature = Some((origin.as_str(), key.key_id(), key.sign(&signed)));
     let event_id = match &event.event_id {
         Some(event_id) => event_id.clone(),
@@ -172,7 +172,7 @@ struct Fields<'a> {
     prev_events: Vec<u8>,
     auth_events: Vec<u8>,
     depth: u64,
-    redacts_on_top: bool,
+    version: RoomVersion,
     hash: String,
     signature: Option<(&'a str, &'a str, String)>,
 }
@@ -194,30 +194,35 @@ impl Fields<'_> {
             prev_events: references(&draft.prev_events, version),
             auth_events: references(&draft.auth_events, version),
             depth: draft.depth.min(MAX_SAFE.unsigned_abs()),
-            redacts_on_top: draft.redacts.is_some() && !version.redacts_in_content(),
+            version,
             hash: String::new(),
             signature: None,
             draft,
         }
     }
 
+    /// `redacts`, unless the room version has it in the content.
+    fn redacts_on_top(&self) -> Option<&OwnedEventId> {
+        self.draft.redacts.as_ref().filter(|_| !self.version.redacts_in_content())
+    }
+
     /// What the content hash is over.
     fn hashed_form(&self) -> Vec<u8> {
-        self.form(&self.content, self.redacts_on_top).0
+        self.form(&self.content, self.redacts_on_top()).0
     }
 
     /// What the signature and the event ID are over: the redacted event with its hash.
-    fn signed_form(&self, _version: RoomVersion) -> Vec<u8> {
-        self.form(&self.redacted_content, false).0
+    fn signed_form(&self) -> Vec<u8> {
+        self.form(&self.redacted_content, None).0
     }
 
     /// The event and where its content lies.
     fn full_form(&self) -> (Vec<u8>, std::ops::Range<usize>) {
-        self.form(&self.content, self.redacts_on_top)
+        self.form(&self.content, self.redacts_on_top())
     }
 
     /// The event, with `hashes` and `signatures` as far as they are known.
-    fn form(&self, content: &[u8], with_redacts: bool) -> (Vec<u8>, std::ops::Range<usize>) {
+    fn form(&self, content: &[u8], redacts: Option<&OwnedEventId>) -> (Vec<u8>, std::ops::Range<usize>) {
         let mut out = Vec::with_capacity(content.len().saturating_add(1024));
         out.push(b'{');
         let start = out.len();
@@ -239,7 +244,7 @@ impl Fields<'_> {
         }
         raw(self.draft.origin_server_ts.to_string().as_bytes(), "origin_server_ts", &mut out);
         raw(&self.prev_events, "prev_events", &mut out);
-        if let Some(redacts) = self.draft.redacts.as_ref().filter(|_| with_redacts) {
+        if let Some(redacts) = redacts {
             text(redacts.as_str(), "redacts", &mut out);
         }
         if let Some(room_id) = &self.draft.room_id {

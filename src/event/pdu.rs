@@ -131,7 +131,7 @@ impl Pdu {
             event_type: stored.event_type,
             state_key: stored.state_key,
             content,
-            json: json.clone(),
+            json,
         };
         Ok(Self::from_fields(fields))
     }
@@ -271,7 +271,7 @@ impl std::fmt::Debug for Pdu {
             .field("state_key", &self.state_key())
             .field("sender", &self.sender())
             .field("rejected", &self.rejected)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

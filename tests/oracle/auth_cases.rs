@@ -128,7 +128,7 @@ fn member<'a>(world: &mut World<'_>, sender: &'a str) -> Draft<'a> {
 fn third_party(world: &mut World<'_>, target: &str) -> Value {
     let user = if world.chance(85) { target } else { world.user() };
     let token = if world.chance(90) { TOKEN } else { "unknown" };
-    let mut signed = world.third_party_signed(user, token, &identity_key(1));
+    let mut signed = World::third_party_signed(user, token, &identity_key(1));
     match world.rng.random_range(0..14) {
         0 => signed["more"] = json!("not signed"),
         1 => signed["signatures"] = json!({}),
@@ -217,7 +217,7 @@ fn spoil(world: &mut World<'_>, state: &StateMap, auth_events: &mut Vec<String>,
             let draft = Draft::state(CREATOR, "m.room.power_levels", "", json!({}));
             let id = world.add(draft, &[], &[]);
             world.room_id = home;
-            auth_events.retain(|id| !world.raw[id]["type"].as_str().is_some_and(|kind| kind == "m.room.power_levels"));
+            auth_events.retain(|id| world.raw[id]["type"] != "m.room.power_levels");
             auth_events.push(id);
         }
     }
@@ -243,7 +243,7 @@ pub(crate) fn create(version: RoomVersion, rng: &mut StdRng) -> Case {
         1 => content["creator"] = odd,
         2 => content["additional_creators"] = odd,
         3 => drop(content.as_object_mut().expect("an object").remove("creator")),
-        4 => world.room_id = "!room:b.example".to_owned(),
+        4 => "!room:b.example".clone_into(&mut world.room_id),
         5 => content["additional_creators"] = json!(["@x:a.example"]),
         _ => {}
     }

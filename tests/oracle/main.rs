@@ -79,7 +79,11 @@ fn answers_as_synapse_does() {
         *by_kind.entry(format!("{kind} {version}")).or_default() += 1;
     }
     println!("unexplained: {by_kind:#?}");
-    let shown: Vec<String> = failures.iter().take(number("HEARTH_ORACLE_SHOW", 3) as usize).map(describe).collect();
+    let shown: Vec<String> = failures
+        .iter()
+        .take(usize::try_from(number("HEARTH_ORACLE_SHOW", 3)).expect("64 bits"))
+        .map(describe)
+        .collect();
     assert!(failures.is_empty(), "{} unexplained differences\n{}", failures.len(), shown.join("\n"));
     let most = usize::try_from(count).expect("64 bits") / 20;
     assert!(explained.values().sum::<usize>() <= most, "more than a twentieth is explained away");

@@ -122,6 +122,7 @@ impl<'a> World<'a> {
     }
 
     /// An event and its ID. The ID is ours: the other side refuses an event whose ID it does not find too.
+    #[expect(clippy::needless_pass_by_value, reason = "a draft is made for one event")]
     pub(crate) fn make(&mut self, draft: Draft<'_>, prev_events: &[String], auth_events: &[String]) -> (String, Value) {
         self.time += self.rng.random_range(0..3) * 1000;
         let depth = prev_events.iter().filter_map(|id| self.raw[id]["depth"].as_u64()).max().unwrap_or(0) + 1;
@@ -305,7 +306,7 @@ impl<'a> World<'a> {
     }
 
     /// `signed` of a third-party invite for `user`, by `key`.
-    pub(crate) fn third_party_signed(&mut self, user: &str, token: &str, key: &SigningKey) -> Value {
+    pub(crate) fn third_party_signed(user: &str, token: &str, key: &SigningKey) -> Value {
         let signed = json!({ "mxid": user, "token": token });
         let signed: CanonicalJsonObject = serde_json::from_value(signed).expect("canonical");
         let server = <&ServerName>::try_from(IDENTITY_SERVER).expect("a server name");

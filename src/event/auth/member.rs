@@ -63,18 +63,18 @@ impl Change<'_> {
         let is_in = matches!(membership, Some("join" | "invite"));
         match self.room.join_rule().as_deref() {
             Some("public") => Ok(()),
-            Some("restricted") if rules.restricted_join_rule => self.join_restricted(is_in),
-            Some("knock_restricted") if rules.knock_restricted_join_rule => self.join_restricted(is_in),
+            Some("restricted") if rules.restricted_join_rule && is_in => Ok(()),
+            Some("restricted") if rules.restricted_join_rule => self.join_authorised(),
+            Some("knock_restricted") if rules.knock_restricted_join_rule && is_in => Ok(()),
+            Some("knock_restricted") if rules.knock_restricted_join_rule => self.join_authorised(),
             Some("invite") if is_in => Ok(()),
             Some("knock") if rules.knocking && is_in => Ok(()),
             _ => reject("the user is not invited to the room"),
         }
     }
 
-    fn join_restricted(&self, is_in: bool) -> Result<(), Rejection> {
-        if is_in {
-            return Ok(());
-        }
+    /// Into a restricted room, by the word of somebody who is in it.
+    fn join_authorised(&self) -> Result<(), Rejection> {
         let Some(Ok(authorised_by)) = &self.member.authorised_by else {
             return reject("the join names nobody who authorised it");
         };

@@ -139,7 +139,8 @@ fn check_by_power(room: &Room<'_>, pdu: &Pdu) -> Result<(), Rejection> {
         }
         return reject("the sender's power level is too low to invite");
     }
-    if own < levels.event(pdu.event_type(), pdu.state_key().is_some())? {
+    let default = if pdu.state_key().is_some() { Field::StateDefault } else { Field::EventsDefault };
+    if own < levels.event(pdu.event_type(), default)? {
         return reject(format!("the sender's power level is too low to send {}", pdu.event_type()));
     }
     if let Some(state_key) = pdu.state_key()

@@ -140,11 +140,10 @@ pub(crate) struct PowerContent {
 
 impl PowerContent {
     pub(super) fn of(content: &Object, version: RoomVersion) -> Self {
-        let strict = version.rules().authorization.integer_power_levels;
-        let entry = |value: Option<&Json>| value.map_or(Entry::Absent, |value| level(value, strict));
+        let entry = |value: Option<&Json>| value.map_or(Entry::Absent, |value| level(value, version));
         let map = |map: Map| match content.get(map.name()) {
             Some(Json::Object(levels)) => {
-                levels.iter().map(|(key, value)| (key.into(), level(value, strict))).collect()
+                levels.iter().map(|(key, value)| (key.into(), level(value, version))).collect()
             }
             _ => BTreeMap::new(),
         };
@@ -175,7 +174,8 @@ impl PowerContent {
 }
 
 /// A level. Before version 10 floats are cut to integers, and text that is an integer counts.
-fn level(value: &Json, strict: bool) -> Entry {
+fn level(value: &Json, version: RoomVersion) -> Entry {
+    let strict = version.rules().authorization.integer_power_levels;
     let found = match value {
         Json::Int(level) => Some(Level::from(*level)),
         _ if strict => None,
@@ -265,10 +265,11 @@ impl<'a> Levels<'a> {
         entry.or(field.default(), field.name())
     }
 
-    /// The level needed to send an event of type `event_type`.
-    pub(super) fn event(&self, event_type: &str, is_state: bool) -> Result<Level, Rejection> {
+    /// The level needed to send an event of type `event_type`, where `default` is the field for those without a level of
+    /// their own.
+    pub(super) fn event(&self, event_type: &str, default: Field) -> Result<Level, Rejection> {
         let Some(content) = self.content else {
-            return Ok(if is_state { Field::StateDefault.default() } else { Field::EventsDefault.default() });
+            return Ok(default.default());
         };
         if content.is_broken(Map::Events) {
             return reject("the power levels of events are not an object");
@@ -276,11 +277,10 @@ impl<'a> Levels<'a> {
         match content.map(Map::Events).get(event_type) {
             Some(entry) if *entry != Entry::Null => entry.or(0, event_type),
             _ => {
-                let field = if is_state { Field::StateDefault } else { Field::EventsDefault };
-                if content.entry(field) == Entry::Null {
-                    return not_a_number(field.name());
+                if content.entry(default) == Entry::Null {
+                    return not_a_number(default.name());
                 }
-                self.field(field)
+                self.field(default)
             }
         }
     }
@@ -382,13 +382,13 @@ fn check_entry(name: &str, before: Entry, after: Entry, own: Level) -> Result<()
 pub struct PowerLevels {
     version: RoomVersion,
     create: Pdu,
-    power_levels: Option<Pdu>,
+    current: Option<Pdu>,
 }
 
 impl PowerLevels {
     /// Those of the room made by `create`, by its current `m.room.power_levels`.
     pub fn of(version: RoomVersion, create: &Pdu, power_levels: Option<&Pdu>) -> Self {
-        Self { version, create: create.clone(), power_levels: power_levels.cloned() }
+        Self { version, create: create.clone(), current: power_levels.cloned() }
     }
 
     /// The level of `user`.
@@ -398,12 +398,12 @@ impl PowerLevels {
 
     /// The level needed to send an event of type `event_type` that is no state event.
     pub fn message_event(&self, event_type: &str) -> PowerLevel {
-        self.level(|levels| levels.event(event_type, false), 0)
+        self.level(|levels| levels.event(event_type, Field::EventsDefault), 0)
     }
 
     /// The level needed to send a state event of type `event_type`.
     pub fn state_event(&self, event_type: &str) -> PowerLevel {
-        self.level(|levels| levels.event(event_type, true), 50)
+        self.level(|levels| levels.event(event_type, Field::StateDefault), 50)
     }
 
     /// The level needed to invite.
@@ -439,7 +439,7 @@ impl PowerLevels {
 
     /// What the rules would reject as no number is shown as the default: a query has to answer something.
     fn level(&self, read: impl FnOnce(&Levels<'_>) -> Result<Level, Rejection>, default: Level) -> PowerLevel {
-        let level = read(&Levels::of(self.version, &self.create, self.power_levels.as_ref())).unwrap_or(default);
+        let level = read(&Levels::of(self.version, &self.create, self.current.as_ref())).unwrap_or(default);
         if level == CREATOR {
             return PowerLevel::Infinite;
         }

@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "tests read better with the JSON in the call")]
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

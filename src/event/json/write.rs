@@ -31,7 +31,7 @@ fn write_map(map: &CanonicalJsonObject, out: &mut Vec<u8>) {
 fn write_value(value: &CanonicalJsonValue, out: &mut Vec<u8>) {
     match value {
         CanonicalJsonValue::Null => out.extend_from_slice(b"null"),
-        CanonicalJsonValue::Bool(flag) => write_bool(*flag, out),
+        CanonicalJsonValue::Bool(flag) => out.extend_from_slice(flag.to_string().as_bytes()),
         CanonicalJsonValue::Integer(int) => write_int((*int).into(), out),
         CanonicalJsonValue::String(text) => write_string(text, out),
         CanonicalJsonValue::Array(items) => {
@@ -53,7 +53,7 @@ impl Json {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Null => out.extend_from_slice(b"null"),
-            Self::Bool(flag) => write_bool(*flag, out),
+            Self::Bool(flag) => out.extend_from_slice(flag.to_string().as_bytes()),
             Self::Int(int) => write_int(*int, out),
             Self::Number(text) => out.extend_from_slice(text.as_bytes()),
             Self::Str(text) => write_string(text, out),
@@ -106,10 +106,6 @@ pub(crate) fn write_entry(key: &str, start: usize, out: &mut Vec<u8>, value: imp
     write_string(key, out);
     out.push(b':');
     value(out);
-}
-
-fn write_bool(flag: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(if flag { b"true" } else { b"false" });
 }
 
 fn write_int(int: i64, out: &mut Vec<u8>) {

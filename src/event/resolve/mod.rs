@@ -39,6 +39,7 @@ pub enum ResolveError {
 /// `auth_events` (room version 1 does not look at it).
 ///
 /// Spec: <https://spec.matrix.org/v1.19/rooms/v12/#state-resolution>, and likewise for each version.
+#[expect(clippy::implicit_hasher, reason = "the hasher of the standard library is the one that callers use")]
 pub fn resolve(
     version: RoomVersion,
     state_sets: &[StateMap],

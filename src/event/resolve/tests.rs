@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "tests read better with the JSON in the call")]
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -20,7 +22,13 @@ impl Fork {
     }
 
     /// An event with `depth` as its depth and its time.
-    fn add(&mut self, id: &str, sender: &str, kind: &str, key: &str, content: Value, auth: &[&str], depth: u64) {
+    fn add(
+        &mut self,
+        (id, depth): (&str, u64),
+        (sender, kind, key): (&str, &str, &str),
+        content: Value,
+        auth: &[&str],
+    ) {
         let auth = auth.iter().filter(|id| **id != "create" || !self.version.room_id_is_create_hash());
         let refer = |id: &&str| {
             let id = self.id(id);
@@ -75,38 +83,29 @@ fn fork(version: RoomVersion) -> (Fork, [StateMap; 2]) {
         if creator { json!({ "users": { ALICE: 100, BOB: bob } }) } else { json!({ "users": { BOB: bob } }) }
     };
     fork.add(
-        "create",
-        ALICE,
-        "m.room.create",
-        "",
+        ("create", 1),
+        (ALICE, "m.room.create", ""),
         json!({ "creator": ALICE, "room_version": version.as_str() }),
         &[],
-        1,
     );
-    fork.add("alice", ALICE, "m.room.member", ALICE, json!({ "membership": "join" }), &["create"], 2);
-    fork.add("levels", ALICE, "m.room.power_levels", "", levels(50), &["create", "alice"], 3);
+    fork.add(("alice", 2), (ALICE, "m.room.member", ALICE), json!({ "membership": "join" }), &["create"]);
+    fork.add(("levels", 3), (ALICE, "m.room.power_levels", ""), levels(50), &["create", "alice"]);
     fork.add(
-        "rules",
-        ALICE,
-        "m.room.join_rules",
-        "",
+        ("rules", 4),
+        (ALICE, "m.room.join_rules", ""),
         json!({ "join_rule": "public" }),
         &["create", "alice", "levels"],
-        4,
     );
-    fork.add("bob", BOB, "m.room.member", BOB, json!({ "membership": "join" }), &["create", "levels", "rules"], 5);
-    fork.add("demote", ALICE, "m.room.power_levels", "", levels(0), &["create", "alice", "levels"], 6);
+    fork.add(("bob", 5), (BOB, "m.room.member", BOB), json!({ "membership": "join" }), &["create", "levels", "rules"]);
+    fork.add(("demote", 6), (ALICE, "m.room.power_levels", ""), levels(0), &["create", "alice", "levels"]);
     fork.add(
-        "ban",
-        ALICE,
-        "m.room.member",
-        BOB,
+        ("ban", 7),
+        (ALICE, "m.room.member", BOB),
         json!({ "membership": "ban" }),
         &["create", "alice", "demote", "bob"],
-        7,
     );
-    fork.add("topic", BOB, "m.room.topic", "", json!({ "topic": "bob's" }), &["create", "levels", "bob"], 8);
-    fork.add("old", ALICE, "m.room.topic", "", json!({ "topic": "alice's" }), &["create", "levels", "alice"], 5);
+    fork.add(("topic", 8), (BOB, "m.room.topic", ""), json!({ "topic": "bob's" }), &["create", "levels", "bob"]);
+    fork.add(("old", 5), (ALICE, "m.room.topic", ""), json!({ "topic": "alice's" }), &["create", "levels", "alice"]);
     let one = fork.set(&["create", "alice", "demote", "rules", "ban", "old"]);
     let two = fork.set(&["create", "alice", "levels", "rules", "bob", "topic"]);
     (fork, [one, two])
@@ -160,15 +159,15 @@ fn odd_power_levels_do_not_stop_a_room() {
         for level in if is_old { &odd[..] } else { &[] } {
             let (mut fork, _) = fork(version);
             let levels = json!({ "users": { ALICE: 100, BOB: 50, "@carol:domain": level }, "events_default": level });
-            fork.add("odd", ALICE, "m.room.power_levels", "", levels, &["create", "alice", "levels"], 9);
+            fork.add(("odd", 9), (ALICE, "m.room.power_levels", ""), levels, &["create", "alice", "levels"]);
             let (one, two) =
                 (fork.set(&["create", "alice", "odd", "rules"]), fork.set(&["create", "alice", "levels", "rules"]));
             assert_eq!(fork.resolve(&[one.clone(), two], &[]).unwrap(), one, "version {version}: {level}");
         }
         let (mut fork, _) = fork(version);
         let levels = json!({ "users": { BOB: 50, "@x:impossible_name": 1 } });
-        fork.add("odd", ALICE, "m.room.power_levels", "", levels, &["create", "alice"], 3);
-        fork.add("new", BOB, "m.room.topic", "", json!({}), &["create", "odd", "bob"], 9);
+        fork.add(("odd", 3), (ALICE, "m.room.power_levels", ""), levels, &["create", "alice"]);
+        fork.add(("new", 9), (BOB, "m.room.topic", ""), json!({}), &["create", "odd", "bob"]);
         let (one, two) =
             (fork.set(&["create", "alice", "odd", "bob", "new"]), fork.set(&["create", "alice", "odd", "bob", "old"]));
         assert_eq!(fork.resolve(&[one.clone(), two], &[]).unwrap(), one, "version {version}");
@@ -178,7 +177,7 @@ fn odd_power_levels_do_not_stop_a_room() {
 #[test]
 fn the_subgraph_holds_what_lies_between_conflicted_events() {
     let (mut fork, _) = fork(RoomVersion::DEFAULT);
-    fork.add("aside", ALICE, "m.room.name", "", json!({}), &["alice"], 9);
+    fork.add(("aside", 9), (ALICE, "m.room.name", ""), json!({}), &["alice"]);
     let conflicted = [fork.id("levels"), fork.id("ban"), fork.id("aside")];
     let found = subgraph::between(conflicted.iter(), &|id| fork.events.get(id).cloned());
     // `bob` needs `levels` and `ban` needs `bob`, so it lies between; `rules` too, by way of `bob`; `alice` leads nowhere.
