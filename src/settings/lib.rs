@@ -2,7 +2,7 @@
 //!
 //! The problem: a setting lives in a struct, in an example file, in a manual page and in an error
 //! message, and three of them go stale. Here each setting is declared once, in [`sections`], with
-//! its words; the struct, the example ([`example`]) and the reference ([`reference`]) come from
+//! its words; the struct, the example ([`example`]) and the reference ([`reference()`]) come from
 //! that, and a key that no declaration knows is refused with its line and a suggestion.
 
 mod document;
