@@ -10,7 +10,7 @@ use http::{StatusCode, header};
 use ruma_common::UserId;
 
 use crate::error::ApiError;
-use crate::{Api, params};
+use crate::{Api, ClientApiSettings, params};
 
 /// The user and device whose access token the request carries.
 pub(crate) struct Authed(pub Requester);
@@ -19,7 +19,7 @@ impl FromRequestParts<Arc<Api>> for Authed {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let token = token(parts, api.settings.query_access_token).ok_or_else(missing_token)?;
+        let token = token(parts, &api.settings).ok_or_else(missing_token)?;
         match api.accounts.authenticate(&token).await? {
             Some(requester) => Ok(Self(requester)),
             None => Err(unknown_token()),
@@ -27,13 +27,19 @@ impl FromRequestParts<Arc<Api>> for Authed {
     }
 }
 
-fn token(parts: &Parts, also_in_query: bool) -> Option<Cow<'_, str>> {
+fn token<'a>(parts: &'a Parts, settings: &ClientApiSettings) -> Option<Cow<'a, str>> {
     let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("Bearer").then(|| Cow::Borrowed(token.trim()))
     });
     bearer
-        .or_else(|| parts.uri.query().filter(|_| also_in_query).and_then(|query| params::find(query, "access_token")))
+        .or_else(|| {
+            parts
+                .uri
+                .query()
+                .filter(|_| settings.query_access_token)
+                .and_then(|query| params::find(query, "access_token"))
+        })
         .filter(|token| !token.is_empty())
 }
 

@@ -64,13 +64,12 @@ pub(crate) async fn put(
     Segments(device_id): Segments<OwnedDeviceId>,
     Json(body): Json<NameBody>,
 ) -> Result<Response, ApiError> {
-    match body.display_name {
-        Some(name) => api.accounts.set_device_name(requester.user, &device_id, Some(name)).await?,
+    if let Some(name) = body.display_name {
+        api.accounts.set_device_name(requester.user, &device_id, Some(name)).await?;
+    } else {
         // Nothing to change, but only of a device that is there.
-        None => {
-            let device = api.accounts.device(requester.user, &device_id).await?;
-            device.ok_or_else(|| ApiError::not_found("there is no such device"))?;
-        }
+        let device = api.accounts.device(requester.user, &device_id).await?;
+        device.ok_or_else(|| ApiError::not_found("there is no such device"))?;
     }
     Ok(reply::empty())
 }

@@ -146,7 +146,8 @@ async fn routes_are_taken_to_the_letter() {
         let last_is_free = path.ends_with('}');
         for wrong in [format!("{concrete}x"), format!("{concrete}/x/y/z/q"), format!("/x{concrete}")] {
             let answer = world.raw(Method::TRACE, &wrong, None, "").await;
-            if !(last_is_free && wrong == format!("{concrete}x")) && !path.ends_with("/state/{type}/") {
+            let longer_parameter = last_is_free && wrong == format!("{concrete}x");
+            if !longer_parameter && !path.ends_with("/state/{type}/") {
                 assert_eq!(answer.verdict().0, 404, "{wrong} reaches {path}");
             }
         }

@@ -264,7 +264,7 @@ async fn an_event_is_shown_with_what_is_around_it() {
     for (dir, token, next) in [("b", "start", &sent[1]), ("f", "end", &sent[7])] {
         let path = format!("messages?dir={dir}&limit=1&from={}", around[token].as_str().unwrap());
         let page = world.get(&in_room(&room, &path), &ann).await.ok();
-        assert_eq!(ids(&page["chunk"]), [next.clone()], "{dir}");
+        assert_eq!(page["chunk"][0]["event_id"], json!(next), "{dir}");
     }
     let alone = context(&sent[8], 0).await;
     assert_eq!((&alone["events_before"], &alone["events_after"]), (&json!([]), &json!([])));
@@ -290,7 +290,7 @@ async fn members_are_listed_to_members() {
     };
     assert_eq!(members("").await, [ann.id.clone(), bob.id.clone(), cyd.id.clone()]);
     assert_eq!(members("?membership=join").await, [ann.id.clone(), bob.id.clone()]);
-    assert_eq!(members("?not_membership=join").await, [cyd.id.clone()]);
+    assert_eq!(members("?not_membership=join").await.concat(), cyd.id);
     assert_eq!(members(&format!("?at={}", at.as_str().unwrap())).await, [ann.id.clone(), cyd.id.clone()]);
     let odd = world.get(&in_room(&room, "members?membership=odd"), &ann).await;
     assert_eq!(odd.verdict(), (400, "M_INVALID_PARAM"));
