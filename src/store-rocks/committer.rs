@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hearth_store::{Batch, CommitError, Committed, Durability, Frontier, LANES, Lane, Op, Pos, RecentIds, Signals};
 use metrics::{Counter, Gauge, Histogram};
@@ -15,11 +15,15 @@ use crate::engine::{Engine, Families, fact_key};
 use crate::meta::{PROGRESS, Progress};
 use crate::overlay::Overlay;
 use crate::pool::ReaderPool;
-use crate::queue::{Queue, Waiting};
+use crate::queue::{Patience, Queue, Waiting};
 use crate::snapshot::RocksSnapshot;
 
 /// Batches whose answer is found again when they are repeated.
 const RECENT_IDS: usize = 8192;
+
+/// The longest a group waits for more batches; a disk that takes longer than eight times this to sync
+/// is slow anyway.
+const LONGEST_PATIENCE: Duration = Duration::from_micros(500);
 
 /// What the committer and the store share.
 #[derive(Debug)]
@@ -99,12 +103,18 @@ impl Committer {
     pub(crate) fn run(mut self) {
         let _notice = DeathNotice(Arc::clone(&self.shared));
         let mut waiting = Vec::new();
+        let mut patience = Patience::default();
         loop {
-            self.shared.queue.take(&mut waiting);
+            self.shared.queue.take(&mut waiting, patience);
             if waiting.is_empty() {
                 return;
             }
+            let began = Instant::now();
             let outcomes = self.commit(&mut waiting);
+            // Those who are answered now and those who came meanwhile: all may be in the next group.
+            // Writers that do not come back cost this much once, because the next group is smaller.
+            let writers = waiting.len() + self.shared.queue.depth();
+            patience = Patience { writers, time: (began.elapsed() / 8).min(LONGEST_PATIENCE) };
             for (item, outcome) in waiting.drain(..).zip(outcomes) {
                 // Whoever asked may have gone; the batch is committed all the same.
                 let _ = item.answer.send(outcome);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_store::{Batch, CommitError, Committed};
 use parking_lot::{Condvar, Mutex};
@@ -23,6 +24,15 @@ pub(crate) struct Waiting {
     pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
 }
 
+/// What a group waits for after its first batch is there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Patience {
+    /// How many batches are expected: as many as were on their way a moment ago. 0: none.
+    pub(crate) writers: usize,
+    /// How long to wait for them: a fraction of what a write takes.
+    pub(crate) time: Duration,
+}
+
 /// A queue with one reader, the committer.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -34,6 +44,9 @@ pub(crate) struct Queue {
 struct State {
     waiting: VecDeque<Waiting>,
     bytes: usize,
+    /// The committer sleeps until this many wait (or its patience ends): waking it for each of them
+    /// would cost more than they gain.
+    wanted: usize,
     closed: Option<Arc<str>>,
 }
 
@@ -49,17 +62,30 @@ impl Queue {
         }
         state.bytes += item.bytes;
         state.waiting.push_back(item);
+        let enough = state.waiting.len() >= state.wanted;
         drop(state);
-        self.ready.notify_one();
+        if enough {
+            self.ready.notify_one();
+        }
         Ok(())
     }
 
     /// Waits for batches and moves as many as one group may have into `group`, which is empty.
     /// Nothing is moved when the queue is closed and empty.
-    pub(crate) fn take(&self, group: &mut Vec<Waiting>) {
+    ///
+    /// Once there is one batch, others are waited for as `patience` says: writers that have just been
+    /// answered come back a moment later, and would otherwise miss this sync.
+    pub(crate) fn take(&self, group: &mut Vec<Waiting>, patience: Patience) {
         let mut state = self.state.lock();
+        state.wanted = 1;
         while state.waiting.is_empty() && state.closed.is_none() {
             self.ready.wait(&mut state);
+        }
+        let wanted = patience.writers.min(GROUP_BATCHES);
+        if state.waiting.len() < wanted && !patience.time.is_zero() {
+            state.wanted = wanted;
+            let more = |state: &mut State| state.waiting.len() < wanted && state.closed.is_none();
+            self.ready.wait_while_for(&mut state, more, patience.time);
         }
         let mut bytes = 0;
         while let Some(next) = state.waiting.front() {
