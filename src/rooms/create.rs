@@ -39,6 +39,7 @@ impl Rooms {
                 return Err(CreateError::BadAlias("the alias belongs to another server".into()));
             }
         }
+        create.invite.iter().try_for_each(|(user, _)| self.can_reach(user))?;
         // Version 12 names a room after its create event, so two alike in one millisecond would be one
         // room: whoever comes second is created a millisecond later.
         for later in 0..MAX_TRIES {

@@ -8,7 +8,7 @@ use hearth_event::SigningKey;
 use hearth_schema::{Ids, RoomNid, Rooms as RoomRows};
 use hearth_store::{Store, StoreError, View};
 use parking_lot::Mutex;
-use ruma_common::{OwnedServerName, RoomId};
+use ruma_common::{OwnedServerName, RoomId, UserId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -136,8 +136,19 @@ impl Rooms {
     /// # Errors
     /// See [`MembershipError`]; nothing is stored then.
     pub async fn change_membership(&self, change: MembershipChange) -> Result<Sent, MembershipError> {
+        if change.membership == hearth_schema::Membership::Invite {
+            self.can_reach(&change.target)?;
+        }
         let room = change.room_id.clone();
         self.ask(&room, Ask::Membership(change)).await
+    }
+
+    /// Nobody would tell a user of another server of an invitation, so there is none.
+    pub(crate) fn can_reach(&self, user: &UserId) -> Result<(), SendError> {
+        if user.server_name() == self.0.signer.server_name {
+            return Ok(());
+        }
+        Err(SendError::Forbidden(format!("{user} is on another server, and this one does not federate yet")))
     }
 
     async fn ask(&self, room_id: &RoomId, ask: Ask) -> Result<Sent, MembershipError> {

@@ -32,6 +32,10 @@ pub(crate) fn wanted(planner: &Planner, change: &MembershipChange) -> Result<Wan
             let why = format!("{} is banned", change.target);
             return Ok(Wanted::Refuse(crate::SendError::Forbidden(why).into()));
         }
+        (Membership::Leave, Some(Membership::Leave)) if change.sender != change.target => {
+            let why = format!("{} is not in the room", change.target);
+            return Ok(Wanted::Refuse(crate::SendError::Forbidden(why).into()));
+        }
         (wanted, Some(has)) => wanted == has && (wanted != Membership::Invite),
         (Membership::Leave, None) => {
             let why = format!("{} is not in the room", change.target);

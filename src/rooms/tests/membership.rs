@@ -26,10 +26,21 @@ async fn inviting_joining_leaving_and_banning_follow_the_rules() {
         ..change(&room, (&alice, target), Membership::Leave)
     };
     fixture.rooms.change_membership(unban(&bob)).await.expect("unbanned");
+    let refused = fixture.change(&room, (&alice, &bob), Membership::Leave).await;
+    assert!(matches!(refused, Err(MembershipError::Send(SendError::Forbidden(_)))), "nobody to kick: {refused:?}");
     assert!(matches!(fixture.rooms.change_membership(unban(&eve)).await, Err(MembershipError::NotInState(_))));
     let view = fixture.rooms.view().await.expect("a view");
     let head = fixture.rooms.head(&view, fixture.rooms.ids().room(&room)).await.expect("a head");
     assert_eq!((head.joined_members, head.invited_members), (1, 0));
+}
+
+#[tokio::test]
+async fn nobody_invites_a_user_who_would_never_hear_of_it() {
+    let fixture = Fixture::new();
+    let room = fixture.room(Preset::PrivateChat).await;
+    let far = ruma_common::OwnedUserId::try_from("@bob:elsewhere.test").expect("valid");
+    let refused = fixture.change(&room, (&user("alice"), &far), Membership::Invite).await;
+    assert!(matches!(refused, Err(MembershipError::Send(SendError::Forbidden(_)))), "{refused:?}");
 }
 
 #[tokio::test]
