@@ -33,9 +33,8 @@ async fn observe(request: Request, next: Next) -> Response {
 
 fn record(method: &'static str, route: &str, status: StatusCode, seconds: f64) {
     let duration_ms = seconds * 1000.0;
-    if status.is_server_error() {
-        tracing::warn!(method, route, status = status.as_u16(), duration_ms, "request failed");
-    } else if status.is_client_error() {
+    // Why a request failed was logged where it was known; this line says which and how long.
+    if status.is_client_error() || status.is_server_error() {
         tracing::info!(method, route, status = status.as_u16(), duration_ms, "request refused");
     } else {
         tracing::debug!(method, route, status = status.as_u16(), duration_ms, "request");

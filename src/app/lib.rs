@@ -7,6 +7,7 @@ mod admin;
 mod cli;
 mod dev;
 mod exit;
+mod files;
 mod fsck;
 mod graph;
 mod http;

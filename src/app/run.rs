@@ -18,7 +18,7 @@ use crate::graph::Graph;
 use crate::notify::{Notify, watchdog_interval};
 use crate::open::{self, Rollback};
 use crate::serve::{HttpLimits, listen};
-use crate::{admin, dev, http, signing_key};
+use crate::{admin, dev, files, http, signing_key};
 
 /// How often histograms are folded, so that their samples do not pile up between two scrapes.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -67,7 +67,7 @@ fn serve(runtime: &Runtime, settings: &Settings, mode: Mode<'_>) -> Result<(), F
         let (requests, tasks) = (Supervisor::new(), Supervisor::new());
         let graph = Graph::build(settings, &store, key, &requests, &tasks).await?;
         let limits = HttpLimits::from_settings(settings);
-        let slots = Arc::new(Semaphore::new(settings.listen.max_connections as usize));
+        let slots = Arc::new(Semaphore::new(files::connections(settings.listen.max_connections)));
         for listener in clients {
             listen(&requests, listener, http::observed(graph.router.clone()), limits, slots.clone());
         }

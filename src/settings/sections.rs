@@ -91,7 +91,8 @@ sections! {
         /// the internet: metrics tell how busy you are.
         metrics: Option<Address> = default(Some(Address::loopback(9009)));
         /// Connections that may be open at once; more wait in the kernel's queue. Each takes a file
-        /// descriptor, so it must be well below the process's limit (`ulimit -n`).
+        /// descriptor: the process raises its own limit for them, and allows fewer where the system
+        /// does not let it (`ulimit -Hn`).
         max_connections: u32 = default(4096);
     }
 

@@ -1,7 +1,7 @@
 //! The program as an operator and a service manager meet it: exit codes, refusals, readiness, commands.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -138,6 +138,21 @@ fn a_server_tells_its_manager_answers_health_and_stops_on_sigterm() {
     assert!(told(&manager).starts_with("STOPPING=1\n"));
     assert_eq!(running.exit_code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn connections_leave_open_files_for_the_store() {
+    let site = Site::new();
+    let limited = "ulimit -Sn 256; ulimit -Hn 1024; exec \"$0\" run --config \"$1\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", limited, BINARY]).arg(site.path("hearth.toml")).stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut running = Running(command.spawn().expect("starts"));
+    let mut log = BufReader::new(running.0.stderr.take().expect("piped")).lines();
+    let line = log.by_ref().map(|line| line.expect("text")).find(|line| line.contains("max_connections"));
+    assert!(line.expect("a warning").contains("allowed=384"));
+    assert!(log.any(|line| line.expect("text").contains("serving")));
+    running.signal("TERM");
+    assert_eq!(running.exit_code(), Some(0));
 }
 
 #[test]
