@@ -109,6 +109,10 @@ fn over(limit: usize) -> ApiError {
 /// of the wrong types.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<T, ApiError> {
     check_depth(bytes, depth)?;
+    // The parser does not look at the text of members that nobody asks for.
+    if std::str::from_utf8(bytes).is_err() {
+        return Err(ApiError::not_json("the body is not UTF-8"));
+    }
     if !is_object(bytes) {
         return Err(no_object(bytes));
     }
@@ -120,8 +124,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<T
 /// # Errors
 /// As [`parse`].
 pub(crate) fn object_text(bytes: &[u8], depth: usize) -> Result<String, ApiError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::not_json("the body is not UTF-8"))?;
     let IgnoredAny = parse(bytes, depth)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::not_json("the body is not UTF-8"))?;
     Ok(text.trim().to_owned())
 }
 
@@ -165,4 +169,43 @@ fn check_depth(bytes: &[u8], limit: usize) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![any::<i64>().prop_map(Value::from), r#"[\[\]{}"\\a]{0,6}"#.prop_map(Value::from)];
+        leaf.prop_recursive(6, 40, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(r#"[\[{"\\a]{0,3}"#, inner, 0..4).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn depth_is_counted_outside_strings_only(value in json(), limit in 1_usize..8) {
+            let text = value.to_string();
+            prop_assert_eq!(check_depth(text.as_bytes(), limit).is_ok(), depth(&value) <= limit, "{}", text);
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_refused_without_panic(bytes: Vec<u8>) {
+            prop_assert!(object_text(&bytes, 64).is_err() || serde_json::from_slice::<Value>(&bytes).is_ok());
+        }
+    }
 }

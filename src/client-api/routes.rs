@@ -79,6 +79,7 @@ fn room_commands() -> Table {
         ("/createRoom", post(create::create)),
         ("/directory/room/{alias}", get(aliases::resolve).put(aliases::create).delete(aliases::delete)),
         ("/join/{room}", post(membership::join_by_id_or_alias)),
+        ("/knock/{room}", post(membership::knock)),
         ("/rooms/{room_id}/ban", post(membership::ban)),
         ("/rooms/{room_id}/forget", post(membership::forget)),
         ("/rooms/{room_id}/invite", post(membership::invite)),

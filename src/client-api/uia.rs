@@ -93,6 +93,7 @@ impl From<UiaError> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "this session is unknown or has ended")
             }
             UiaError::OtherRequest => Self::forbidden("this session belongs to another request"),
+            UiaError::OtherUser => Self::forbidden("these are the credentials of another user"),
             UiaError::Closed => Self::forbidden("registration is closed on this server"),
             UiaError::Busy => Self::busy(PASSWORD_RETRY_MS),
             UiaError::Storage(error) => error.into(),

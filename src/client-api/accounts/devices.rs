@@ -20,13 +20,15 @@ use crate::uia::{self, Operation};
 #[derive(Serialize)]
 struct Device {
     device_id: OwnedDeviceId,
-    #[serde(skip_serializing_if = "Option::is_none")]
     display_name: Option<String>,
+    /// Not recorded. Some clients do not take the answer without the keys.
+    last_seen_ip: Option<String>,
+    last_seen_ts: Option<u64>,
 }
 
 impl From<DeviceInfo> for Device {
     fn from(info: DeviceInfo) -> Self {
-        Self { device_id: info.device_id, display_name: info.display_name }
+        Self { device_id: info.device_id, display_name: info.display_name, last_seen_ip: None, last_seen_ts: None }
     }
 }
 

@@ -59,14 +59,31 @@ pub(crate) async fn join_by_id_or_alias(
     Segments(room_or_alias): Segments<String>,
     OptionalJson(body): OptionalJson<ReasonBody>,
 ) -> Result<Response, ApiError> {
-    let room_id = if room_or_alias.starts_with('#') {
-        let alias = <&RoomAliasId>::try_from(room_or_alias.as_str()).map_err(|_| not_a_room())?;
-        let target = api.rooms.resolve_alias(alias).await?;
-        target.ok_or_else(|| ApiError::not_found("there is no such alias"))?.room_id
-    } else {
-        OwnedRoomId::try_from(room_or_alias).map_err(|_| not_a_room())?
-    };
+    let room_id = find(&api, room_or_alias).await?;
     join(&api, &requester.user_id, room_id, body.reason).await
+}
+
+/// `POST /knock/{roomIdOrAlias}`
+pub(crate) async fn knock(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_or_alias): Segments<String>,
+    OptionalJson(body): OptionalJson<ReasonBody>,
+) -> Result<Response, ApiError> {
+    let (room_id, user) = (find(&api, room_or_alias).await?, &requester.user_id);
+    let profile = profile_of(&api, user).await?;
+    let change = change(&room_id, user, user, Membership::Knock);
+    enter(&api, MembershipChange { reason: body.reason, profile, ..change }).await
+}
+
+/// The room that an ID or a local alias means.
+async fn find(api: &Api, room_or_alias: String) -> Result<OwnedRoomId, ApiError> {
+    if !room_or_alias.starts_with('#') {
+        return OwnedRoomId::try_from(room_or_alias).map_err(|_| not_a_room());
+    }
+    let alias = <&RoomAliasId>::try_from(room_or_alias.as_str()).map_err(|_| not_a_room())?;
+    let target = api.rooms.resolve_alias(alias).await?;
+    Ok(target.ok_or_else(|| ApiError::not_found("there is no such alias"))?.room_id)
 }
 
 fn not_a_room() -> ApiError {
@@ -75,7 +92,13 @@ fn not_a_room() -> ApiError {
 
 async fn join(api: &Api, user: &UserId, room_id: OwnedRoomId, reason: Option<String>) -> Result<Response, ApiError> {
     let profile = profile_of(api, user).await?;
-    let change = MembershipChange { reason, profile, ..change(&room_id, user, user, Membership::Join) };
+    enter(api, MembershipChange { reason, profile, ..change(&room_id, user, user, Membership::Join) }).await
+}
+
+/// Joins or knocks. Whoever has the ID of a room may learn that it is not here: asking to enter it
+/// without being told would lead nowhere.
+async fn enter(api: &Api, change: MembershipChange) -> Result<Response, ApiError> {
+    let room_id = change.room_id.clone();
     match api.rooms.change_membership(change).await {
         Ok(_) => Ok(room(&room_id)),
         Err(MembershipError::Send(SendError::UnknownRoom)) => Err(ApiError::not_found("there is no such room")),

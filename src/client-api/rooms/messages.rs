@@ -34,7 +34,7 @@ pub(crate) async fn messages(
     let history = HistoryQuery {
         from: tokens::read(&api, &query, "from")?,
         to: tokens::read(&api, &query, "to")?,
-        direction: direction.ok_or_else(|| ApiError::missing_param("dir"))?,
+        direction: direction.unwrap_or(Direction::Backward),
         limit: limit(&query, &filter)?.max(1),
         room_id,
         filter: filter.events,

@@ -141,6 +141,26 @@ async fn rooms_are_joined_by_id_and_by_alias() {
 }
 
 #[tokio::test]
+async fn whoever_may_not_join_may_knock() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let rules = json!({"type": "m.room.join_rules", "content": {"join_rule": "knock"}});
+    let room = world.create_room(&ann, json!({"initial_state": [rules]})).await;
+    let knock = format!("/knock/{}?via=hs.test", pct(&room));
+    assert_eq!(world.post(&in_room(&room, "join"), &bob, json!({})).await.verdict(), (403, "M_FORBIDDEN"));
+    assert_eq!(world.post(&knock, &bob, json!({"reason": "please"})).await.ok(), json!({"room_id": room}));
+    let member = in_room(&room, &format!("state/m.room.member/{}", pct(&bob.id)));
+    assert_eq!(world.get(&member, &ann).await.ok(), json!({"membership": "knock", "reason": "please"}));
+    let seen = world.get("/sync", &bob).await.ok();
+    assert!(seen["rooms"]["knock"][&room].is_object(), "{seen}");
+    world.post(&in_room(&room, "invite"), &ann, json!({"user_id": bob.id})).await.ok();
+    join(&world, &room, &bob).await;
+    let closed = world.create_room(&ann, json!({})).await;
+    let answer = world.post(&format!("/knock/{}", pct(&closed)), &bob, json!({})).await;
+    assert_eq!(answer.verdict(), (403, "M_FORBIDDEN"));
+}
+
+#[tokio::test]
 async fn a_transaction_id_is_one_event_for_one_endpoint_and_device() {
     let world = World::new();
     let ann = world.register("ann").await;
