@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use hearth_schema::{EventNid, NodeId, RoomNid};
 use hearth_store::Pos;
-use moka::sync::Cache;
 use parking_lot::RwLock;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use crate::query::RoomEvent;
 use crate::state::Node;
@@ -16,10 +17,14 @@ const EVENT_BYTES: u64 = 24 << 20;
 /// Bytes of trie nodes kept.
 const NODE_BYTES: u64 = 8 << 20;
 
-/// Bounded caches shared by all rooms.
+/// Entries that the caches make room for at once; more grow them.
+const EXPECTED: usize = 1024;
+
+/// Bounded caches shared by all rooms. A page of a large room looks up thousands of events, so a hit
+/// must cost no more than a hash and a shared lock.
 pub(crate) struct Caches {
-    events: Cache<EventNid, Arc<RoomEvent>>,
-    nodes: Cache<(RoomNid, NodeId), Arc<Node>>,
+    events: Cache<EventNid, Arc<RoomEvent>, Bytes>,
+    nodes: Cache<(RoomNid, NodeId), Arc<Node>, Bytes>,
     /// Position of the newest redaction. A reader whose view is older may hold the unredacted form
     /// of some event and must not put it (back) into the cache.
     redacted: RwLock<Pos>,
@@ -28,11 +33,8 @@ pub(crate) struct Caches {
 impl Caches {
     pub(crate) fn new() -> Self {
         Self {
-            events: Cache::builder()
-                .weigher(|_, event: &Arc<RoomEvent>| event.weight())
-                .max_capacity(EVENT_BYTES)
-                .build(),
-            nodes: Cache::builder().weigher(|_, node: &Arc<Node>| node_weight(node)).max_capacity(NODE_BYTES).build(),
+            events: Cache::with_weighter(EXPECTED, EVENT_BYTES, Bytes),
+            nodes: Cache::with_weighter(EXPECTED, NODE_BYTES, Bytes),
             redacted: RwLock::new(Pos::ZERO),
         }
     }
@@ -53,7 +55,7 @@ impl Caches {
     pub(crate) fn forget_redacted(&self, id: EventNid, pos: Pos) {
         let mut redacted = self.redacted.write();
         *redacted = pos.max(*redacted);
-        self.events.invalidate(&id);
+        self.events.remove(&id);
     }
 
     pub(crate) fn node(&self, room: RoomNid, id: NodeId) -> Option<Arc<Node>> {
@@ -65,9 +67,21 @@ impl Caches {
     }
 }
 
-fn node_weight(node: &Node) -> u32 {
-    match node {
-        Node::Leaf(entries) => 96 + 8 * u32::try_from(entries.len()).unwrap_or(u32::MAX / 16),
-        Node::Branch(_) => 400,
+/// Weighs entries by the memory they take, about.
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<EventNid, Arc<RoomEvent>> for Bytes {
+    fn weight(&self, _: &EventNid, event: &Arc<RoomEvent>) -> u64 {
+        u64::from(event.weight())
+    }
+}
+
+impl Weighter<(RoomNid, NodeId), Arc<Node>> for Bytes {
+    fn weight(&self, _: &(RoomNid, NodeId), node: &Arc<Node>) -> u64 {
+        match &**node {
+            Node::Leaf(entries) => 96 + 8 * entries.len() as u64,
+            Node::Branch(_) => 400,
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! than were asked for, and leaving some out would cost more than it saves.
 
 use hearth_rooms::{EventFilter, LazyLoad};
+use ruma_common::{RoomId, UserId};
 use serde::Deserialize;
 
 /// Bytes of an inline filter.
@@ -113,8 +114,7 @@ struct RawFilter {
     #[serde(rename = "event_fields")]
     _event_fields: Option<Vec<String>>,
     event_format: Option<EventFormat>,
-    #[serde(rename = "presence")]
-    _presence: Option<RawSection>,
+    presence: Option<RawSection>,
     account_data: Option<RawSection>,
     room: Option<RawRoom>,
 }
@@ -159,6 +159,10 @@ impl Filter {
     pub fn parse(json: &str) -> Result<Self, FilterError> {
         let raw: RawFilter = read(json)?;
         let room = raw.room.unwrap_or_default();
+        check_ids::<RoomId>([&room.rooms, &room.not_rooms])?;
+        let sections =
+            [&room.ephemeral, &room.state, &room.timeline, &room.account_data, &raw.account_data, &raw.presence];
+        sections.into_iter().flatten().try_for_each(RawSection::check)?;
         Ok(Self {
             format: raw.event_format.unwrap_or_default(),
             account_data: raw.account_data.unwrap_or_default().into_section().events,
@@ -178,7 +182,9 @@ impl RoomSection {
     /// # Errors
     /// If it is no filter.
     pub fn parse(json: &str) -> Result<Self, FilterError> {
-        read::<RawSection>(json).map(RawSection::into_section)
+        let raw: RawSection = read(json)?;
+        raw.check()?;
+        Ok(raw.into_section())
     }
 }
 
@@ -193,7 +199,24 @@ fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, FilterError> {
     serde_json::from_str(json).map_err(|error| FilterError::Malformed(error.to_string()))
 }
 
+/// Refuses what can never match, because it is a mistake.
+fn check_ids<T: ?Sized>(lists: [&Option<Vec<String>>; 2]) -> Result<(), FilterError>
+where
+    for<'a> &'a T: TryFrom<&'a str>,
+{
+    let mut ids = lists.into_iter().flatten().flatten();
+    match ids.find(|id| <&T>::try_from(id.as_str()).is_err()) {
+        None => Ok(()),
+        Some(wrong) => Err(FilterError::Malformed(format!("\"{wrong}\" is no ID of the kind that belongs here"))),
+    }
+}
+
 impl RawSection {
+    fn check(&self) -> Result<(), FilterError> {
+        check_ids::<RoomId>([&self.rooms, &self.not_rooms])?;
+        check_ids::<UserId>([&self.senders, &self.not_senders])
+    }
+
     fn into_section(self) -> RoomSection {
         let lazy = self.lazy_load_members == Some(true);
         let members = match (lazy, self.include_redundant_members) {
@@ -276,6 +299,10 @@ mod tests {
             r#"{"room":{"timeline":{"types":"m.room.message"}}}"#,
             r#"{"room":{"state":{"lazy_load_members":"true"}}}"#,
             r#"{"room":{"rooms":{"a":1}}}"#,
+            r#"{"room":{"rooms":["not_a_room_id"]}}"#,
+            r#"{"room":{"timeline":{"rooms":["not_a_room_id"]}}}"#,
+            r#"{"room":{"timeline":{"not_senders":["not_a_user_id"]}}}"#,
+            r#"{"presence":{"senders":["not_a_user_id"]}}"#,
             &long,
         ] {
             assert!(Filter::parse(wrong).is_err(), "{wrong}");

@@ -112,6 +112,9 @@ pub enum UiaError {
     /// The session belongs to another request.
     #[error("the session belongs to another request")]
     OtherRequest,
+    /// The password is that of another user.
+    #[error("the credentials are another user's")]
+    OtherUser,
     /// Nobody can do this here.
     #[error("registration is closed")]
     Closed,
@@ -205,10 +208,12 @@ impl Accounts {
                 }
             }
             (StageData::Password { user, password }, UiaOperation::Account(requester)) => {
-                let own = self.means(requester, &user);
+                if !self.means(requester, &user) {
+                    return Err(UiaError::OtherUser);
+                }
                 match self.is_password_of(requester.user, &password).await {
-                    Ok(true) if own => Ok((Stage::Password, None)),
-                    Ok(_) => Err(StageFailure::WrongPassword),
+                    Ok(true) => Ok((Stage::Password, None)),
+                    Ok(false) => Err(StageFailure::WrongPassword),
                     Err(LoginError::Storage(error)) => return Err(error.into()),
                     Err(_) => return Err(UiaError::Busy),
                 }
