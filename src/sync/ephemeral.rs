@@ -116,12 +116,12 @@ fn write_lines(lines: &[Line], out: &mut Vec<u8>) {
     let mut object = Parts::open(b'{', out);
     for (user_id, line) in users {
         let out = object.key(user_id, out);
-        if !line.thread.is_empty() {
+        if line.thread.is_empty() {
+            out.extend_from_slice(b"{\"ts\":");
+        } else {
             out.extend_from_slice(b"{\"thread_id\":");
             json::string(&line.thread, out);
             out.extend_from_slice(b",\"ts\":");
-        } else {
-            out.extend_from_slice(b"{\"ts\":");
         }
         json::number(line.ts, out);
         out.push(b'}');

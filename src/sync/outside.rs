@@ -8,7 +8,7 @@ use crate::account_data::write_items;
 use crate::answer::Answer;
 use crate::filter::Members;
 use crate::member::{MEMBER, membership};
-use crate::state::Wanted;
+use crate::state::{Delta, Wanted};
 use crate::stay::Stay;
 use crate::timeline::{Check, Page, write_events};
 
@@ -71,7 +71,7 @@ impl Answer<'_> {
         let wanted = self.wanted_of_left(&page);
         let state = if stay.continuous {
             let changes = self.changes(room, since).await?;
-            self.changed_state(room, &page, &changes, &wanted, stay.pos).await?
+            self.changed_state(room, Delta { page: &page, changes: &changes, wanted: &wanted, until: stay.pos }).await?
         } else if self.was_joined(room, stay).await? {
             let at = if self.scope.state_after { stay.pos } else { page.prev };
             self.left_state(room, at, &wanted).await?

@@ -16,7 +16,7 @@ use crate::filter::Members;
 use crate::json::Parts;
 use crate::live::LiveRoom;
 use crate::member::MEMBER;
-use crate::state::{Changes, Wanted};
+use crate::state::{Changes, Delta, Wanted};
 use crate::stay::Stay;
 use crate::summary::{Summary, write_summary};
 use crate::timeline::{Check, Page};
@@ -25,6 +25,13 @@ use crate::timeline::{Check, Page};
 struct Ephemeral {
     typing: Option<Vec<u8>>,
     receipts: Option<ReceiptEvent>,
+}
+
+/// How much of a room is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    News,
 }
 
 impl Answer<'_> {
@@ -50,12 +57,14 @@ impl Answer<'_> {
         } else {
             None
         };
-        let wanted = self.wanted_members(room, &page, summary.as_ref(), whole);
+        let extent = if whole { Extent::Whole } else { Extent::News };
+        let wanted = self.wanted_members(room, &page, summary.as_ref(), extent);
         let state = if whole {
             let at = if self.scope.state_after { self.until.pos } else { page.prev };
             self.whole_state(room, at, live, &wanted).await?
         } else {
-            self.changed_state(room, &page, &changes, &wanted, self.until.pos).await?
+            self.changed_state(room, Delta { page: &page, changes: &changes, wanted: &wanted, until: self.until.pos })
+                .await?
         };
         self.remember_members(room, &page, &state);
         let ephemeral = self.ephemeral(room, &room_id, live, since).await?;
@@ -113,19 +122,19 @@ impl Answer<'_> {
     }
 
     /// Who the client must be able to name, and may not have.
-    fn wanted_members(&self, room: RoomNid, page: &Page, summary: Option<&Summary>, whole: bool) -> Wanted {
+    fn wanted_members(&self, room: RoomNid, page: &Page, summary: Option<&Summary>, extent: Extent) -> Wanted {
         let members = self.scope.filter.state.members;
         if members == Members::All {
             return Wanted::All;
         }
         let mut users: Vec<&str> = page.events.iter().map(|event| event.sender().as_str()).collect();
-        if whole {
+        if extent == Extent::Whole {
             users.push(self.who.user_id.as_str());
         }
         users.extend(summary.iter().flat_map(|summary| summary.heroes()));
         users.sort_unstable();
         users.dedup();
-        if members == Members::Lazy && !whole {
+        if members == Members::Lazy && extent == Extent::News {
             users = self.user.sent_members.missing(self.who.device_id.as_str(), room, users);
         }
         Wanted::Users(users.into_iter().map(str::to_owned).collect())

@@ -28,6 +28,18 @@ pub(crate) enum Wanted {
     Users(Vec<String>),
 }
 
+/// What decides which changes of the state are shown.
+pub(crate) struct Delta<'a> {
+    /// The timeline beside it.
+    pub page: &'a Page,
+    /// Everything that changed after `since`.
+    pub changes: &'a Changes,
+    /// The members that are wanted besides.
+    pub wanted: &'a Wanted,
+    /// Where the timeline ends.
+    pub until: Pos,
+}
+
 /// The stretch of the state log after some position, with the events that it names.
 #[derive(Default)]
 pub(crate) struct Changes {
@@ -111,15 +123,12 @@ impl Answer<'_> {
         self.load_state(room, &numbers).await
     }
 
-    /// What changed in the state before the timeline (or up to its end at `until`), and the members
-    /// that are wanted besides.
+    /// What changed in the state before the timeline (or up to its end), and the members that are
+    /// wanted besides.
     pub(crate) async fn changed_state(
         &self,
         room: RoomNid,
-        page: &Page,
-        changes: &Changes,
-        wanted: &Wanted,
-        until: Pos,
+        Delta { page, changes, wanted, until }: Delta<'_>,
     ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
         if !self.scope.filter.state.rooms.contains(&self.room_id(room)) {
             return Ok(Vec::new());

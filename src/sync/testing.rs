@@ -154,15 +154,14 @@ impl World {
     }
 
     pub(crate) async fn say(&self, room_id: &RoomId, sender: &Requester, body: &str) -> String {
-        self.event(room_id, sender, "m.room.message", None, json!({ "msgtype": "m.text", "body": body })).await
+        self.event(room_id, sender, ("m.room.message", None), json!({ "msgtype": "m.text", "body": body })).await
     }
 
     pub(crate) async fn event(
         &self,
         room_id: &RoomId,
         sender: &Requester,
-        event_type: &str,
-        state_key: Option<&str>,
+        (event_type, state_key): (&str, Option<&str>),
         content: Value,
     ) -> String {
         let id = self.random.alphanumeric(12);

@@ -23,6 +23,8 @@ use crate::token::{Incarnation, Token, TokenError};
 
 /// How long a request waits for its own past: what was committed before it shall be shown.
 const CATCH_UP: Duration = Duration::from_secs(2);
+/// The same for a first answer, which would lack whole rooms.
+const FIRST_CATCH_UP: Duration = Duration::from_secs(30);
 /// Views that may expire under one answer.
 const MAX_VIEWS: usize = 8;
 /// Bytes of a stored filter's ID.
@@ -152,7 +154,14 @@ impl Sync {
         }
         let poll = this.enter(who).await?;
         let filter = this.filter(who, &poll.user, request.filter).await?;
-        this.live.reach(committed, CATCH_UP).await;
+        let patience = if since.is_some() { CATCH_UP } else { FIRST_CATCH_UP };
+        let reached = tokio::select! {
+            reached = this.live.reach(committed, patience) => reached,
+            () = this.shutdown.cancelled() => false,
+        };
+        if !reached && since.is_none() {
+            return Err(StoreError::Unavailable("unread counts are behind".into()).into());
+        }
         poll.user.sent_members.begin(who.device_id.as_str(), since.map(|since| since.pos));
         let scope = Scope { filter: &filter, full_state: request.full_state, state_after: request.use_state_after };
         match since {

@@ -41,7 +41,7 @@ pub(crate) struct Live {
     rooms: Rooms,
     server_name: OwnedServerName,
     users: RwLock<HashMap<UserNid, Arc<LiveUser>>>,
-    live_rooms: RwLock<HashMap<RoomNid, Arc<LiveRoom>>>,
+    watched: RwLock<HashMap<RoomNid, Arc<LiveRoom>>>,
     /// Everything at or below has reached the registered users, and has been counted.
     processed: watch::Sender<Pos>,
     /// The same for typing.
@@ -55,7 +55,7 @@ impl Live {
             rooms,
             server_name,
             users: RwLock::default(),
-            live_rooms: RwLock::default(),
+            watched: RwLock::default(),
             processed: watch::Sender::new(Pos::ZERO),
             typing,
         }
@@ -71,14 +71,14 @@ impl Live {
         self.typing.get()
     }
 
-    /// Waits until `pos` may be shown, `patience` at the most.
-    pub(crate) async fn reach(&self, pos: Pos, patience: Duration) {
+    /// Waits until `pos` may be shown, `patience` at the most; `false`: it may not.
+    pub(crate) async fn reach(&self, pos: Pos, patience: Duration) -> bool {
         if self.processed() >= pos {
-            return;
+            return true;
         }
         let mut processed = self.processed.subscribe();
-        // Out of patience: the answer ends where things can be shown, and the next one goes on.
-        drop(tokio::time::timeout(patience, processed.wait_for(|processed| *processed >= pos)).await);
+        let reached = tokio::time::timeout(patience, processed.wait_for(|processed| *processed >= pos)).await;
+        matches!(reached, Ok(Ok(_)))
     }
 
     pub(crate) fn user(&self, user: UserNid) -> Option<Arc<LiveUser>> {
@@ -86,7 +86,7 @@ impl Live {
     }
 
     fn live_room(&self, room: RoomNid) -> Option<Arc<LiveRoom>> {
-        self.live_rooms.read().get(&room).cloned()
+        self.watched.read().get(&room).cloned()
     }
 
     /// Lets go of users that have not polled lately.
@@ -102,7 +102,7 @@ impl Live {
         if gone.is_empty() {
             return;
         }
-        let mut rooms = self.live_rooms.write();
+        let mut rooms = self.watched.write();
         for user in gone {
             for room in user.close() {
                 if room.remove(&user) {

@@ -59,7 +59,7 @@ impl Notifier {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 moved = self.counted.changed(), if counting => counting = moved.is_ok(),
-                change = self.typing.recv() => self.typing_changed(change),
+                change = self.typing.recv() => self.typing_changed(&change),
                 _ = poll.tick() => {}
                 _ = sweep.tick() => self.live.sweep(Instant::now()),
             }
@@ -93,7 +93,7 @@ impl Notifier {
             self.follow_lane(lane, target, &mut touched).await?;
         }
         self.live.processed.send_replace(target);
-        touched.values().for_each(|user| user.wake());
+        wake(&touched);
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Notifier {
     }
 
     /// Takes in all changes of typing that have been announced.
-    fn typing_changed(&mut self, first: Result<RoomNid, RecvError>) {
+    fn typing_changed(&mut self, first: &Result<RoomNid, RecvError>) {
         let typing = self.live.rooms.typing().clone();
         let version = typing.version();
         let mut rooms = HashSet::new();
@@ -131,8 +131,8 @@ impl Notifier {
             Ok(room) => {
                 // Announcements are made under the lock that this takes: those of changes that
                 // `version` counts have been made when it returns.
-                drop(typing.in_room(room));
-                rooms.insert(room);
+                drop(typing.in_room(*room));
+                rooms.insert(*room);
             }
             Err(RecvError::Lagged(_)) => lagged = true,
             Err(RecvError::Closed) => return,
@@ -145,7 +145,7 @@ impl Notifier {
             }
         }
         if lagged {
-            rooms.extend(self.live.live_rooms.read().keys());
+            rooms.extend(self.live.watched.read().keys());
         }
         let mut touched = Touched::new();
         for room in rooms {
@@ -158,7 +158,13 @@ impl Notifier {
             });
         }
         self.live.typing.raise(version);
-        touched.values().for_each(|user| user.wake());
+        wake(&touched);
+    }
+}
+
+fn wake(touched: &Touched) {
+    for user in touched.values() {
+        user.wake();
     }
 }
 

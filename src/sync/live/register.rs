@@ -85,7 +85,7 @@ impl Live {
     pub(super) fn add_to_room(&self, room: RoomNid, user: &Arc<LiveUser>) -> Arc<LiveRoom> {
         // One lock for finding the room and adding to it: a room without members goes.
         let live = {
-            let mut rooms = self.live_rooms.write();
+            let mut rooms = self.watched.write();
             let live = rooms.entry(room).or_insert_with(|| Arc::new(LiveRoom::new(room)));
             live.add(user);
             Arc::clone(live)
@@ -96,7 +96,7 @@ impl Live {
 
     /// The opposite.
     pub(super) fn remove_from_room(&self, room: RoomNid, user: &Arc<LiveUser>) {
-        let mut rooms = self.live_rooms.write();
+        let mut rooms = self.watched.write();
         if rooms.get(&room).is_some_and(|live| live.remove(user)) {
             rooms.remove(&room);
         }

@@ -77,7 +77,7 @@ async fn what_a_filter_hides_does_not_end_a_poll() {
         world.say(&room_id, &alice, &n.to_string()).await;
     }
     assert!(!poll.is_finished());
-    world.event(&room_id, &alice, "org.wanted", None, serde_json::json!({})).await;
+    world.event(&room_id, &alice, ("org.wanted", None), serde_json::json!({})).await;
     let answer = timeout(Duration::from_secs(5), poll).await.expect("in time").expect("no panic");
     assert_eq!(bodies(joined(&answer, &room_id)), ["org.wanted"]);
 }

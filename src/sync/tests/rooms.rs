@@ -69,12 +69,12 @@ async fn a_gap_is_limited_and_its_state_comes_first() {
     let (alice, bob) = (world.user("alice").await, world.user("bob").await);
     let room_id = world.room(&alice, &[&bob]).await;
     let since = next(&world.now(&bob, None, "{}").await);
-    world.event(&room_id, &alice, "m.room.topic", Some(""), json!({"topic": "old"})).await;
-    world.event(&room_id, &alice, "m.room.topic", Some(""), json!({"topic": "gap"})).await;
+    world.event(&room_id, &alice, ("m.room.topic", Some("")), json!({"topic": "old"})).await;
+    world.event(&room_id, &alice, ("m.room.topic", Some("")), json!({"topic": "gap"})).await;
     for n in 0..5 {
         world.say(&room_id, &alice, &n.to_string()).await;
     }
-    world.event(&room_id, &alice, "m.room.name", Some(""), json!({"name": "shown"})).await;
+    world.event(&room_id, &alice, ("m.room.name", Some("")), json!({"name": "shown"})).await;
     let answer = world.now(&bob, Some(&since), r#"{"room":{"timeline":{"limit":3}}}"#).await;
     let room = joined(&answer, &room_id);
     assert_eq!(bodies(room), ["3", "4", "m.room.name"]);
@@ -108,7 +108,7 @@ async fn an_invitation_becomes_a_joined_room() {
     let world = World::new();
     let (alice, bob) = (world.user("alice").await, world.user("bob").await);
     let room_id = world.room(&alice, &[]).await;
-    world.event(&room_id, &alice, "m.room.name", Some(""), json!({"name": "Tea"})).await;
+    world.event(&room_id, &alice, ("m.room.name", Some("")), json!({"name": "Tea"})).await;
     let since = next(&world.now(&bob, None, "{}").await);
     world.change(&room_id, &alice, &bob, Membership::Invite).await;
     let answer = world.now(&bob, Some(&since), "{}").await;
@@ -162,7 +162,7 @@ async fn a_left_room_ends_with_the_leave() {
     world.say(&room_id, &alice, "before").await;
     world.change(&room_id, &alice, &bob, Membership::Leave).await;
     world.say(&room_id, &alice, "after").await;
-    world.event(&room_id, &alice, "m.room.topic", Some(""), json!({"topic": "after"})).await;
+    world.event(&room_id, &alice, ("m.room.topic", Some("")), json!({"topic": "after"})).await;
     let left = |answer: &Value| answer["rooms"]["leave"][room_id.as_str()].clone();
     let answer = world.now(&bob, Some(&since), LAZY).await;
     assert_eq!(bodies(&left(&answer)), ["before", "m.room.member"]);
@@ -210,7 +210,9 @@ async fn history_before_a_join_stays_hidden() {
     let world = World::new();
     let (alice, bob) = (world.user("alice").await, world.user("bob").await);
     let room_id = world.room(&alice, &[]).await;
-    world.event(&room_id, &alice, "m.room.history_visibility", Some(""), json!({"history_visibility": "joined"})).await;
+    world
+        .event(&room_id, &alice, ("m.room.history_visibility", Some("")), json!({"history_visibility": "joined"}))
+        .await;
     world.say(&room_id, &alice, "secret").await;
     let since = next(&world.now(&bob, None, "{}").await);
     world.change(&room_id, &bob, &bob, Membership::Join).await;

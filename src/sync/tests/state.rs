@@ -13,7 +13,7 @@ async fn lazy_loading_sends_each_sender_once() {
     let world = World::new();
     let (alice, bob, carol) = (world.user("alice").await, world.user("bob").await, world.user("carol").await);
     let room_id = world.room(&alice, &[&bob, &carol]).await;
-    world.event(&room_id, &alice, "m.room.name", Some(""), json!({"name": "no heroes"})).await;
+    world.event(&room_id, &alice, ("m.room.name", Some("")), json!({"name": "no heroes"})).await;
     let filter = r#"{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}"#;
     let first = world.now(&alice, None, filter).await;
     assert_eq!(members(&state(joined(&first, &room_id))), ["alice"], "the reader, who also sent the name");
@@ -56,9 +56,9 @@ async fn the_state_is_that_of_the_start_of_the_timeline() {
     let alice = world.user("alice").await;
     let room_id = world.room(&alice, &[]).await;
     for topic in ["one", "two"] {
-        world.event(&room_id, &alice, "m.room.topic", Some(""), json!({"topic": topic})).await;
+        world.event(&room_id, &alice, ("m.room.topic", Some("")), json!({"topic": topic})).await;
     }
-    world.event(&room_id, &alice, "org.new", Some(""), json!({})).await;
+    world.event(&room_id, &alice, ("org.new", Some("")), json!({})).await;
     for lazy in ["false", "true"] {
         let filter = format!(r#"{{"room":{{"timeline":{{"limit":2}},"state":{{"lazy_load_members":{lazy}}}}}}}"#);
         let answer = world.now(&alice, None, &filter).await;
@@ -88,7 +88,7 @@ async fn state_after_says_what_the_timeline_changed() {
     let alice = world.user("alice").await;
     let room_id = world.room(&alice, &[]).await;
     let since = next(&world.now(&alice, None, "{}").await);
-    world.event(&room_id, &alice, "m.room.topic", Some(""), json!({"topic": "x"})).await;
+    world.event(&room_id, &alice, ("m.room.topic", Some("")), json!({"topic": "x"})).await;
     world.say(&room_id, &alice, "1").await;
     let request = SyncRequest { since: Some(&since), use_state_after: true, ..SyncRequest::default() };
     let answer = world.ask(&alice, &request).await;
