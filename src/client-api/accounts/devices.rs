@@ -18,7 +18,7 @@ use crate::reply;
 use crate::uia::{self, Operation};
 
 #[derive(Serialize)]
-struct Device {
+struct DeviceReply {
     device_id: OwnedDeviceId,
     display_name: Option<String>,
     /// Not recorded. Some clients do not take the answer without the keys.
@@ -26,7 +26,7 @@ struct Device {
     last_seen_ts: Option<u64>,
 }
 
-impl From<DeviceInfo> for Device {
+impl From<DeviceInfo> for DeviceReply {
     fn from(info: DeviceInfo) -> Self {
         Self { device_id: info.device_id, display_name: info.display_name, last_seen_ip: None, last_seen_ts: None }
     }
@@ -34,13 +34,13 @@ impl From<DeviceInfo> for Device {
 
 #[derive(Serialize)]
 struct Devices {
-    devices: Vec<Device>,
+    devices: Vec<DeviceReply>,
 }
 
 /// `GET /devices`
 pub(crate) async fn list(State(api): State<Arc<Api>>, Authed(requester): Authed) -> Result<Response, ApiError> {
     let devices = api.accounts.devices(requester.user).await?;
-    Ok(reply::json(&Devices { devices: devices.into_iter().map(Device::from).collect() }))
+    Ok(reply::json(&Devices { devices: devices.into_iter().map(DeviceReply::from).collect() }))
 }
 
 /// `GET /devices/{deviceId}`
@@ -51,7 +51,7 @@ pub(crate) async fn get(
 ) -> Result<Response, ApiError> {
     let device = api.accounts.device(requester.user, &device_id).await?;
     let device = device.ok_or_else(|| ApiError::not_found("there is no such device"))?;
-    Ok(reply::json(&Device::from(device)))
+    Ok(reply::json(&DeviceReply::from(device)))
 }
 
 #[derive(Deserialize)]
