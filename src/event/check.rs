@@ -324,7 +324,9 @@ fn signers(event: &Object, event_id: &EventId, version: RoomVersion) -> Result<V
     {
         add(server);
     }
-    if rules.check_join_authorised_via_users_server && is_member {
+    // Other memberships may carry it along; who authorised them does not matter.
+    let is_join = is_member && content.is_some_and(|content| content.text("membership") == Some("join"));
+    if rules.check_join_authorised_via_users_server && is_join {
         const FIELD: &str = "join_authorised_via_users_server";
         if let Some(user) = content.and_then(|content| content.get(FIELD)) {
             let user = user.as_str().and_then(|user| <&UserId>::try_from(user).ok());

@@ -5,6 +5,9 @@
 //! [`build()`] makes our own, [`check()`] and [`Checked::verify`] let in those of others, [`Pdu::from_stored`] reads
 //! back what was let in before.
 
+// What is counted here comes from other servers.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod auth;
 mod check;
 mod client;

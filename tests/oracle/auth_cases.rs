@@ -45,11 +45,9 @@ fn state(world: &mut World<'_>, create: &str) -> StateMap {
         let weights: &[&str] = if user == CREATOR { &["join", "join", "join", "leave"] } else { &MEMBERSHIPS };
         let membership = world.pick(weights);
         if membership != "none" {
-            world.add_state(
-                Draft::state(user, "m.room.member", user, json!({ "membership": membership })),
-                &prev,
-                &mut state,
-            );
+            let membership = if world.chance(2) { odd(world) } else { json!(membership) };
+            let content = json!({ "membership": membership });
+            world.add_state(Draft::state(user, "m.room.member", user, content), &prev, &mut state);
         }
     }
     if world.chance(85) {
@@ -82,7 +80,8 @@ fn draft<'a>(world: &mut World<'_>, state: &StateMap) -> Draft<'a> {
         0..45 => member(world, sender),
         45..68 => {
             let content = new_power_levels(world, state);
-            Draft::state(sender, "m.room.power_levels", "", content)
+            let key = if world.chance(97) { "" } else { "other" };
+            Draft::state(sender, "m.room.power_levels", key, content)
         }
         68..76 => {
             Draft { sender, kind: "m.room.message", state_key: None, content: json!({ "body": "x" }), redacts: None }
@@ -122,7 +121,34 @@ fn member<'a>(world: &mut World<'_>, sender: &'a str) -> Draft<'a> {
     if membership == "invite" && world.chance(35) {
         content["third_party_invite"] = third_party(world, target);
     }
-    Draft::state(sender, "m.room.member", if is_own { sender } else { target }, content)
+    let mut target = if is_own { sender } else { target };
+    if world.chance(6) {
+        match world.rng.random_range(0..4) {
+            0 => target = world.pick(&["nobody", "", "@", "@x", "@:", "@x:", "@x:bad_name", "@é:a.example"]),
+            1 => content["membership"] = odd(world),
+            2 => content["third_party_invite"] = odd(world),
+            // A join that names no user ID is no event from version 8 on.
+            _ if membership == "join" && world.number() >= 8 => {}
+            _ => content["join_authorised_via_users_server"] = odd(world),
+        }
+    }
+    Draft::state(sender, "m.room.member", target, content)
+}
+
+/// A value that is not of the type that a rule wants.
+fn odd(world: &mut World<'_>) -> Value {
+    let signed = json!({ "signed": { "mxid": 5, "token": TOKEN } });
+    world.pick(&[
+        json!(null),
+        json!(5),
+        json!(true),
+        json!("text"),
+        json!(""),
+        json!([]),
+        json!({}),
+        json!({ "signed": 5 }),
+        signed,
+    ])
 }
 
 fn third_party(world: &mut World<'_>, target: &str) -> Value {

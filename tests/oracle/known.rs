@@ -1,7 +1,7 @@
 //! Differences that are there for a reason. Whatever is not listed fails the test.
 
 use hearth_event::{Pdu, PowerLevel, PowerLevels, RoomVersion, check_auth_events};
-use ruma_common::EventId;
+use ruma_common::{EventId, UserId};
 use serde_json::{Value, json};
 
 use crate::Case;
@@ -57,6 +57,17 @@ fn auth(case: &Case, theirs: &Value, raw: &Value) -> Option<&'static str> {
     }
     if ["auth_types", "independent"].iter().any(|key| case.ours[key] != theirs[key]) {
         return None;
+    }
+    if pdu["type"] == "m.room.power_levels" && pdu["state_key"] != "" {
+        return Some(
+            "power levels under a state key: they compare with what is there, the rules with those of the room",
+        );
+    }
+    if pdu["type"] == "m.room.member" && pdu["state_key"].as_str().is_some_and(|key| <&UserId>::try_from(key).is_err())
+    {
+        return Some(
+            "a membership of what is no user ID: they take any server name, we reject it as ruma-state-res does",
+        );
     }
     if pdu["type"] == "m.room.power_levels" && theirs["dependent"] == true {
         return is_empty_list(case).then_some("notifications is an empty list: they take it for an empty object");

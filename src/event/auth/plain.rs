@@ -8,7 +8,7 @@
 use ruma_common::UserId;
 use serde_json::value::RawValue;
 
-use super::power::{Entry, Field, Level, Map, PowerContent};
+use super::power::{Entry, Field, Map, PowerContent};
 use crate::Pdu;
 use crate::json::{Json, JsonLimits, MAX_SAFE, Object, Strictness, parse_object};
 
@@ -65,11 +65,10 @@ fn write_levels(levels: &PowerContent, content: &mut Object) {
 }
 
 fn put(levels: &mut Object, key: &str, entry: Entry) {
-    let safe = Level::from(MAX_SAFE);
     match entry {
         Entry::Level(level) => {
-            let level = i64::try_from(level.clamp(-safe, safe)).unwrap_or(MAX_SAFE);
-            levels.insert(key, Json::Int(level));
+            let level = i64::try_from(level).unwrap_or(if level < 0 { i64::MIN } else { i64::MAX });
+            levels.insert(key, Json::Int(level.clamp(-MAX_SAFE, MAX_SAFE)));
         }
         Entry::Absent | Entry::Null | Entry::Malformed => drop(levels.remove(key)),
     }

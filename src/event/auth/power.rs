@@ -29,7 +29,7 @@ impl PowerLevel {
 }
 
 /// Levels within the rules: wide enough for what old rooms hold, and for something above it.
-pub(super) type Level = i128;
+type Level = i128;
 
 /// The level of creators from version 12 on, where no number goes beyond 2^53.
 const CREATOR: Level = Level::MAX;

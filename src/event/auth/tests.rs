@@ -340,3 +340,45 @@ fn takes_only_the_auth_events_that_an_event_needs() {
         }
     }
 }
+
+/// Differences that the differential test knows.
+#[test]
+fn a_membership_is_of_a_user_and_power_levels_are_those_of_the_room() {
+    for version in RoomVersion::all() {
+        let mut state = State::new(version);
+        state.set(
+            CREATOR,
+            "m.room.power_levels",
+            "",
+            json!({ "users": { OTHER: 50 }, "ban": 70, "state_default": 50 }),
+        );
+        let content = json!({ "membership": "invite" });
+        for target in ["nobody", "", "@", "@:", "@x:", "@x:impossible_name"] {
+            let invite = json!({ "type": "m.room.member", "state_key": target, "sender": OTHER, "content": content });
+            assert!(state.check(&invite).is_err(), "version {version}: {target:?}");
+        }
+        // Under another state key they mean nothing, but they are judged as if they did.
+        let elsewhere = |levels: Value| {
+            state
+                .check(&json!({ "type": "m.room.power_levels", "state_key": "x", "sender": OTHER, "content": levels }))
+                .is_ok()
+        };
+        assert!(elsewhere(json!({ "users": { OTHER: 50 }, "ban": 70, "state_default": 50 })));
+        assert!(!elsewhere(json!({ "users": { OTHER: 50 }, "ban": 50, "state_default": 50 })));
+    }
+}
+
+#[test]
+fn an_unknown_membership_needs_no_more_than_any_event_and_is_rejected() {
+    for version in RoomVersion::all() {
+        let state = State::new(version);
+        for content in [json!({}), json!({ "membership": 5 }), json!({ "membership": "odd" })] {
+            let canonical = serde_json::from_value(content.clone()).unwrap();
+            let types = auth_types(version, "m.room.member", user(OTHER), Some(OTHER), &canonical).unwrap();
+            let member = ("m.room.member".to_owned(), OTHER.to_owned());
+            assert!(types.contains(&member) && types.len() <= 3, "version {version}: {types:?}");
+            let event = json!({ "type": "m.room.member", "state_key": OTHER, "sender": OTHER, "content": content });
+            assert!(state.check(&event).is_err());
+        }
+    }
+}

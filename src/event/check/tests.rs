@@ -292,6 +292,8 @@ fn asks_for_the_server_that_authorised_a_join_and_not_for_the_sender_of_a_third_
     assert_eq!(member(version("8"), join).unwrap(), ["domain", "elsewhere"]);
     let odd = json!({ "membership": "join", "join_authorised_via_users_server": 5 });
     assert!(member(version("8"), odd).is_err());
+    let leave = json!({ "membership": "leave", "join_authorised_via_users_server": "@bob:elsewhere" });
+    assert_eq!(member(version("8"), leave).unwrap(), ["domain"]);
     let invite = json!({ "membership": "invite", "third_party_invite": { "signed": {} } });
     assert_eq!(member(version("10"), invite.clone()).unwrap(), Vec::<String>::new());
     // The name that an event gives itself is vouched for by its server.
