@@ -39,7 +39,10 @@ builds the server and its image, starts a Docker engine if none runs, has Go dow
 and compares with the committed results. [complement/README.md](../complement/README.md) tells the rest.
 
 The server under test is this server: `hearth run --conformance DIRECTORY` is `hearth run` with settings that a test
-suite needs and that nobody else should have. See `hearth run --help`.
+suite needs and that nobody else should have; the name comes from the environment variable `SERVER_NAME`.
+Registration is open, passwords may be short and are hashed in a hurry, `?access_token=` is accepted, the log holds
+warnings only. It listens on 8008; the TLS port 8448 is missing until the server federates, and so all tests of
+federation must fail.
 """
 
 NOTHING = """\

@@ -39,6 +39,11 @@ pub(crate) struct Source {
     #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, conflicts_with = "config")]
     #[expect(clippy::option_option, reason = "clap's form of an option with an optional value")]
     pub(crate) dev: Option<Option<PathBuf>>,
+    /// Use the settings that the protocol's test suite needs, with everything in DIR and the server's
+    /// name from the environment variable SERVER_NAME. Not for people: anybody registers, from
+    /// anywhere, and passwords are hardly hashed.
+    #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["config", "dev"])]
+    pub(crate) conformance: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

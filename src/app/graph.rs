@@ -13,7 +13,7 @@ use hearth_event::{RoomVersion, SigningKey};
 use hearth_fanout::{Follower, Unread};
 use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
-use hearth_settings::{RegistrationMode, Settings};
+use hearth_settings::{RegistrationMode, Settings, TokenPlace};
 use hearth_store::Store;
 use hearth_store_rocks::RocksStore;
 use hearth_sync::{Incarnation, Sync, SyncParts, SyncSettings};
@@ -123,6 +123,7 @@ impl Ground {
             max_body_bytes: settings.limits.request_body.as_usize(),
             body_deadline: settings.limits.body_deadline,
             json_depth: settings.limits.json_depth as usize,
+            query_access_token: settings.accounts.access_token_in == TokenPlace::HeaderOrQuery,
             ..ClientApiSettings::new(self.server_name.clone())
         }
     }
@@ -144,6 +145,7 @@ impl Ground {
                 argon2,
                 hash_workers: chosen.hash_workers as usize,
                 hash_queue: chosen.hash_queue as usize,
+                min_password_chars: chosen.min_password_length as usize,
                 registration: match settings.registration.mode {
                     RegistrationMode::Open => Registration::Open,
                     RegistrationMode::Token => Registration::Token,

@@ -5,6 +5,7 @@
 
 mod admin;
 mod cli;
+mod conformance;
 mod dev;
 mod exit;
 mod files;
@@ -70,10 +71,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 
 /// The settings that `source` names, and the file they are in.
 fn settings(source: &Source) -> Result<(Settings, PathBuf), Failure> {
-    let path = match &source.dev {
-        None => source.config.clone(),
-        Some(None) => dev::prepare(&dev::default_directory()?)?,
-        Some(Some(directory)) => dev::prepare(directory)?,
+    let path = match (&source.conformance, &source.dev) {
+        (Some(directory), _) => conformance::prepare(directory)?,
+        (None, None) => source.config.clone(),
+        (None, Some(None)) => dev::prepare(&dev::default_directory()?)?,
+        (None, Some(Some(directory))) => dev::prepare(directory)?,
     };
     let settings = Settings::load(&path).map_err(|error| Failure::new(Code::Unusable, error))?;
     Ok((settings, path))

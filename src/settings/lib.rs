@@ -17,7 +17,7 @@ pub use document::{example, reference};
 pub use load::Settings;
 pub use problem::{Origin, Problem, SettingsError};
 pub use sections::{Accounts, Limits, Listen, Log, Registration, Rooms, Server, Storage};
-pub use value::{Address, LogFilter, RegistrationMode, SecretError, SecretFile, quoted};
+pub use value::{Address, LogFilter, RegistrationMode, SecretError, SecretFile, TokenPlace, quoted};
 
 /// What is known of one setting.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hearth_base::{ByteSize, LogFormat};
 
 use crate::load::Input;
-use crate::value::{Address, LogFilter, RegistrationMode, SecretFile, Setting};
+use crate::value::{Address, LogFilter, RegistrationMode, SecretFile, Setting, TokenPlace};
 use crate::{SectionSpec, Shown, Spec};
 
 /// Declares sections: one struct each, [`crate::Settings`]' reader, and [`ALL`] for the documents.
@@ -133,6 +133,12 @@ sections! {
         hash_workers: u32 = default(1);
         /// Log-ins that may wait for a hash worker; further ones are told to come back later.
         hash_queue: u32 = default(256);
+        /// Characters that a new password must have. Longer ones take longer to guess.
+        min_password_length: u32 = default(8);
+        /// `"header"`: a client's access token is in the `Authorization` header. `"header-or-query"`:
+        /// it may also be in the address (`?access_token=`), where proxies log it; the specification
+        /// discourages that, and only very old programs need it.
+        access_token_in: TokenPlace = default(TokenPlace::Header);
     }
 
     /// Rooms.

@@ -270,6 +270,15 @@ pub enum RegistrationMode {
     Open,
 }
 
+/// Where clients may put their access token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// The `Authorization` header.
+    Header,
+    /// That, or the address (`?access_token=`).
+    HeaderOrQuery,
+}
+
 /// Settings that are one of a few words.
 macro_rules! words {
     ($($ty:ty, $kind:literal: $($word:literal => $variant:path),+;)+) => { $(
@@ -293,6 +302,8 @@ macro_rules! words {
 words! {
     RegistrationMode, "`\"closed\"`, `\"token\"` or `\"open\"`":
         "closed" => RegistrationMode::Closed, "token" => RegistrationMode::Token, "open" => RegistrationMode::Open;
+    TokenPlace, "`\"header\"` or `\"header-or-query\"`":
+        "header" => TokenPlace::Header, "header-or-query" => TokenPlace::HeaderOrQuery;
     LogFormat, "`\"text\"` or `\"json\"`": "text" => LogFormat::Text, "json" => LogFormat::Json;
 }
 

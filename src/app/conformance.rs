@@ -1,0 +1,74 @@
+//! The configuration for the protocol's test suite: everything in one directory, in a container that
+//! lives for minutes.
+
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Code, Failure};
+
+/// How the suite tells a container its name.
+const SERVER_NAME: &str = "SERVER_NAME";
+
+/// The configuration file in `directory`, for the server that the environment names.
+///
+/// It is written anew at every start: the suite starts copies of one file system.
+pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
+    let name = std::env::var(SERVER_NAME)
+        .map_err(|error| Failure::new(Code::Unusable, format!("environment variable {SERVER_NAME}: {error}")))?;
+    let failed =
+        |error: std::io::Error| Failure::new(Code::Io, format!("cannot prepare {}: {error}", directory.display()));
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let directory = directory.canonicalize().map_err(failed)?;
+    let file = directory.join("hearth.toml");
+    std::fs::write(&file, configuration(&name, &directory)).map_err(failed)?;
+    Ok(file)
+}
+
+/// Nothing here is for people: anybody registers, passwords are short and hashed in a hurry, tokens
+/// may be in the address.
+fn configuration(name: &str, directory: &Path) -> String {
+    let name = hearth_settings::quoted(name);
+    let store = hearth_settings::quoted(&directory.join("store").display().to_string());
+    format!(
+        "# Made by `hearth run --conformance` for a test suite. Do not use it for anything else.\n\
+         [server]\n\
+         name = {name}\n\n\
+         [listen]\n\
+         client = [\"0.0.0.0:8008\"]\n\
+         metrics = \"off\"\n\n\
+         [storage]\n\
+         path = {store}\n\n\
+         [registration]\n\
+         mode = \"open\"\n\n\
+         [accounts]\n\
+         argon2_memory = \"64 KiB\"\n\
+         argon2_iterations = 1\n\
+         min_password_length = 1\n\
+         access_token_in = \"header-or-query\"\n\n\
+         [log]\n\
+         level = \"warn\"\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_settings::{RegistrationMode, Settings, TokenPlace};
+
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_valid_and_opens_what_the_suite_needs() {
+        let text = configuration("hs1", Path::new("/data"));
+        let settings = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid");
+        assert_eq!(settings.server.name, "hs1");
+        assert_eq!(settings.storage.path, Path::new("/data/store"));
+        assert_eq!(settings.registration.mode, RegistrationMode::Open);
+        assert_eq!(settings.accounts.access_token_in, TokenPlace::HeaderOrQuery);
+        assert!(settings.listen.client.iter().all(|address| address.0.ip().is_unspecified()));
+    }
+
+    #[test]
+    fn a_name_cannot_add_settings() {
+        let text = configuration("a\"\n[log]\nlevel = \"trace", Path::new("/data"));
+        Settings::parse(Path::new("hearth.toml"), &text, []).expect_err("not a name");
+    }
+}
