@@ -23,27 +23,30 @@ pub(crate) fn reason(version: RoomVersion, case: &Case, theirs: &Value, raw: &Va
     }
 }
 
-/// Whether somebody below 50 adds or removes a level whose default is 50.
+/// Whether somebody below 50, who may send power levels all the same, adds or removes a level whose default is 50.
 fn changes_a_default(version: RoomVersion, case: &Case) -> bool {
+    const KIND: &str = "m.room.power_levels";
     let events = case.request["events"].as_object().expect("an object");
     let read = |id: &str| {
         let bytes = serde_json::to_vec(&events[id]).expect("a value is JSON");
         let id = <&EventId>::try_from(id).expect("an event ID");
         Pdu::from_stored(id, bytes.into(), version).expect("the event was read before")
     };
-    let is = |id: &str, kind: &str| events[id]["type"] == kind;
-    let create = events.keys().find(|id| is(id, "m.room.create")).map(|id| read(id)).expect("a create event");
-    events.keys().filter(|id| is(id, "m.room.power_levels")).any(|id| {
-        let event = read(id);
-        let Some(before) = event.auth_events().iter().find(|id| is(id.as_str(), "m.room.power_levels")) else {
-            return false;
-        };
-        let levels = PowerLevels::of(version, &create, Some(&read(before.as_str())));
-        let (before, after) = (&events[before.as_str()]["content"], &events[id]["content"]);
-        levels.user(event.sender()) < PowerLevel::Finite(50)
-            && ["ban", "kick", "redact", "state_default"]
-                .iter()
-                .any(|key| before[key].is_null() != after[key].is_null())
+    let of = |kind: &str| events.keys().filter(|id| events[*id]["type"] == kind).map(|id| read(id)).collect::<Vec<_>>();
+    let create = &of("m.room.create")[0];
+    let all = of(KIND);
+    // While resolving, an event is compared with any that may come before it.
+    all.iter().any(|before| {
+        let levels = PowerLevels::of(version, create, Some(before));
+        all.iter().any(|after| {
+            let own = levels.user(after.sender());
+            let content = |pdu: &Pdu| &events[pdu.event_id().as_str()]["content"];
+            own < PowerLevel::Finite(50)
+                && own >= levels.state_event(KIND)
+                && ["ban", "kick", "redact", "state_default"]
+                    .iter()
+                    .any(|key| content(before)[key].is_null() != content(after)[key].is_null())
+        })
     })
 }
 
