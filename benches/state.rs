@@ -1,5 +1,4 @@
 //! The state trie: time and bytes written for one state event in rooms of three sizes.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::collections::HashMap;
 use std::hint::black_box;
