@@ -340,3 +340,67 @@ async fn tokens_outlive_the_server() {
     assert_eq!(bodies(joined(&whole, &room_id)), ["missed"]);
     assert_eq!(state(joined(&whole, &room_id)).len(), 7);
 }
+
+#[tokio::test]
+async fn a_knock_shows_the_room_to_who_waits_at_its_door() {
+    let world = World::new();
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let room_id = world.room(&alice, &[]).await;
+    world.event(&room_id, &alice, ("m.room.name", Some("")), json!({"name": "Tea"})).await;
+    world.event(&room_id, &alice, ("m.room.join_rules", Some("")), json!({"join_rule": "knock"})).await;
+    world.say(&room_id, &alice, "secret").await;
+    let since = next(&world.now(&bob, None, "{}").await);
+    world.change(&room_id, &bob, &bob, Membership::Knock).await;
+    let answer = world.now(&bob, Some(&since), "{}").await;
+    let events = answer["rooms"]["knock"][room_id.as_str()]["knock_state"]["events"].as_array().expect("events");
+    assert!(events.iter().any(|event| event["content"]["name"] == "Tea"));
+    assert!(events.iter().any(|event| event["content"]["membership"] == "knock"));
+    assert!(!answer.to_string().contains("secret"));
+    // Turned away: the room is left, and nothing of it was ever shown.
+    world.change(&room_id, &alice, &bob, Membership::Leave).await;
+    let answer = world.now(&bob, Some(&next(&answer)), "{}").await;
+    assert!(answer["rooms"]["knock"].is_null());
+    assert!(bodies(&answer["rooms"]["leave"][room_id.as_str()]).iter().all(|body| body == "m.room.member"));
+    assert!(!answer.to_string().contains("secret"));
+}
+
+#[tokio::test]
+async fn a_banned_member_is_told_and_sees_no_more() {
+    let world = World::new();
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let room_id = world.room(&alice, &[&bob]).await;
+    let since = next(&world.now(&bob, None, "{}").await);
+    world.change(&room_id, &alice, &bob, Membership::Ban).await;
+    world.say(&room_id, &alice, "after").await;
+    let answer = world.now(&bob, Some(&since), "{}").await;
+    let room = &answer["rooms"]["leave"][room_id.as_str()];
+    assert_eq!(room["timeline"]["events"][0]["content"]["membership"], "ban");
+    assert!(!answer.to_string().contains("after"));
+}
+
+#[tokio::test]
+async fn a_redacted_event_comes_redacted() {
+    let world = World::new();
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let room_id = world.room(&alice, &[&bob]).await;
+    let since = next(&world.now(&bob, None, "{}").await);
+    let event_id = world.say(&room_id, &alice, "regretted").await;
+    assert!(world.now(&bob, Some(&since), "{}").await.to_string().contains("regretted"));
+    let redaction = hearth_rooms::SendEvent {
+        room_id: room_id.clone(),
+        sender: alice.user_id.clone(),
+        event_type: "m.room.redaction".into(),
+        state_key: None,
+        content: object(json!({"redacts": event_id})),
+        redacts: Some(event_id.as_str().try_into().expect("an event ID")),
+        transaction: None,
+    };
+    let redaction = world.rooms.send(redaction).await.expect("a redaction").event_id;
+    let answer = world.now(&bob, Some(&since), "{}").await;
+    let events = &joined(&answer, &room_id)["timeline"]["events"];
+    assert_eq!(events[0]["event_id"], event_id);
+    assert_eq!(events[0]["content"], json!({}));
+    assert_eq!(events[0]["unsigned"]["redacted_because"]["event_id"], redaction.as_str());
+    assert_eq!(events[1]["event_id"], redaction.as_str());
+    assert!(!answer.to_string().contains("regretted"));
+}
