@@ -77,7 +77,6 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::unused_async, reason = "handlers are async")]
     async fn broken() -> &'static str {
         panic!("on purpose")
     }

@@ -177,9 +177,8 @@ fn watch_over(tasks: &Supervisor, store: &Arc<RocksStore>, notify: &Arc<Notify>)
             let mut nothing = Batch::new(Lane::of(0));
             nothing.durability = Durability::Relaxed;
             match store.commit(nothing).await {
-                Ok(_) => notify.alive(),
                 // A full disk is no reason to be killed: reads go on.
-                Err(hearth_store::CommitError::Full) => notify.alive(),
+                Ok(_) | Err(hearth_store::CommitError::Full) => notify.alive(),
                 Err(error) => tracing::warn!(%error, "the store did not answer the watchdog"),
             }
         }
@@ -221,6 +220,8 @@ fn log_panics() {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
         tracing::error!(place, thread, "panic");
-        tracing::debug!(message = panic.payload_as_str().unwrap_or("not a text"), "message of the panic");
+        let text = panic.payload().downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.payload().downcast_ref::<String>().map(String::as_str));
+        tracing::debug!(message = text.unwrap_or("not a text"), "message of the panic");
     }));
 }

@@ -57,9 +57,10 @@ async fn act(accounts: &Accounts, action: TokenAction) -> Result<String, Failure
             Ok(text)
         }
         TokenAction::Delete { token } => {
-            match accounts.delete_registration_token(&token).await.map_err(|error| failed(&error))? {
-                true => Ok("deleted\n".to_owned()),
-                false => Err(Failure::new(Code::Refused, "there is no such token")),
+            if accounts.delete_registration_token(&token).await.map_err(|error| failed(&error))? {
+                Ok("deleted\n".to_owned())
+            } else {
+                Err(Failure::new(Code::Refused, "there is no such token"))
             }
         }
     }

@@ -11,6 +11,7 @@ use super::{Context, Finding};
 
 type Checked = Result<Finding, StoreError>;
 
+#[expect(clippy::unnecessary_wraps, reason = "what a check returns, so that it reads as one")]
 fn broken<K: Keyspace>(invariant: Invariant, detail: String) -> Finding {
     Some(Violation { invariant, keyspace: K::DEF.name, detail })
 }

@@ -23,6 +23,7 @@ const MEMBER: &str = "m.room.member";
 /// Rows of the current state that are read at a time.
 const PAGE: usize = 1000;
 
+#[expect(clippy::unnecessary_wraps, reason = "what a check returns, so that it reads as one")]
 fn broken<K: Keyspace>(invariant: Invariant, detail: String) -> Checked {
     Ok(Some(Violation { invariant, keyspace: K::DEF.name, detail }))
 }
