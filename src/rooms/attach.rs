@@ -90,13 +90,13 @@ pub(crate) async fn redaction_target(
 /// From room version 3 on the auth rules let every redaction pass and leave its effect to each
 /// server, so a local user's redaction of others' events is refused here.
 pub(crate) fn redaction(
-    planner: &mut Planner,
+    room: &mut Planner,
     planned: &Planned,
     target: RedactionTarget,
 ) -> Result<Option<(u32, StoredEvent)>, SendError> {
-    let pdu_at = |event_type: &str| planner.slots.get(&(event_type.to_owned(), String::new()))?.pdu.as_ref();
+    let pdu_at = |event_type: &str| room.slots.get(&(event_type.to_owned(), String::new()))?.pdu.as_ref();
     let create = pdu_at("m.room.create").ok_or_else(|| SendError::Internal("the room has no create event".into()))?;
-    let levels = PowerLevels::of(planner.version, create, pdu_at("m.room.power_levels"));
+    let levels = PowerLevels::of(room.version, create, pdu_at("m.room.power_levels"));
     let sender = planned.pdu.sender();
     if target.pdu.sender() != sender && levels.user(sender) < levels.redact() {
         return Err(SendError::Forbidden("you may not redact others' events in this room".into()));
@@ -104,9 +104,9 @@ pub(crate) fn redaction(
     if target.stored.redacted_by.is_some() {
         return Ok(None);
     }
-    let redacted = hearth_event::redact(planner.version, &target.pdu)
+    let redacted = hearth_event::redact(room.version, &target.pdu)
         .map_err(|error| SendError::Internal(format!("cannot redact: {error}")))?;
-    for slot in planner.slots.values_mut() {
+    for slot in room.slots.values_mut() {
         if slot.entry.is_some_and(|entry| entry.n == target.n) {
             slot.pdu = Some(redacted.clone());
         }

@@ -34,10 +34,8 @@ impl Rooms {
         if create.invite.len() + create.initial_state.len() > MAX_EVENTS {
             return Err(CreateError::InvalidRoomState("too many invitations or state events".into()));
         }
-        if let Some(alias) = &create.alias {
-            if alias.server_name() != self.0.signer.server_name {
-                return Err(CreateError::BadAlias("the alias belongs to another server".into()));
-            }
+        if create.alias.as_ref().is_some_and(|alias| alias.server_name() != self.0.signer.server_name) {
+            return Err(CreateError::BadAlias("the alias belongs to another server".into()));
         }
         create.invite.iter().try_for_each(|(user, _)| self.can_reach(user))?;
         // Version 12 names a room after its create event, so two alike in one millisecond would be one
@@ -124,7 +122,7 @@ impl Rooms {
 }
 
 static PLACEHOLDER: std::sync::LazyLock<OwnedRoomId> =
-    std::sync::LazyLock::new(|| RoomId::parse("!new").expect("a valid room ID").into());
+    std::sync::LazyLock::new(|| RoomId::parse("!new").expect("a valid room ID"));
 
 /// What became of a planned room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,11 +18,9 @@ pub(crate) enum Wanted {
 pub(crate) fn wanted(planner: &Planner, change: &MembershipChange) -> Result<Wanted, PlanError> {
     let current = planner.state_event("m.room.member", change.target.as_str())?;
     let membership = current.and_then(membership_of);
-    if let Some(needed) = change.only_from {
-        if membership != Some(needed) {
-            let why = format!("{} is not in membership {}", change.target, needed.as_str());
-            return Ok(Wanted::Refuse(MembershipError::NotInState(why)));
-        }
+    if let Some(needed) = change.only_from.filter(|needed| membership != Some(*needed)) {
+        let why = format!("{} is not in membership {}", change.target, needed.as_str());
+        return Ok(Wanted::Refuse(MembershipError::NotInState(why)));
     }
     let already = match (change.membership, membership) {
         // Joining again may change the profile; leaving or being banned twice changes nothing.

@@ -1,6 +1,5 @@
 //! Turning a planned event into rows. Pure: adds to a batch, never commits.
 
-use hearth_event::Pdu;
 use hearth_schema::{
     Change, CurrentState, EventIds, EventNid, Events, Ids, Membership, RawNode, Relations, RoomHead, RoomHeads,
     RoomLast, RoomNid, StateEntry, StateKeyNames, StateKeys, StateLog, StateLogEntry, StateNodes, StoredEvent,
@@ -60,7 +59,7 @@ pub(crate) fn persist(batch: &mut Batch, target: &Target<'_>, planned: &Planned,
     batch.put::<RoomLast>(&(room,), &hearth_schema::Position(pos));
     if let Some(state) = state {
         persist_state(batch, target, state, n, pos);
-        persist_membership(batch, target, pdu, state, n, pos);
+        persist_membership(batch, target, planned, state, pos);
     }
     if let Some((user, txn)) = &attached.transaction {
         let key = (room, *user, txn.device_id.clone(), txn.id.clone());
@@ -95,14 +94,15 @@ fn persist_state(batch: &mut Batch, target: &Target<'_>, state: &PlannedState, n
 }
 
 /// A local user's room list lives in the user's lane.
-fn persist_membership(batch: &mut Batch, target: &Target<'_>, pdu: &Pdu, state: &PlannedState, n: u32, pos: Pos) {
+fn persist_membership(batch: &mut Batch, target: &Target<'_>, planned: &Planned, state: &PlannedState, pos: Pos) {
+    let Planned { pdu, n, .. } = planned;
     let Some((user_id, membership)) = local_member(target.server_name, state) else { return };
     let user = target.ids.user(&user_id);
     let row = UserRoom {
         pos,
         room_id: pdu.room_id().to_string(),
         membership,
-        n,
+        n: *n,
         own: pdu.sender() == user_id,
         forgotten: false,
     };

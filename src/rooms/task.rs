@@ -1,6 +1,6 @@
 //! The task of one room: takes commands, plans ahead of the disk, answers in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(crate) struct RoomTask {
     in_flight: FuturesOrdered<Settling>,
     /// Events and transactions that are planned but perhaps not durable.
     pending_events: HashMap<OwnedEventId, u32>,
-    pending_transactions: HashMap<(UserNid, Transaction), ()>,
+    pending_transactions: HashSet<(UserNid, Transaction)>,
 }
 
 type Settling = BoxFuture<'static, (InFlight, Result<Committed, CommitError>)>;
@@ -62,7 +62,7 @@ struct InFlight {
 
 /// What became of trying to plan a request.
 enum Step {
-    Submit(Planned, Attached),
+    Submit(Box<(Planned, Attached)>),
     /// It has been done before.
     Already(OwnedEventId),
     /// Something in flight decides: wait for it and look again.
@@ -89,7 +89,7 @@ impl RoomTask {
             planner: None,
             in_flight: FuturesOrdered::new(),
             pending_events: HashMap::new(),
-            pending_transactions: HashMap::new(),
+            pending_transactions: HashSet::new(),
         })
     }
 
@@ -182,7 +182,10 @@ impl RoomTask {
         let mut left = MAX_TRIES;
         loop {
             match self.step(&request.ask).await {
-                Ok(Step::Submit(planned, attached)) => return self.submit(request, tries, planned, attached),
+                Ok(Step::Submit(plan)) => {
+                    let (planned, attached) = *plan;
+                    return self.submit(request, tries, planned, attached);
+                }
                 Ok(Step::Already(event_id)) => return answer(request, Ok(Sent { event_id, pos: Pos::ZERO })),
                 Ok(Step::Drain) => Box::pin(self.drain()).await,
                 Err(MembershipError::Send(SendError::Store(StoreError::SnapshotExpired))) if left > 0 => left -= 1,
@@ -195,7 +198,7 @@ impl RoomTask {
         let view = View::latest(&*self.rooms.store).await?;
         let transaction = self.transaction_of(ask);
         if let Some(transaction) = &transaction {
-            if self.pending_transactions.contains_key(transaction) {
+            if self.pending_transactions.contains(transaction) {
                 return Ok(Step::Drain);
             }
             if let Some(event_id) = attach::sent_before(&view, self.room, transaction).await? {
@@ -253,7 +256,7 @@ impl RoomTask {
                 }
             }
         }
-        Ok(Step::Submit(planned, attached))
+        Ok(Step::Submit(Box::new((planned, attached))))
     }
 
     async fn plan(&mut self, view: &View, intent: Intent) -> Result<Planned, SendError> {
@@ -262,10 +265,10 @@ impl RoomTask {
         let nodes = |id| caches.node(room, id);
         let context = Context { signer: &self.rooms.signer, now: self.rooms.clock.now(), nodes: &nodes };
         for _ in 0..MAX_LOADS {
-            let planner = self.planner.as_mut().ok_or_else(|| SendError::Internal("no planner".into()))?;
-            match planner.plan(intent.clone(), &context) {
+            let future = self.planner.as_mut().ok_or_else(|| SendError::Internal("no planner".into()))?;
+            match future.plan(intent.clone(), &context) {
                 Ok(planned) => return Ok(planned),
-                Err(PlanError::Need(need)) => gather(view, planner, need).await?,
+                Err(PlanError::Need(need)) => gather(view, future, need).await?,
                 Err(PlanError::Refused(error)) => return Err(error),
             }
         }
@@ -273,18 +276,18 @@ impl RoomTask {
     }
 
     fn submit(&mut self, request: Request, tries: u32, planned: Planned, attached: Attached) {
-        let Some(planner) = &self.planner else {
+        let Some(future) = &self.planner else {
             return answer(request, Err(SendError::Internal("no planner".into()).into()));
         };
         let mut batch = Batch::new(self.room.lane());
         let before = planned.head_before.clone();
-        move_head(&mut batch, self.room, Some(&before), &planner.head);
+        move_head(&mut batch, self.room, Some(&before), &future.head);
         let signer = &self.rooms.signer;
         let target = Target { room: self.room, ids: &signer.ids, server_name: &signer.server_name };
         let pos = persist(&mut batch, &target, &planned, &attached);
         self.pending_events.insert(planned.pdu.event_id().to_owned(), planned.n);
         if let Some(transaction) = &attached.transaction {
-            self.pending_transactions.insert(transaction.clone(), ());
+            self.pending_transactions.insert(transaction.clone());
         }
         let commit = self.rooms.store.commit(batch);
         let item = InFlight { request, tries, planned, attached, pos };

@@ -215,7 +215,7 @@ impl Rooms {
             let (page, rest) = self.walk(&view, room, walk, limit - events.len()).await?;
             scanned += page.len();
             let shown = page.iter().filter(|event| query.filter.matches(event)).cloned().collect();
-            events.extend(self.visible_in_page(&view, user, room, shown, backward).await?);
+            events.extend(self.visible_in_page(&view, user, shown, query.direction).await?);
             match rest {
                 None => break None,
                 Some(at) if events.len() >= limit || scanned >= MAX_SCANNED => break Some(at),
@@ -258,15 +258,15 @@ impl Rooms {
         &self,
         view: &View,
         user: &UserId,
-        room: RoomNid,
         mut events: Vec<Arc<RoomEvent>>,
-        backward: bool,
+        direction: Direction,
     ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
-        if backward {
+        let Some(room) = events.first().map(|event| event.room) else { return Ok(events) };
+        if direction == Direction::Backward {
             events.reverse();
         }
         let mut shown = self.visible(view, user, room, events).await?;
-        if backward {
+        if direction == Direction::Backward {
             shown.reverse();
         }
         Ok(shown)

@@ -206,7 +206,7 @@ impl Rooms {
         room: RoomNid,
         left: StateId,
         right: StateId,
-    ) -> Result<Vec<(u32, Option<u32>, Option<u32>)>, StoreError> {
+    ) -> Result<Vec<state::Difference>, StoreError> {
         self.with_nodes(view, room, |nodes| state::diff(nodes, left, right)).await
     }
 

@@ -27,6 +27,7 @@ impl Rooms {
     ///
     /// # Errors
     /// If the store cannot be read.
+    #[expect(clippy::too_many_arguments, reason = "the receiver counts; what is left names different things")]
     pub async fn render(
         &self,
         view: &View,
@@ -41,10 +42,10 @@ impl Rooms {
         numbers.dedup();
         let others: HashMap<u32, Arc<RoomEvent>> =
             self.events(view, room, &numbers).await?.into_iter().map(|event| (event.n, event)).collect();
-        let mine = match events.is_empty() {
-            true => None,
-            false => self.membership(view, self.ids().user(reader.user_id), room).await?,
-        };
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mine = self.membership(view, self.ids().user(reader.user_id), room).await?;
         let mine = mine.map(|row| (row.membership, row.pos));
         for (i, event) in events.iter().enumerate() {
             if i > 0 {

@@ -14,4 +14,4 @@ mod node;
 mod trie;
 
 pub use node::{Node, NodeError};
-pub use trie::{Change, Edited, Missing, Source, diff, entries, get, update};
+pub use trie::{Change, Difference, Edited, Missing, Source, diff, entries, get, update};

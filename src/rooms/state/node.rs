@@ -10,7 +10,8 @@ pub(super) const FANOUT: usize = 16;
 const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
 
-/// A trie node.
+/// A trie node. Always behind an `Arc`, so that the larger variant costs nobody anything.
+#[expect(clippy::large_enum_variant, reason = "nodes are shared, never moved about")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {
     /// Entries in ascending order of key.
@@ -91,7 +92,7 @@ fn varint(mut value: u32, out: &mut Vec<u8>) {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push((value & 0x7f) as u8);
 }
 
 fn read_varint(input: &mut &[u8]) -> Result<u32, NodeError> {

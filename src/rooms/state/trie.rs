@@ -47,7 +47,7 @@ fn root_of(state: StateId) -> Option<NodeId> {
 }
 
 const fn digit(key: u32, depth: u32) -> usize {
-    ((key >> (BITS * depth)) & (FANOUT as u32 - 1)) as usize
+    ((key >> (BITS * depth)) & ((1 << BITS) - 1)) as usize
 }
 
 /// The value of `key` in `state`.
@@ -137,10 +137,9 @@ impl Editor<'_> {
         }
         // A branch whose entries fit a leaf becomes one, so that equal states have equal roots
         // whatever the order of changes was. Only removals can get there.
-        if changes.iter().any(|(_, value)| value.is_none()) {
-            if let Some(entries) = self.small(&children)? {
-                return Ok(self.build(depth, entries));
-            }
+        let removes = changes.iter().any(|(_, value)| value.is_none());
+        if let Some(entries) = if removes { self.small(&children)? } else { None } {
+            return Ok(self.build(depth, entries));
         }
         Ok(Some(self.add(Node::Branch(children))))
     }
@@ -191,15 +190,14 @@ fn set(change: &Change) -> Option<(u32, u32)> {
     change.1.map(|value| (change.0, value))
 }
 
-/// Entries in which two states differ: key, value in `left`, value in `right`.
+/// One entry in which two states differ: key, value in the left one, value in the right one.
+pub type Difference = (u32, Option<u32>, Option<u32>);
+
+/// Entries in which two states differ, by key.
 ///
 /// # Errors
 /// The first node that is not at hand.
-pub fn diff(
-    source: &dyn Source,
-    left: StateId,
-    right: StateId,
-) -> Result<Vec<(u32, Option<u32>, Option<u32>)>, Missing> {
+pub fn diff(source: &dyn Source, left: StateId, right: StateId) -> Result<Vec<Difference>, Missing> {
     let mut out = Vec::new();
     let mut todo = vec![(root_of(left), root_of(right))];
     while let Some((left, right)) = todo.pop() {
@@ -208,17 +206,16 @@ pub fn diff(
         }
         let nodes = [left, right].map(|id| id.map(|id| load(source, id)).transpose());
         let [left_node, right_node] = nodes;
-        match (left_node?.as_deref(), right_node?.as_deref()) {
-            (Some(Node::Branch(a)), Some(Node::Branch(b))) => todo.extend(a.iter().copied().zip(b.iter().copied())),
-            _ => {
-                let all = |id: Option<NodeId>| entries(source, id.map_or(StateId::EMPTY, |id| StateId(id.0)));
-                let (a, b): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                    (all(left)?.into_iter().collect(), all(right)?.into_iter().collect());
-                let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(key)));
-                let rows = keys.map(|key| (*key, a.get(key).copied(), b.get(key).copied()));
-                out.extend(rows.filter(|(_, left, right)| left != right));
-            }
+        if let (Some(Node::Branch(a)), Some(Node::Branch(b))) = (left_node?.as_deref(), right_node?.as_deref()) {
+            todo.extend(a.iter().copied().zip(b.iter().copied()));
+            continue;
         }
+        let all = |id: Option<NodeId>| entries(source, id.map_or(StateId::EMPTY, |id| StateId(id.0)));
+        let a: BTreeMap<_, _> = all(left)?.into_iter().collect();
+        let b: BTreeMap<_, _> = all(right)?.into_iter().collect();
+        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(key)));
+        let rows = keys.map(|key| (*key, a.get(key).copied(), b.get(key).copied()));
+        out.extend(rows.filter(|(_, left, right)| left != right));
     }
     out.sort_unstable();
     Ok(out)

@@ -113,7 +113,7 @@ async fn the_sending_device_alone_is_shown_its_transaction_id() {
         let reader = Reader { user_id: &alice, device_id, now: Millis(1_700_000_000_500) };
         let view = fixture.rooms.view().await.expect("a view");
         let mut out = Vec::new();
-        fixture.rooms.render(&view, &reader, room, &[event.clone()], &mut out).await.expect("rendered");
+        fixture.rooms.render(&view, &reader, room, std::slice::from_ref(&event), &mut out).await.expect("rendered");
         let shown: Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(shown["unsigned"]["transaction_id"], expected);
         assert_eq!(shown["unsigned"]["age"], json!(500));

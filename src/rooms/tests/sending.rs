@@ -166,5 +166,5 @@ async fn the_same_state_again_is_the_same_event() {
     assert_eq!(first.event_id, same.event_id);
     let other = fixture.rooms.send(topic("two")).await.expect("sent");
     let shown = fixture.rooms.event(&user("alice"), &room, &other.event_id).await.expect("there");
-    assert_eq!(shown.replaces_state.is_some(), true);
+    assert!(shown.replaces_state.is_some());
 }
