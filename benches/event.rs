@@ -1,4 +1,5 @@
 //! What one event costs: canonical JSON, making it, judging it, resolving the forks around it.
+#![expect(clippy::too_many_arguments, reason = "a made event is a list of its fields")]
 
 use std::collections::HashSet;
 use std::hint::black_box;
