@@ -64,6 +64,13 @@ impl Answer<'_> {
         if self.since.is_none() && (stay.forgotten || (stay.own && !self.scope.filter.include_leave)) {
             return Ok(None);
         }
+        // Forgetting is no event, so what is kept of the user's rooms may not know of it.
+        if self.since.is_none() {
+            let row = self.rooms.membership(&self.view, self.who.user, room).await?;
+            if row.is_some_and(|row| row.forgotten) {
+                return Ok(None);
+            }
+        }
         let room_id = self.room_id(room);
         let since = if stay.continuous { self.since_pos() } else { Pos::ZERO };
         let mut page = self.page(room, &room_id, (since, stay.pos), Check::Visibility).await?;

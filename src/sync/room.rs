@@ -60,8 +60,7 @@ impl Answer<'_> {
         let extent = if whole { Extent::Whole } else { Extent::News };
         let wanted = self.wanted_members(room, &page, summary.as_ref(), extent);
         let state = if whole {
-            let at = if self.scope.state_after { self.until.pos } else { page.prev };
-            self.whole_state(room, at, live, &wanted).await?
+            self.whole_state(room, &page, live, &wanted).await?
         } else {
             self.changed_state(room, Delta { page: &page, changes: &changes, wanted: &wanted, until: self.until.pos })
                 .await?

@@ -70,6 +70,19 @@ impl Changes {
         before
     }
 
+    /// Events that came into the state in `(after, upto]`, are in it at the end, and are not among
+    /// `shown`: a filter has kept them out of the timeline, so the state has to have them.
+    fn hidden(&self, (after, upto): (Pos, Pos), shown: &HashSet<u32>) -> HashMap<(&str, &str), u32> {
+        let mut newest = HashMap::new();
+        for (_, _, entry) in self.log.iter().filter(|(pos, ..)| *pos > after && *pos <= upto) {
+            if let Some((n, event)) = entry.n.and_then(|n| Some((n, self.events.get(&n)?))) {
+                newest.insert((event.event_type(), event.state_key().unwrap_or_default()), n);
+            }
+        }
+        newest.retain(|_, n| !shown.contains(n));
+        newest
+    }
+
     /// The newest entry of each place that changed in `(after, upto]`, in the order of the changes.
     fn newest(&self, (after, upto): (Pos, Pos)) -> Vec<(StateKeyNid, Option<u32>)> {
         let mut seen = HashSet::new();
@@ -92,27 +105,30 @@ impl Answer<'_> {
         Ok(Changes { log, events: events.into_iter().map(|event| (event.n, event)).collect() })
     }
 
-    /// The room's state after `at`, as far as it is wanted.
+    /// The room's state where `page` begins (or ends, if that is asked for), as far as it is wanted.
     pub(crate) async fn whole_state(
         &self,
         room: RoomNid,
-        at: Pos,
+        page: &Page,
         live: Option<&LiveRoom>,
         wanted: &Wanted,
     ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
         if !self.scope.filter.state.rooms.contains(&self.room_id(room)) {
             return Ok(Vec::new());
         }
+        let until = self.until.pos;
+        let at = if self.scope.state_after { until } else { page.prev };
         let changes =
             if live.is_none_or(|live| live.has_state(at)) { self.changes(room, at).await? } else { Changes::default() };
         let current = self.current(room, wanted).await?;
         let mut undone = changes.undone(at);
+        let shown: HashSet<u32> = page.events.iter().map(|event| event.n).collect();
+        let hidden = changes.hidden((at, until), &shown);
         let mut numbers = Vec::new();
         for (event_type, state_key, n) in &current {
-            numbers.extend(match undone.remove(&(event_type.as_str(), state_key.as_str())) {
-                None => Some(*n),
-                Some(before) => before,
-            });
+            let place = (event_type.as_str(), state_key.as_str());
+            let before = undone.remove(&place).unwrap_or(Some(*n));
+            numbers.extend(hidden.get(&place).copied().or(before));
         }
         // What has been taken out of the state since.
         let is_wanted = |event_type: &str, state_key: &str| match wanted {

@@ -55,7 +55,9 @@ pub struct Answer {
 impl Api {
     /// Requests to `base`, such as `http://127.0.0.1:8008`.
     pub fn new(base: &str) -> Self {
-        Self::over(base, reqwest::Client::builder())
+        // A server that refuses a request before it has read the body closes the connection, and a
+        // kept one could be used again before the client notices.
+        Self::over(base, reqwest::Client::builder().pool_max_idle_per_host(0))
     }
 
     /// The same over HTTP/2 from the first byte.

@@ -118,3 +118,36 @@ async fn sections_obey_their_filters() {
     let event = &joined(&raw, &one)["timeline"]["events"][0];
     assert!(event["signatures"].is_object() && event["auth_events"].is_array(), "{event}");
 }
+
+#[tokio::test]
+async fn state_that_the_filter_keeps_out_of_the_timeline_is_in_the_state() {
+    let world = World::new();
+    let alice = world.user("alice").await;
+    let room_id = world.room(&alice, &[]).await;
+    world.say(&room_id, &alice, "1").await;
+    world.event(&room_id, &alice, ("m.room.topic", Some("")), json!({"topic": "new"})).await;
+    for (types, shown) in [(r#""m.room.message""#, vec!["1"]), (r#""org.nothing""#, vec![])] {
+        let filter = format!(r#"{{"room":{{"timeline":{{"limit":10,"types":[{types}]}}}}}}"#);
+        let answer = world.now(&alice, None, &filter).await;
+        let room = joined(&answer, &room_id);
+        assert_eq!(bodies(room), shown);
+        let keys = state(room);
+        for wanted in ["m.room.create/", "m.room.member/@alice:hearth.test", "m.room.topic/"] {
+            assert!(keys.iter().any(|key| key == wanted), "{wanted} is not in {keys:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forgotten_room_does_not_come_back() {
+    let world = World::new();
+    let alice = world.user("alice").await;
+    let room_id = world.room(&alice, &[]).await;
+    world.change(&room_id, &alice, &alice, hearth_schema::Membership::Leave).await;
+    let filter = r#"{"room":{"include_leave":true}}"#;
+    let before = world.now(&alice, None, filter).await;
+    assert!(before["rooms"]["leave"][room_id.as_str()].is_object(), "{before}");
+    world.rooms.forget(&alice.user_id, &room_id).await.expect("forgotten");
+    let after = world.now(&alice, None, filter).await;
+    assert!(after["rooms"]["leave"][room_id.as_str()].is_null(), "{after}");
+}
