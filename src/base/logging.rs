@@ -34,7 +34,9 @@ pub fn start_logging(filter: &str, format: LogFormat) -> Result<(), LoggingError
         .parse(filter)
         .map_err(|error| LoggingError::Filter { filter: filter.into(), reason: error.to_string() })?;
     // Standard error: journald and container runtimes read it, and a log line is never lost in a buffer.
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written (a full disk) must not end the thread that reports it.
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let started = match format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
