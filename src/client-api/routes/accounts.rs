@@ -1,0 +1,60 @@
+//! Paths of accounts and of what belongs to a user.
+
+use axum::routing::{get, post};
+
+use super::Table;
+use crate::accounts::{account, account_data, devices, filter, login, profile, push_rules, register};
+use crate::discovery::{capabilities, versions, well_known};
+
+/// Below `/_matrix/client/v3`.
+pub(super) fn v3() -> Table {
+    [logins(), user_data()].concat()
+}
+
+/// Everywhere else.
+pub(super) fn elsewhere() -> Table {
+    vec![
+        ("/.well-known/matrix/client", get(well_known::get)),
+        ("/_matrix/client/versions", get(versions::get)),
+        ("/_matrix/client/v1/register/m.login.registration_token/validity", get(register::token_validity)),
+    ]
+}
+
+fn logins() -> Table {
+    vec![
+        ("/account/deactivate", post(account::deactivate)),
+        ("/account/password", post(account::password)),
+        ("/account/whoami", get(login::whoami)),
+        ("/capabilities", get(capabilities::get)),
+        ("/delete_devices", post(devices::delete_many)),
+        ("/devices", get(devices::list)),
+        ("/devices/{device_id}", get(devices::get).put(devices::put).delete(devices::delete)),
+        ("/login", get(login::flows).post(login::login)),
+        ("/logout", post(login::logout)),
+        ("/logout/all", post(login::logout_all)),
+        ("/register", post(register::register)),
+        ("/register/available", get(register::available)),
+        ("/thirdparty/protocols", get(capabilities::protocols)),
+        ("/voip/turnServer", get(capabilities::turn_server)),
+    ]
+}
+
+fn user_data() -> Table {
+    let account_data_of_room = get(account_data::get_of_room).put(account_data::put_of_room);
+    let rule = get(push_rules::get_rule).put(push_rules::put_rule).delete(push_rules::delete_rule);
+    vec![
+        ("/profile/{user_id}", get(profile::get)),
+        ("/profile/{user_id}/{field}", get(profile::get_field).put(profile::put_field).delete(profile::delete_field)),
+        ("/pushrules/", get(push_rules::get_all)),
+        ("/pushrules/global/", get(push_rules::get_global)),
+        ("/pushrules/global/{kind}/{rule_id}", rule),
+        (
+            "/pushrules/global/{kind}/{rule_id}/{attribute}",
+            get(push_rules::get_attribute).put(push_rules::put_attribute),
+        ),
+        ("/user/{user_id}/account_data/{type}", get(account_data::get_global).put(account_data::put_global)),
+        ("/user/{user_id}/filter", post(filter::post)),
+        ("/user/{user_id}/filter/{filter_id}", get(filter::get)),
+        ("/user/{user_id}/rooms/{room_id}/account_data/{type}", account_data_of_room),
+    ]
+}

@@ -1,0 +1,53 @@
+//! Which path leads where. A path that is not here is unknown, to the letter.
+
+mod accounts;
+mod rooms;
+mod sync;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::MethodRouter;
+
+use crate::{Api, edge};
+
+/// Older clients and the protocol's test suite still use the first stable names, which mean the same.
+const PREFIXES: [&str; 2] = ["/_matrix/client/v3", "/_matrix/client/r0"];
+
+/// Paths, with their parameters in braces, and what answers them.
+type Table = Vec<(&'static str, MethodRouter<Arc<Api>>)>;
+
+/// Every endpoint, and answers for all other paths.
+pub(crate) fn routes(api: Arc<Api>) -> Router {
+    let mut router = Router::new();
+    for (path, methods) in elsewhere() {
+        router = router.route(path, methods);
+    }
+    for (path, methods) in v3() {
+        for prefix in PREFIXES {
+            router = router.route(&format!("{prefix}{path}"), methods.clone());
+        }
+    }
+    router
+        .fallback(edge::unknown_path)
+        .method_not_allowed_fallback(edge::unknown_method)
+        .layer(from_fn_with_state(api.clone(), edge::edge))
+        .with_state(api)
+}
+
+/// Below each of [`PREFIXES`].
+fn v3() -> Table {
+    [accounts::v3(), rooms::v3(), sync::v3()].concat()
+}
+
+/// Whole paths.
+fn elsewhere() -> Table {
+    accounts::elsewhere()
+}
+
+/// Every path with its parameters in braces, for tests.
+#[cfg(test)]
+pub(crate) fn paths() -> Vec<String> {
+    v3().into_iter().map(|(path, _)| format!("{}{path}", PREFIXES[0])).collect()
+}

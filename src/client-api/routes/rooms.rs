@@ -1,0 +1,46 @@
+//! Paths of rooms.
+
+use axum::routing::{get, post, put};
+
+use super::Table;
+use crate::rooms::{aliases, create, event, members, membership, messages, send, state};
+
+/// Below `/_matrix/client/v3`.
+pub(super) fn v3() -> Table {
+    [commands(), queries()].concat()
+}
+
+fn commands() -> Table {
+    vec![
+        ("/createRoom", post(create::create)),
+        ("/directory/room/{alias}", get(aliases::resolve).put(aliases::create).delete(aliases::delete)),
+        ("/join/{room}", post(membership::join_by_id_or_alias)),
+        ("/knock/{room}", post(membership::knock)),
+        ("/rooms/{room_id}/ban", post(membership::ban)),
+        ("/rooms/{room_id}/forget", post(membership::forget)),
+        ("/rooms/{room_id}/invite", post(membership::invite)),
+        ("/rooms/{room_id}/join", post(membership::join_by_id)),
+        ("/rooms/{room_id}/kick", post(membership::kick)),
+        ("/rooms/{room_id}/leave", post(membership::leave)),
+        ("/rooms/{room_id}/redact/{event_id}/{txn}", put(send::redact)),
+        ("/rooms/{room_id}/send/{type}/{txn}", put(send::send)),
+        ("/rooms/{room_id}/unban", post(membership::unban)),
+    ]
+}
+
+fn queries() -> Table {
+    let empty_key = get(state::get_with_empty_key).put(state::put_with_empty_key);
+    vec![
+        ("/joined_rooms", get(membership::joined_rooms)),
+        ("/rooms/{room_id}/aliases", get(aliases::of_room)),
+        ("/rooms/{room_id}/context/{event_id}", get(event::context)),
+        ("/rooms/{room_id}/event/{event_id}", get(event::get)),
+        ("/rooms/{room_id}/joined_members", get(members::joined_members)),
+        ("/rooms/{room_id}/members", get(members::members)),
+        ("/rooms/{room_id}/messages", get(messages::messages)),
+        ("/rooms/{room_id}/state", get(state::get_all)),
+        ("/rooms/{room_id}/state/{type}", empty_key.clone()),
+        ("/rooms/{room_id}/state/{type}/", empty_key),
+        ("/rooms/{room_id}/state/{type}/{state_key}", get(state::get).put(state::put)),
+    ]
+}
