@@ -19,7 +19,7 @@ pub(crate) async fn sent_before(
     room: RoomNid,
     (user, txn): &(UserNid, Transaction),
 ) -> Result<Option<OwnedEventId>, StoreError> {
-    let key = (room, *user, txn.device_id.clone(), txn.id.clone());
+    let key = txn.key(room, *user);
     let Some(n) = view.get::<TxnIds>(&key).await? else { return Ok(None) };
     let stored = view.get::<Events>(&(room, n)).await?;
     let stored = stored.ok_or_else(|| damaged("Events", format!("event {n} has a transaction but is absent")))?;

@@ -1,6 +1,6 @@
 //! What callers ask of a room.
 
-use hearth_schema::Membership;
+use hearth_schema::{Membership, RoomNid, UserNid};
 use hearth_store::Pos;
 use ruma_common::{CanonicalJsonObject, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId};
 
@@ -26,10 +26,20 @@ pub struct SendEvent {
 /// A client's transaction id: the same one again gives the same event id again, also after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transaction {
-    /// Scope of the id.
+    /// Whose id it is.
     pub device_id: String,
+    /// What it is an id of: endpoint and what its path names beside room and id. The same id for
+    /// something else is another transaction (§"Transaction identifiers").
+    pub scope: String,
     /// The id, as the client chose it.
     pub id: String,
+}
+
+impl Transaction {
+    /// Where its event is remembered.
+    pub(crate) fn key(&self, room: RoomNid, user: UserNid) -> (RoomNid, UserNid, String, String, String) {
+        (room, user, self.device_id.clone(), self.scope.clone(), self.id.clone())
+    }
 }
 
 /// An event that is durable.

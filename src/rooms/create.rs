@@ -95,7 +95,7 @@ impl Rooms {
         batch.put::<RoomRows>(&(plan.room,), &meta);
         move_head(&mut batch, plan.room, None, &plan.planner.head);
         if create.visibility == RoomVisibility::Public {
-            batch.put::<PublicRooms>(&(plan.room,), &meta.room_id);
+            batch.put::<PublicRooms>(&(plan.room.lane(), plan.room), &meta.room_id);
         }
         let signer = &self.0.signer;
         let target = Target { room: plan.room, ids: &signer.ids, server_name: &signer.server_name };

@@ -10,6 +10,7 @@ mod attach;
 mod cache;
 mod command;
 mod create;
+mod directory;
 mod ephemeral;
 mod error;
 mod gather;
@@ -30,10 +31,11 @@ pub use command::{
     CreateRoom, InitialState, IsDirect, MemberProfile, MembershipChange, Preset, RoomSettings, RoomVisibility,
     SendEvent, Sent, Transaction,
 };
+pub use directory::{DirectoryPage, DirectoryQuery, DirectoryToken};
 pub use ephemeral::{NewReceipt, ReceiptError, Typing, TypingState};
 pub use error::{CreateError, MembershipError, QueryError, SendError};
 pub use intake::{Rooms, RoomsParts};
 pub use query::{
-    Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, Reader, RoomEvent,
-    TimelinePage,
+    Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, Reader,
+    RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, TimelinePage,
 };

@@ -62,7 +62,7 @@ pub(crate) fn persist(batch: &mut Batch, target: &Target<'_>, planned: &Planned,
         persist_membership(batch, target, planned, state, pos);
     }
     if let Some((user, txn)) = &attached.transaction {
-        let key = (room, *user, txn.device_id.clone(), txn.id.clone());
+        let key = txn.key(room, *user);
         batch.check_absent::<TxnIds>(&key);
         batch.put::<TxnIds>(&key, &n);
     }

@@ -21,7 +21,7 @@ use crate::intake::{Ask, Inner, Request};
 use crate::membership::{self, Wanted};
 use crate::persist::{Attached, Target, move_head, persist};
 use crate::plan::{Context, Intent, PlanError, Planned, Planner};
-use crate::query::RoomEvent;
+use crate::query::{RoomEvent, SentBy};
 use crate::{MembershipError, SendError};
 
 /// Batches of one room that may wait for the disk together.
@@ -158,7 +158,9 @@ impl RoomTask {
         let pos = committed.resolve(item.pos);
         let event_id = item.planned.pdu.event_id().to_owned();
         let id = EventNid { room: self.room, n: item.planned.n };
-        let event = RoomEvent::planned(self.room, pos, &item.planned, item.attached.transaction.map(|(_, txn)| txn));
+        let transaction = item.attached.transaction;
+        let sent_by = transaction.map(|(_, txn)| SentBy { device_id: txn.device_id, transaction_id: txn.id });
+        let event = RoomEvent::planned(self.room, pos, &item.planned, sent_by);
         self.rooms.caches.keep_event(id, &Arc::new(event), pos);
         if let Some((n, _)) = item.attached.redaction {
             self.rooms.caches.forget_redacted(EventNid { room: self.room, n }, pos);

@@ -81,8 +81,8 @@ keyspaces! {
     StateLog(0x1a, Scan): (RoomNid, hearth_store::Pos, StateKeyNid) => StateLogEntry;
     /// Children of an event: (room, parent, relation type, position of the child) to the child.
     Relations(0x1b, Scan): (RoomNid, u32, String, hearth_store::Pos) => u32;
-    /// Transaction ids: (room, user, device, transaction) to the event's number.
-    TxnIds(0x1c, Point, guarded): (RoomNid, UserNid, String, String) => u32;
+    /// Transaction ids: (room, user, device, scope, transaction) to the event's number.
+    TxnIds(0x1c, Point, guarded): (RoomNid, UserNid, String, String, String) => u32;
     /// Latest receipts: (room, kind, thread or "", user ID).
     Receipts(0x1d, Scan): (RoomNid, ReceiptKind, String, String) => Receipt;
     /// The same by position, so that /sync finds what is new.
@@ -91,8 +91,9 @@ keyspaces! {
     RoomAliases(0x1f, Scan): (RoomNid, String) => String;
     /// Running number of notifying messages, by timeline position (written by the unread consumer).
     RoomTallies(0x20, Scan): (RoomNid, hearth_store::Pos) => RoomTally;
-    /// Rooms listed in the public directory.
-    PublicRooms(0x21, Point): (RoomNid,) => String;
+    /// Rooms listed in the public directory. The lane is the room's own; it is spelt out (and takes no
+    /// bytes) so that a list can ask lane by lane.
+    PublicRooms(0x21, Point): (hearth_store::Lane, RoomNid) => String;
 
     // ── users: owner UserNid ──
     /// Local accounts.

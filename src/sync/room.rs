@@ -81,7 +81,7 @@ impl Answer<'_> {
         if !something {
             return Ok(None);
         }
-        let counts = Counts::read(&self.view, self.who.user, room, self.until.pos).await?;
+        let counts = Counts::read(&self.view, self.who.user, room, live, self.until.pos).await?;
         let mut out = Vec::with_capacity(512 + 640 * (page.events.len() + state.len()));
         out.extend_from_slice(b"{\"timeline\":");
         self.write_timeline(room, &page, &mut out).await?;

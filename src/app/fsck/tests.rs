@@ -171,7 +171,7 @@ async fn a_room_list_that_differs_from_the_room_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_without_event_is_told() {
     let filled = filled().await;
-    let key = (filled.room, filled.user, "DEVICE".to_owned(), "t9".to_owned());
+    let key = (filled.room, filled.user, "DEVICE".to_owned(), "send".to_owned(), "t9".to_owned());
     filled.damage(|batch| batch.put::<TxnIds>(&key, &9_999)).await;
     filled.breaks(Invariant::I9).await;
 }

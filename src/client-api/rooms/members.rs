@@ -48,9 +48,7 @@ pub(crate) async fn members(
 
 #[derive(Serialize)]
 struct JoinedMember {
-    #[serde(skip_serializing_if = "Option::is_none")]
     display_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     avatar_url: Option<String>,
 }
 

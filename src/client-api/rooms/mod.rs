@@ -2,13 +2,16 @@
 
 pub(crate) mod aliases;
 pub(crate) mod create;
+pub(crate) mod directory;
 mod errors;
 pub(crate) mod event;
 pub(crate) mod members;
 pub(crate) mod membership;
 pub(crate) mod messages;
 pub(crate) mod receipts;
+pub(crate) mod relations;
 mod render;
 pub(crate) mod send;
 pub(crate) mod state;
+pub(crate) mod summary;
 pub(crate) mod typing;

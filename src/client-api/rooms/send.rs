@@ -41,13 +41,14 @@ pub(crate) async fn send(
 ) -> Result<Response, ApiError> {
     let content = content(&body)?;
     let redacts = redacted_event(&event_type, &content)?;
+    let transaction = transaction(&requester, format!("send/{event_type}"), txn);
     let event = SendEvent {
         room_id,
         event_type,
         state_key: None,
         content,
         redacts,
-        transaction: Some(Transaction { device_id: requester.device_id.to_string(), id: txn }),
+        transaction: Some(transaction),
         sender: requester.user_id,
     };
     let done = api.rooms.send(event).await?;
@@ -79,6 +80,7 @@ pub(crate) async fn redact(
     Segments((room_id, event_id, txn)): Segments<(OwnedRoomId, OwnedEventId, String)>,
     OptionalJson(body): OptionalJson<RedactBody>,
 ) -> Result<Response, ApiError> {
+    let transaction = transaction(&requester, format!("redact/{event_id}"), txn);
     let reason = body.reason.map(|reason| ("reason".to_owned(), CanonicalJsonValue::String(reason)));
     let event = SendEvent {
         room_id,
@@ -86,15 +88,13 @@ pub(crate) async fn redact(
         state_key: None,
         content: reason.into_iter().collect(),
         redacts: Some(event_id),
-        transaction: Some(Transaction { device_id: redaction_scope(&requester), id: txn }),
+        transaction: Some(transaction),
         sender: requester.user_id,
     };
     let done = api.rooms.send(event).await?;
     Ok(sent(&done.event_id))
 }
 
-/// A transaction id is only good for one endpoint: the same one for `/send` is another request. No
-/// client chooses a device ID with NUL.
-fn redaction_scope(requester: &Requester) -> String {
-    format!("{}\0redact", requester.device_id)
+fn transaction(requester: &Requester, scope: String, id: String) -> Transaction {
+    Transaction { device_id: requester.device_id.to_string(), scope, id }
 }

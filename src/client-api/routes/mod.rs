@@ -43,11 +43,12 @@ fn v3() -> Table {
 
 /// Whole paths.
 fn elsewhere() -> Table {
-    accounts::elsewhere()
+    [accounts::elsewhere(), rooms::elsewhere()].concat()
 }
 
 /// Every path with its parameters in braces, for tests.
 #[cfg(test)]
 pub(crate) fn paths() -> Vec<String> {
-    v3().into_iter().map(|(path, _)| format!("{}{path}", PREFIXES[0])).collect()
+    let versioned = v3().into_iter().map(|(path, _)| format!("{}{path}", PREFIXES[0]));
+    versioned.chain(elsewhere().into_iter().map(|(path, _)| path.to_owned())).collect()
 }

@@ -3,16 +3,27 @@
 use axum::routing::{get, post, put};
 
 use super::Table;
-use crate::rooms::{aliases, create, event, members, membership, messages, send, state};
+use crate::rooms::{aliases, create, directory, event, members, membership, messages, relations, send, state, summary};
 
 /// Below `/_matrix/client/v3`.
 pub(super) fn v3() -> Table {
     [commands(), queries()].concat()
 }
 
+/// Everywhere else.
+pub(super) fn elsewhere() -> Table {
+    vec![
+        ("/_matrix/client/v1/room_summary/{room}", get(summary::get)),
+        ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}", get(relations::of_event)),
+        ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}", get(relations::with_relation)),
+        ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}/{event_type}", get(relations::with_type)),
+    ]
+}
+
 fn commands() -> Table {
     vec![
         ("/createRoom", post(create::create)),
+        ("/directory/list/room/{room_id}", get(directory::visibility).put(directory::set_visibility)),
         ("/directory/room/{alias}", get(aliases::resolve).put(aliases::create).delete(aliases::delete)),
         ("/join/{room}", post(membership::join_by_id_or_alias)),
         ("/knock/{room}", post(membership::knock)),
@@ -32,6 +43,7 @@ fn queries() -> Table {
     let empty_key = get(state::get_with_empty_key).put(state::put_with_empty_key);
     vec![
         ("/joined_rooms", get(membership::joined_rooms)),
+        ("/publicRooms", get(directory::list).post(directory::search)),
         ("/rooms/{room_id}/aliases", get(aliases::of_room)),
         ("/rooms/{room_id}/context/{event_id}", get(event::context)),
         ("/rooms/{room_id}/event/{event_id}", get(event::get)),

@@ -2,7 +2,9 @@
 
 mod accounts;
 mod bodies;
+mod directory;
 mod edge;
+mod relations;
 mod rooms;
 
 use std::collections::BTreeSet;

@@ -171,6 +171,8 @@ async fn a_transaction_id_is_one_event_for_one_endpoint_and_device() {
     let body = json!({"type": "m.login.password", "user": "ann", "password": PASSWORD});
     let other_device = person(&world.open(Method::POST, "/login", body).await.ok());
     assert_ne!(say(&world, &room, &other_device, "a%2Fb%25").await, first);
+    let sticker = world.put(&in_room(&room, "send/m.sticker/a%2Fb%25"), &ann, json!({})).await.ok();
+    assert_ne!(sticker["event_id"], json!(first), "another path");
     let redact = in_room(&room, &format!("redact/{}/a%2Fb%25", pct(&first)));
     let redaction = world.put(&redact, &ann, json!({"reason": "oops"})).await.ok();
     assert_ne!(redaction["event_id"], json!(first), "another endpoint");
@@ -179,6 +181,10 @@ async fn a_transaction_id_is_one_event_for_one_endpoint_and_device() {
     assert_eq!(shown["content"], json!({}));
     assert_eq!(shown["unsigned"]["redacted_because"]["content"]["reason"], "oops");
     assert_eq!(shown["unsigned"]["transaction_id"], "a/b%");
+    assert_eq!(shown["unsigned"]["redacted_because"]["event_id"], redaction["event_id"]);
+    let id = redaction["event_id"].as_str().expect("an ID");
+    let shown = world.get(&in_room(&room, &format!("event/{}", pct(id))), &ann).await.ok();
+    assert_eq!(shown["unsigned"]["transaction_id"], "a/b%", "of the redaction, to who sent it");
 
     let through_send = in_room(&room, "send/m.room.redaction/r");
     assert_eq!(world.put(&through_send, &ann, json!({})).await.verdict(), (400, "M_MISSING_PARAM"));

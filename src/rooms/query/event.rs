@@ -7,7 +7,6 @@ use hearth_schema::{RoomNid, StateId, StoredEvent, Verdict};
 use hearth_store::Pos;
 use ruma_common::{EventId, UserId};
 
-use crate::command::Transaction;
 use crate::plan::Planned;
 
 /// A stored event, rendered once and shared by everybody who is shown it.
@@ -28,11 +27,20 @@ pub struct RoomEvent {
     /// The event that was in its place of the state before.
     pub replaces_state: Option<u32>,
     /// The local client that sent it.
-    pub transaction: Option<Transaction>,
+    pub sent_by: Option<SentBy>,
     /// The event.
     pub pdu: Pdu,
     /// The client format without `unsigned` and without the closing brace.
     pub head: Bytes,
+}
+
+/// The local client that sent an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentBy {
+    /// Its device.
+    pub device_id: String,
+    /// The id that it chose.
+    pub transaction_id: String,
 }
 
 /// What is shown of an event besides the event itself.
@@ -54,7 +62,7 @@ impl RoomEvent {
     /// From a stored row and the event parsed from it.
     pub(crate) fn stored(room: RoomNid, n: u32, stored: StoredEvent, pdu: Pdu) -> Self {
         let head = hearth_event::client_head(&pdu);
-        let transaction = stored.transaction.map(|(device_id, id)| Transaction { device_id, id });
+        let sent_by = stored.transaction.map(|(device_id, transaction_id)| SentBy { device_id, transaction_id });
         Self {
             room,
             n,
@@ -63,14 +71,14 @@ impl RoomEvent {
             state_before: stored.state_before,
             redacted_by: stored.redacted_by,
             replaces_state: stored.replaces_state,
-            transaction,
+            sent_by,
             pdu,
             head,
         }
     }
 
     /// The same from a plan that has become durable at `pos`.
-    pub(crate) fn planned(room: RoomNid, pos: Pos, planned: &Planned, transaction: Option<Transaction>) -> Self {
+    pub(crate) fn planned(room: RoomNid, pos: Pos, planned: &Planned, sent_by: Option<SentBy>) -> Self {
         Self {
             room,
             n: planned.n,
@@ -79,7 +87,7 @@ impl RoomEvent {
             state_before: planned.state_before,
             redacted_by: None,
             replaces_state: planned.state.as_ref().and_then(|state| state.previous).map(|entry| entry.n),
-            transaction,
+            sent_by,
             pdu: planned.pdu.clone(),
             head: hearth_event::client_head(&planned.pdu),
         }

@@ -4,10 +4,14 @@ mod event;
 mod history;
 mod loading;
 mod members;
+mod overview;
+mod relations;
 mod render;
 
-pub use event::{EventExtras, RoomEvent};
+pub use event::{EventExtras, RoomEvent, SentBy};
 pub(crate) use history::Access;
 pub use history::{Direction, EventFilter, HistoryPage, HistoryQuery, LazyLoad, TimelinePage};
 pub use members::{Member, MembersFilter};
+pub use overview::{RoomOverview, RoomSummary};
+pub use relations::{RelationsPage, RelationsQuery};
 pub use render::Reader;

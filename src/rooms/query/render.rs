@@ -87,6 +87,6 @@ impl Rooms {
 }
 
 fn transaction_id<'a>(event: &'a RoomEvent, reader: &Reader<'_>) -> Option<&'a str> {
-    let transaction = event.transaction.as_ref()?;
-    (event.sender() == reader.user_id && transaction.device_id == reader.device_id).then_some(transaction.id.as_str())
+    let by = event.sent_by.as_ref()?;
+    (event.sender() == reader.user_id && by.device_id == reader.device_id).then_some(by.transaction_id.as_str())
 }

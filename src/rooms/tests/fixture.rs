@@ -144,7 +144,7 @@ pub(super) fn message(room_id: &RoomId, sender: &UserId, body: &str, txn: &str) 
         state_key: None,
         content: object(json!({ "msgtype": "m.text", "body": body })),
         redacts: None,
-        transaction: Some(Transaction { device_id: "DEVICE".into(), id: txn.into() }),
+        transaction: Some(Transaction { device_id: "DEVICE".into(), scope: "send".into(), id: txn.into() }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hearth_schema::{RoomNid, UserNid};
+use hearth_schema::{RoomNid, RoomTally, UserNid};
 use hearth_store::Pos;
 use parking_lot::Mutex;
 
@@ -22,6 +22,8 @@ pub(crate) struct LiveRoom {
     receipt: Newest,
     /// Version of the newest change in typing.
     typing: Newest,
+    /// The totals at the event at this position, for the many who are told of it at once.
+    tally: Mutex<Option<(Pos, RoomTally)>>,
     /// The positions are those of the store, not only of what came by.
     loaded: AtomicBool,
 }
@@ -35,6 +37,7 @@ impl LiveRoom {
             state: Newest::default(),
             receipt: Newest::default(),
             typing: Newest::default(),
+            tally: Mutex::default(),
             loaded: AtomicBool::new(false),
         }
     }
@@ -96,6 +99,22 @@ impl LiveRoom {
     /// Whether there are events after `since`.
     pub(crate) fn has_events(&self, since: Pos) -> bool {
         self.event.get() > since.get()
+    }
+
+    /// Position of the newest event, if `upto` includes it.
+    pub(crate) fn newest_event(&self, upto: Pos) -> Option<Pos> {
+        let newest = Pos::new(self.event.get());
+        (self.is_loaded() && newest <= upto).then_some(newest)
+    }
+
+    /// The totals that somebody has read for the event at `newest`.
+    pub(crate) fn tally(&self, newest: Pos) -> Option<RoomTally> {
+        self.tally.lock().filter(|(pos, _)| *pos == newest).map(|(_, tally)| tally)
+    }
+
+    /// Keeps the totals at the event at `newest`.
+    pub(crate) fn keep_tally(&self, newest: Pos, tally: RoomTally) {
+        *self.tally.lock() = Some((newest, tally));
     }
 
     /// Whether the state may have changed after `since`.
