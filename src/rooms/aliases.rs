@@ -166,14 +166,14 @@ impl Rooms {
         Ok(room_id.map(|room_id| AliasTarget { room_id, servers }))
     }
 
-    /// The local aliases of a room that `user` is in.
+    /// The local aliases of a room that `user` is in, or that everybody may read.
     ///
     /// # Errors
     /// [`QueryError::Forbidden`].
     pub async fn room_aliases(&self, user: &UserId, room_id: &RoomId) -> Result<Vec<OwnedRoomAliasId>, QueryError> {
         let view = self.view().await?;
         let room = self.ids().room(room_id);
-        if self.access(&view, user, room).await? != Access::Joined {
+        if matches!(self.access(&view, user, room).await?, Access::Until(..)) {
             return Err(QueryError::Forbidden);
         }
         let rows = view.page::<RoomAliases, _>(&(room,), Order::Ascending, MAX_ALIASES).await?;

@@ -111,6 +111,14 @@ impl Rooms {
         Ok(shown)
     }
 
+    /// Whether everybody may read what is sent to the room now.
+    pub(crate) async fn world_readable(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
+        let entry = self.current_entry(view, room, "m.room.history_visibility", "").await?;
+        let Some(entry) = entry else { return Ok(false) };
+        let events = self.events(view, room, &[entry.n]).await?;
+        Ok(Visibility::of(events.first().map(|event| &**event)) == Visibility::WorldReadable)
+    }
+
     /// The room has had one visibility for ever, and it is one that hides nothing from its members.
     async fn always_shared(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
         let entry = self.current_entry(view, room, "m.room.history_visibility", "").await?;

@@ -1,13 +1,16 @@
-//! `GET /rooms/{roomId}/event/{eventId}` and `GET /rooms/{roomId}/context/{eventId}`.
+//! `GET /rooms/{roomId}/event/{eventId}`, `GET /rooms/{roomId}/context/{eventId}` and
+//! `GET /rooms/{roomId}/timestamp_to_event`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use hearth_base::Millis;
 use hearth_rooms::{Direction, HistoryPage, HistoryQuery, RoomEvent};
 use hearth_store::Pos;
-use ruma_common::{OwnedEventId, OwnedRoomId};
+use ruma_common::{EventId, OwnedEventId, OwnedRoomId};
+use serde::Serialize;
 
 use super::errors::hidden;
 use super::messages::{filter, limit};
@@ -27,6 +30,28 @@ pub(crate) async fn get(
 ) -> Result<Response, ApiError> {
     let event = api.rooms.event(&requester.user_id, &room_id, &event_id).await.map_err(hidden)?;
     Ok(reply::raw(render::one(&api, &requester, &event).await?))
+}
+
+#[derive(Serialize)]
+struct Nearest<'a> {
+    event_id: &'a EventId,
+    origin_server_ts: u64,
+}
+
+/// The event nearest to a point in time.
+pub(crate) async fn at_time(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments(room_id): Segments<OwnedRoomId>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    query.required("ts")?;
+    query.required("dir")?;
+    let time = query.parse::<u64>("ts")?.unwrap_or_default();
+    let direction = query.choice("dir", &[("b", Direction::Backward), ("f", Direction::Forward)])?;
+    let direction = direction.unwrap_or(Direction::Forward);
+    let event = api.rooms.event_at_time(&requester.user_id, room_id, Millis(time), direction).await?;
+    Ok(reply::json(&Nearest { event_id: event.event_id(), origin_server_ts: event.pdu.origin_server_ts() }))
 }
 
 /// An event and what was said around it.

@@ -14,6 +14,7 @@ pub(super) fn v3() -> Table {
 pub(super) fn elsewhere() -> Table {
     vec![
         ("/_matrix/client/v1/room_summary/{room}", get(summary::get)),
+        ("/_matrix/client/v1/rooms/{room_id}/timestamp_to_event", get(event::at_time)),
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}", get(relations::of_event)),
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}", get(relations::with_relation)),
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}/{event_type}", get(relations::with_type)),

@@ -112,3 +112,24 @@ async fn a_summary_is_for_who_could_come_in() {
     let shown = summary(&part, &bob).await.ok();
     assert_eq!((&shown["join_rule"], &shown["allowed_room_ids"]), (&json!("restricted"), &json!([closed])));
 }
+
+#[tokio::test]
+async fn the_event_nearest_to_a_time_is_named() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let room = world.create_room(&ann, json!({})).await;
+    let find = async |query: &str, by: &Person| {
+        let path = format!("/_matrix/client/v1{}", in_room(&room, &format!("timestamp_to_event?{query}")));
+        world.raw(Method::GET, &path, Some(by), "").await
+    };
+    let first = find("ts=5&dir=f", &ann).await.ok();
+    let shown = world.get(&in_room(&room, &format!("event/{}", pct(first["event_id"].as_str().unwrap()))), &ann).await;
+    let shown = shown.ok();
+    assert_eq!(shown["type"], "m.room.create");
+    assert_eq!(shown["origin_server_ts"], first["origin_server_ts"]);
+    assert_eq!(find("ts=5&dir=b", &ann).await.verdict(), (404, "M_NOT_FOUND"));
+    assert_eq!(find("ts=5", &ann).await.verdict(), (400, "M_MISSING_PARAM"));
+    assert_eq!(find("dir=f", &ann).await.verdict(), (400, "M_MISSING_PARAM"));
+    assert_eq!(find("ts=soon&dir=f", &ann).await.verdict(), (400, "M_INVALID_PARAM"));
+    assert_eq!(find("ts=5&dir=f", &bob).await.verdict(), (403, "M_FORBIDDEN"));
+}

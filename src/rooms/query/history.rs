@@ -141,6 +141,8 @@ pub struct HistoryPage {
 pub(crate) enum Access {
     /// Everything that the history visibility shows.
     Joined,
+    /// What everybody may read, because the room is world readable now.
+    Peeking,
     /// The same up to the event with this number and position.
     Until(u32, Pos),
 }
@@ -148,7 +150,12 @@ pub(crate) enum Access {
 impl Rooms {
     /// What `user` may read of `room`.
     pub(crate) async fn access(&self, view: &View, user: &UserId, room: RoomNid) -> Result<Access, QueryError> {
-        let row = self.membership(view, self.ids().user(user), room).await?.ok_or(QueryError::Forbidden)?;
+        let row = self.membership(view, self.ids().user(user), room).await?;
+        let joined = row.as_ref().is_some_and(|row| row.membership == Membership::Join);
+        if !joined && self.world_readable(view, room).await? {
+            return Ok(Access::Peeking);
+        }
+        let row = row.ok_or(QueryError::Forbidden)?;
         match row.membership {
             _ if row.forgotten => Err(QueryError::Forbidden),
             Membership::Join => Ok(Access::Joined),
@@ -193,12 +200,12 @@ impl Rooms {
     /// A page of the history that `user` may see.
     ///
     /// # Errors
-    /// [`QueryError::Forbidden`] for who is not and was not in the room.
+    /// [`QueryError::Forbidden`] for who is not and was not in the room, unless everybody may read it.
     pub async fn messages(&self, user: &UserId, query: &HistoryQuery) -> Result<HistoryPage, QueryError> {
         let view = self.view().await?;
         let room = self.ids().room(&query.room_id);
         let last = match self.access(&view, user, room).await? {
-            Access::Joined => Pos::MAX,
+            Access::Joined | Access::Peeking => Pos::MAX,
             Access::Until(_, pos) => pos,
         };
         let backward = query.direction == Direction::Backward;

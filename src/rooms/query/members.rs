@@ -37,7 +37,8 @@ pub struct MembersFilter {
 }
 
 impl Rooms {
-    /// One entry of the state: the current one for members, that of the leave for who has left.
+    /// One entry of the state: the current one for members and in rooms that everybody may read, that
+    /// of the leave for who has left.
     ///
     /// # Errors
     /// [`QueryError::Forbidden`] or [`QueryError::NotFound`].
@@ -51,7 +52,9 @@ impl Rooms {
         let view = self.view().await?;
         let room = self.ids().room(room_id);
         let n = match self.access(&view, user, room).await? {
-            Access::Joined => self.current_entry(&view, room, event_type, state_key).await?.map(|entry| entry.n),
+            Access::Joined | Access::Peeking => {
+                self.current_entry(&view, room, event_type, state_key).await?.map(|entry| entry.n)
+            }
             Access::Until(n, _) if event_type == "m.room.member" && state_key == user.as_str() => Some(n),
             Access::Until(n, _) => {
                 let before = self.state_before(&view, room, n).await?;
@@ -70,7 +73,7 @@ impl Rooms {
         let view = self.view().await?;
         let room = self.ids().room(room_id);
         match self.access(&view, user, room).await? {
-            Access::Joined => {
+            Access::Joined | Access::Peeking => {
                 let entries = self.current_state(&view, room).await?;
                 let numbers: Vec<u32> = entries.iter().map(|(_, _, entry)| entry.n).collect();
                 Ok(self.events(&view, room, &numbers).await?)
@@ -106,14 +109,14 @@ impl Rooms {
             filter.membership.is_none_or(|only| membership == Some(only))
                 && filter.not_membership.is_none_or(|not| membership != Some(not))
         };
-        if (access, filter.at) == (Access::Joined, None) {
+        if matches!((access, filter.at), (Access::Joined | Access::Peeking, None)) {
             let entries = self.current_state_of_type(&view, room, "m.room.member").await?;
             let numbers: Vec<u32> =
                 entries.iter().filter(|(_, entry)| wanted(entry.membership)).map(|(_, entry)| entry.n).collect();
             return Ok(self.events(&view, room, &numbers).await?);
         }
         let at = match (access, filter.at) {
-            (Access::Joined, at) => at.unwrap_or(Pos::MAX),
+            (Access::Joined | Access::Peeking, at) => at.unwrap_or(Pos::MAX),
             (Access::Until(_, last), at) => at.map_or(last, |at| at.min(last)),
         };
         let state = self.state_after(&view, room, at).await?;

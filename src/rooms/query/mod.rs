@@ -7,6 +7,7 @@ mod members;
 mod overview;
 mod relations;
 mod render;
+mod timestamp;
 
 pub use event::{EventExtras, RoomEvent, SentBy};
 pub(crate) use history::Access;

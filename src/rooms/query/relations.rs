@@ -65,7 +65,7 @@ impl Rooms {
         let view = self.view().await?;
         let room = parent.room;
         let last = match self.access(&view, user, room).await? {
-            Access::Joined => Pos::MAX,
+            Access::Joined | Access::Peeking => Pos::MAX,
             Access::Until(_, pos) => pos,
         };
         let (mut children, depth) = if query.recurse {

@@ -19,6 +19,7 @@ use crate::{
 pub(super) struct Fixture {
     pub rooms: Rooms,
     pub store: Arc<dyn Store>,
+    pub clock: Arc<FixedClock>,
     pub shutdown: CancellationToken,
 }
 
@@ -36,17 +37,18 @@ impl Fixture {
     pub(super) fn on(store: Arc<dyn Store>) -> Self {
         let shutdown = CancellationToken::new();
         let key = SigningKey::from_seed([3; 32], "test").expect("a valid key");
+        let clock = Arc::new(FixedClock::new(Millis(1_700_000_000_000)));
         let rooms = Rooms::new(RoomsParts {
             store: Arc::clone(&store),
             ids: Ids::new([5; 32]),
-            clock: Arc::new(FixedClock::new(Millis(1_700_000_000_000))),
+            clock: Arc::clone(&clock) as _,
             random: Arc::new(SeededRandom::new(1)),
             server_name: "hearth.test".try_into().expect("a valid name"),
             signing_key: Arc::new(key),
             settings: RoomSettings { default_version: RoomVersion::DEFAULT },
             shutdown: shutdown.clone(),
         });
-        Self { rooms, store, shutdown }
+        Self { rooms, store, clock, shutdown }
     }
 
     /// The same store after a restart.

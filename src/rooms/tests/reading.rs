@@ -1,11 +1,13 @@
 //! Reading: visibility, pages, states of the past.
 
+use std::time::Duration;
+
 use hearth_base::Millis;
 use hearth_schema::{Membership, ReceiptKind};
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, creation, label, object, user};
-use crate::{CreateRoom, InitialState, MembersFilter, NewReceipt, Preset, QueryError, Reader, ReceiptError};
+use crate::{CreateRoom, Direction, InitialState, MembersFilter, NewReceipt, Preset, QueryError, Reader, ReceiptError};
 
 async fn visibility_room(fixture: &Fixture, visibility: &str) -> ruma_common::OwnedRoomId {
     let state = InitialState {
@@ -21,7 +23,7 @@ async fn visibility_room(fixture: &Fixture, visibility: &str) -> ruma_common::Ow
 async fn history_visibility_decides_what_a_member_sees() {
     // Sent: before the invitation, while invited, while joined, after leaving.
     for (visibility, expected) in [
-        ("world_readable", vec!["before", "invited", "joined"]),
+        ("world_readable", vec!["before", "invited", "joined", "after"]),
         ("shared", vec!["before", "invited", "joined"]),
         ("invited", vec!["invited", "joined"]),
         ("joined", vec!["joined"]),
@@ -38,7 +40,8 @@ async fn history_visibility_decides_what_a_member_sees() {
         let messages = |history: Vec<String>| -> Vec<String> {
             history.into_iter().filter(|label| !label.starts_with("m.")).collect()
         };
-        assert_eq!(messages(fixture.history(&room, &bob).await), expected, "{visibility}, joined");
+        let until_now: Vec<_> = expected.iter().copied().filter(|body| *body != "after").collect();
+        assert_eq!(messages(fixture.history(&room, &bob).await), until_now, "{visibility}, joined");
         fixture.change(&room, (&bob, &bob), Membership::Leave).await.expect("left");
         say("after").await;
         assert_eq!(messages(fixture.history(&room, &bob).await), expected, "{visibility}, left");
@@ -61,6 +64,70 @@ async fn who_never_was_in_the_room_reads_nothing() {
     assert!(matches!(fixture.rooms.full_state(&eve, &room).await, Err(QueryError::Forbidden)));
     fixture.change(&room, (&eve, &eve), Membership::Leave).await.expect("turned down");
     assert!(matches!(fixture.rooms.full_state(&eve, &room).await, Err(QueryError::Forbidden)));
+}
+
+#[tokio::test]
+async fn anybody_reads_a_world_readable_room_while_it_is_one() {
+    let fixture = Fixture::new();
+    let room = visibility_room(&fixture, "shared").await;
+    let (alice, eve) = (user("alice"), user("eve"));
+    let make = async |visibility: &str| {
+        let event = crate::SendEvent {
+            event_type: "m.room.history_visibility".into(),
+            state_key: Some(String::new()),
+            content: object(json!({ "history_visibility": visibility })),
+            transaction: None,
+            ..super::fixture::message(&room, &alice, "", "")
+        };
+        fixture.rooms.send(event).await.expect("sent");
+    };
+    let hidden = fixture.say(&room, &alice, "hidden", "t1").await.expect("sent");
+    assert!(matches!(fixture.rooms.full_state(&eve, &room).await, Err(QueryError::Forbidden)));
+    make("world_readable").await;
+    let open = fixture.say(&room, &alice, "open", "t2").await.expect("sent");
+    let seen = fixture.history(&room, &eve).await;
+    assert!(seen.contains(&"open".to_owned()) && !seen.contains(&"hidden".to_owned()), "{seen:?}");
+    fixture.rooms.event(&eve, &room, &open.event_id).await.expect("open to all");
+    assert!(matches!(fixture.rooms.event(&eve, &room, &hidden.event_id).await, Err(QueryError::NotFound)));
+    assert!(!fixture.rooms.full_state(&eve, &room).await.expect("open to all").is_empty());
+    fixture.rooms.members(&eve, &room, &MembersFilter::default()).await.expect("open to all");
+    assert!(matches!(fixture.rooms.joined_members(&eve, &room).await, Err(QueryError::Forbidden)), "members only");
+    make("shared").await;
+    assert!(matches!(fixture.rooms.full_state(&eve, &room).await, Err(QueryError::Forbidden)));
+    assert!(matches!(fixture.rooms.event(&eve, &room, &open.event_id).await, Err(QueryError::NotFound)));
+}
+
+#[tokio::test]
+async fn the_event_nearest_to_a_time_is_found_either_way() {
+    let fixture = Fixture::new();
+    let (room, other) = (fixture.room(Preset::PrivateChat).await, fixture.room(Preset::PrivateChat).await);
+    let alice = user("alice");
+    let start = 1_700_000_000_000;
+    for minute in 1..=50 {
+        fixture.clock.advance(Duration::from_secs(60));
+        for (room, kind) in [(&other, "o"), (&room, "r")] {
+            let body = format!("{kind}{minute}");
+            fixture.say(room, &alice, &body, &body).await.expect("sent");
+        }
+    }
+    let find = async |minutes: f64, direction: Direction| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        let time = Millis(start + (minutes * 60_000.0) as u64);
+        fixture.rooms.event_at_time(&alice, room.clone(), time, direction).await.map(|event| label(&event))
+    };
+    for minute in [1.0, 2.0, 25.0, 49.0, 50.0] {
+        for direction in [Direction::Forward, Direction::Backward] {
+            assert_eq!(find(minute, direction).await.expect("found"), format!("r{minute}"), "{direction:?}");
+        }
+    }
+    assert_eq!(find(7.5, Direction::Forward).await.expect("found"), "r8");
+    assert_eq!(find(7.5, Direction::Backward).await.expect("found"), "r7");
+    assert_eq!(find(900.0, Direction::Backward).await.expect("found"), "r50");
+    assert!(matches!(find(50.1, Direction::Forward).await, Err(QueryError::NotFound)));
+    let before = fixture.rooms.event_at_time(&alice, room.clone(), Millis(start - 1), Direction::Backward).await;
+    assert!(matches!(before, Err(QueryError::NotFound)));
+    let stranger = fixture.rooms.event_at_time(&user("eve"), room, Millis(start), Direction::Forward).await;
+    assert!(matches!(stranger, Err(QueryError::Forbidden)));
 }
 
 #[tokio::test]

@@ -1,0 +1,70 @@
+//! The event nearest to a point in time: `GET /rooms/{roomId}/timestamp_to_event`.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use hearth_base::Millis;
+use hearth_schema::{RoomNid, Timeline};
+use hearth_store::{Order, Pos, StoreError, View};
+use ruma_common::{OwnedRoomId, UserId};
+
+use super::event::RoomEvent;
+use super::history::{Direction, EventFilter, HistoryQuery};
+use crate::QueryError;
+use crate::intake::Rooms;
+
+/// Events looked at from where the time should be.
+const LOOKED_AT: usize = 500;
+
+impl Rooms {
+    /// The first event that `user` may see, at `time` or farther in `direction`.
+    ///
+    /// Timelines are in the order of arrival. Where clocks disagree with that order, the event found is
+    /// one of those nearby.
+    ///
+    /// # Errors
+    /// [`QueryError::NotFound`] if there is none, [`QueryError::Forbidden`] for who may not read the room.
+    pub async fn event_at_time(
+        &self,
+        user: &UserId,
+        room_id: OwnedRoomId,
+        time: Millis,
+        direction: Direction,
+    ) -> Result<Arc<RoomEvent>, QueryError> {
+        let view = self.view().await?;
+        let room = self.ids().room(&room_id);
+        self.access(&view, user, room).await?;
+        let from = match direction {
+            Direction::Forward => self.last_before(&view, room, time.0).await?,
+            Direction::Backward => self.last_before(&view, room, time.0.saturating_add(1)).await?,
+        };
+        let filter = EventFilter::default();
+        let query = HistoryQuery { room_id, from: Some(from), to: None, direction, limit: LOOKED_AT, filter };
+        let page = self.messages(user, &query).await?;
+        let fits = |event: &Arc<RoomEvent>| match direction {
+            Direction::Forward => event.pdu.origin_server_ts() >= time.0,
+            Direction::Backward => event.pdu.origin_server_ts() <= time.0,
+        };
+        page.events.into_iter().find(fits).ok_or(QueryError::NotFound)
+    }
+
+    /// The position of the last event before `time`, found by halving; `Pos::ZERO`: none is.
+    async fn last_before(&self, view: &View, room: RoomNid, time: u64) -> Result<Pos, StoreError> {
+        let (mut low, mut high) = (Pos::ZERO, view.frontier().base());
+        // Everything up to `low` is earlier, nothing behind `high` is.
+        while low < high {
+            let middle = Pos::new(low.get() + (high.get() - low.get()) / 2);
+            let behind = (Bound::Excluded(middle), Bound::Included(high));
+            let rows = view.page_between::<Timeline, _>(&(room,), behind, Order::Ascending, 1).await?;
+            let found = match rows.first() {
+                Some(((_, pos), n)) => self.events(view, room, &[*n]).await?.pop().map(|event| (*pos, event)),
+                None => None,
+            };
+            match found {
+                Some((pos, event)) if event.pdu.origin_server_ts() < time => low = pos,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
