@@ -13,7 +13,7 @@ use axum::routing::MethodRouter;
 use crate::{Api, edge};
 
 /// Older clients and the protocol's test suite still use the first stable names, which mean the same.
-const PREFIXES: [&str; 2] = ["/_matrix/client/v3", "/_matrix/client/r0"];
+pub(crate) const PREFIXES: [&str; 2] = ["/_matrix/client/v3", "/_matrix/client/r0"];
 
 /// Paths, with their parameters in braces, and what answers them.
 type Table = Vec<(&'static str, MethodRouter<Arc<Api>>)>;
