@@ -124,6 +124,7 @@ impl Ground {
             body_deadline: settings.limits.body_deadline,
             json_depth: settings.limits.json_depth as usize,
             query_access_token: settings.accounts.access_token_in == TokenPlace::HeaderOrQuery,
+            compress: settings.listen.compress,
             rate_limits: rate_limits(settings),
             trusted_proxies: trusted_proxies(settings),
             ..ClientApiSettings::new(self.server_name.clone())

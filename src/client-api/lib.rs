@@ -7,6 +7,7 @@
 mod accounts;
 mod auth;
 mod body;
+mod compress;
 mod discovery;
 mod edge;
 mod error;

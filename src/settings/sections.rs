@@ -94,6 +94,9 @@ sections! {
         /// descriptor: the process raises its own limit for them, and allows fewer where the system
         /// does not let it (`ulimit -Hn`).
         max_connections: u32 = default(4096);
+        /// Whether answers above a kilobyte are compressed (gzip) for clients that accept it. Turn it
+        /// off where the reverse proxy does that.
+        compress: bool = default(true);
         /// Reverse proxies that are believed when their `X-Forwarded-For` tells a client's address:
         /// addresses, ranges such as `10.0.0.0/8`, and `"unix"` for everybody who may open a Unix
         /// socket of this server. Name your proxy here: the addresses of `[rate_limits]` are those of

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bodies;
+mod compress;
 mod directory;
 mod edge;
 mod limits;
