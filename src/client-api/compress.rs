@@ -9,7 +9,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{And, Predicate as _, SizeAbove};
 
 /// Bytes up to which an answer is left as it is.
-const LEAST_BYTES: u16 = 1024;
+const LEAST_BYTES: u64 = 1024;
 
 type IsJson = fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool;
 
@@ -19,7 +19,7 @@ pub(crate) fn layer() -> CompressionLayer<And<SizeAbove, IsJson>> {
     CompressionLayer::new()
         .gzip(true)
         .quality(CompressionLevel::Fastest)
-        .compress_when(SizeAbove::new(LEAST_BYTES.into()).and(is_json))
+        .compress_when(SizeAbove::new(LEAST_BYTES).and(is_json))
 }
 
 fn is_json(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
