@@ -44,6 +44,8 @@ fn configuration(name: &str, directory: &Path) -> String {
          argon2_iterations = 1\n\
          min_password_length = 1\n\
          access_token_in = \"header-or-query\"\n\n\
+         [rate_limits]\n\
+         enabled = false\n\n\
          [log]\n\
          level = \"warn\"\n"
     )
@@ -62,6 +64,7 @@ mod tests {
         assert_eq!(settings.server.name, "hs1");
         assert_eq!(settings.storage.path, Path::new("/data/store"));
         assert_eq!(settings.registration.mode, RegistrationMode::Open);
+        assert!(!settings.rate_limits.enabled);
         assert_eq!(settings.accounts.access_token_in, TokenPlace::HeaderOrQuery);
         assert!(settings.listen.client.iter().all(|address| address.0.ip().is_unspecified()));
     }

@@ -39,7 +39,9 @@ fn configuration(directory: &Path) -> String {
          [storage]\n\
          path = {store}\n\n\
          [registration]\n\
-         mode = \"open\"\n"
+         mode = \"open\"\n\n\
+         [rate_limits]\n\
+         enabled = false\n"
     )
 }
 
@@ -72,6 +74,7 @@ mod tests {
         let settings = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid");
         assert_eq!(settings.storage.path, directory.join("store"));
         assert_eq!(settings.registration.mode, RegistrationMode::Open);
+        assert!(!settings.rate_limits.enabled);
     }
 
     #[test]

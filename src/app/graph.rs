@@ -8,12 +8,12 @@ use hearth_accounts::{
     Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Registration, RegistrationTokenError,
 };
 use hearth_base::{Clock, Random, Supervisor, SystemClock, SystemRandom};
-use hearth_client_api::{ClientApi, ClientApiSettings};
+use hearth_client_api::{ClientApi, ClientApiSettings, RateLimits, TrustedProxies};
 use hearth_event::{RoomVersion, SigningKey};
 use hearth_fanout::{Follower, Unread};
 use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
-use hearth_settings::{RegistrationMode, Settings, TokenPlace};
+use hearth_settings::{RegistrationMode, Settings, TokenPlace, TrustedProxy};
 use hearth_store::Store;
 use hearth_store_rocks::RocksStore;
 use hearth_sync::{Incarnation, Sync, SyncParts, SyncSettings};
@@ -124,6 +124,9 @@ impl Ground {
             body_deadline: settings.limits.body_deadline,
             json_depth: settings.limits.json_depth as usize,
             query_access_token: settings.accounts.access_token_in == TokenPlace::HeaderOrQuery,
+            compress: settings.listen.compress,
+            rate_limits: rate_limits(settings),
+            trusted_proxies: trusted_proxies(settings),
             ..ClientApiSettings::new(self.server_name.clone())
         }
     }
@@ -156,6 +159,33 @@ impl Ground {
         })
         .map_err(|error| Failure::new(Code::Unusable, error))
     }
+}
+
+fn rate_limits(settings: &Settings) -> Option<RateLimits> {
+    let chosen = &settings.rate_limits;
+    chosen.enabled.then_some(RateLimits {
+        login: chosen.login,
+        failed_login_account: chosen.failed_login_account,
+        failed_login_address: chosen.failed_login_address,
+        registration: chosen.registration,
+        lookup: chosen.lookup,
+        sending: chosen.sending,
+        joins: chosen.joins,
+        invites: chosen.invites,
+        user: chosen.user,
+        address: chosen.address,
+    })
+}
+
+fn trusted_proxies(settings: &Settings) -> TrustedProxies {
+    let mut proxies = TrustedProxies::default();
+    for proxy in &settings.listen.trusted_proxies {
+        match proxy {
+            TrustedProxy::Unix => proxies.local = true,
+            TrustedProxy::Network(network) => proxies.networks.push(*network),
+        }
+    }
+    proxies
 }
 
 /// What settings only name: this server and the version of new rooms.

@@ -34,7 +34,9 @@ async fn observe(request: Request, next: Next) -> Response {
 fn record(method: &'static str, route: &str, status: StatusCode, seconds: f64) {
     let duration_ms = seconds * 1000.0;
     // Why a request failed was logged where it was known; this line says which and how long.
-    if status.is_client_error() || status.is_server_error() {
+    // Whoever floods the server must not flood its log: these are counted below.
+    let refused = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+    if refused || status.is_server_error() {
         tracing::info!(method, route, status = status.as_u16(), duration_ms, "request refused");
     } else {
         tracing::debug!(method, route, status = status.as_u16(), duration_ms, "request");

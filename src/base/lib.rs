@@ -1,15 +1,20 @@
-//! Units and services that every layer may use: time, randomness, secrets, tasks, logging.
+//! Units and services that every layer may use: time, randomness, secrets, rates, networks,
+//! tasks, logging.
 
 mod clock;
 mod logging;
+mod network;
 mod random;
+mod rate;
 mod secret;
 mod size;
 mod supervisor;
 
 pub use clock::{Clock, FixedClock, Millis, SystemClock};
 pub use logging::{LogFormat, LoggingError, start_logging};
+pub use network::{Network, NetworkError};
 pub use random::{Random, SeededRandom, SystemRandom};
+pub use rate::{Rate, RateError};
 pub use secret::Secret;
 pub use size::{ByteSize, ByteSizeError};
 pub use supervisor::{StillRunning, Supervisor};

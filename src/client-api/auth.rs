@@ -21,7 +21,10 @@ impl FromRequestParts<Arc<Api>> for Authed {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
         let token = token(parts, &api.settings).ok_or_else(missing_token)?;
         match api.accounts.authenticate(&token).await? {
-            Some(requester) => Ok(Self(requester)),
+            Some(requester) => {
+                api.limits.authenticated(&parts.method, &parts.extensions, requester.user)?;
+                Ok(Self(requester))
+            }
             None => Err(unknown_token()),
         }
     }

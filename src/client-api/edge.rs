@@ -31,11 +31,11 @@ impl FailureIds {
 }
 
 /// Around every route, §"Web Browser Clients".
-pub(crate) async fn edge(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(crate) async fn edge(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let mut response = if request.method() == Method::OPTIONS {
         // Never reaches an endpoint, whatever the path.
         StatusCode::NO_CONTENT.into_response()
-    } else if let Err(refused) = check_encoding(request.headers()) {
+    } else if let Err(refused) = admit(&api, &mut request) {
         refused.into_response()
     } else {
         let route = request.extensions().get::<MatchedPath>().cloned();
@@ -51,6 +51,14 @@ pub(crate) async fn edge(State(api): State<Arc<Api>>, request: Request, next: Ne
     };
     add_cors(response.headers_mut());
     response
+}
+
+/// Notes where the request comes from, and whether it may.
+fn admit(api: &Api, request: &mut Request) -> Result<(), ApiError> {
+    let address = api.limits.client(request.extensions(), request.headers());
+    api.limits.arrived(request.method(), request.extensions(), address)?;
+    request.extensions_mut().insert(address);
+    check_encoding(request.headers())
 }
 
 fn told(status: StatusCode, id: &str) -> Response {

@@ -1,6 +1,7 @@
 //! The one shape of every error answer: `{"errcode": …, "error": …, …}`.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use hearth_store::StoreError;
@@ -81,6 +82,12 @@ impl ApiError {
     pub(crate) fn busy(retry_after_ms: u64) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", "too much is going on, try again soon")
             .with("retry_after_ms", retry_after_ms)
+    }
+
+    /// 429 `M_LIMIT_EXCEEDED`: this client has to wait so long.
+    pub(crate) fn limit_exceeded(wait: Duration) -> Self {
+        let millis = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", "too many requests").with("retry_after_ms", millis)
     }
 
     /// 503: the server is going away.

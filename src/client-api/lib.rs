@@ -7,9 +7,11 @@
 mod accounts;
 mod auth;
 mod body;
+mod compress;
 mod discovery;
 mod edge;
 mod error;
+mod limits;
 mod params;
 mod reply;
 mod rooms;
@@ -30,9 +32,11 @@ use hearth_rooms::Rooms;
 use hearth_sync::Sync;
 use tokio_util::sync::CancellationToken;
 
+pub use limits::{Peer, RateLimits, TrustedProxies};
 pub use settings::ClientApiSettings;
 
 use edge::FailureIds;
+use limits::Limits;
 
 /// What the endpoints work with.
 pub struct ClientApi {
@@ -59,11 +63,13 @@ struct Api {
     settings: Arc<ClientApiSettings>,
     shutdown: CancellationToken,
     failures: FailureIds,
+    limits: Limits,
 }
 
 /// Every endpoint, and answers for all other paths.
 pub fn router(parts: ClientApi) -> Router {
     let ClientApi { rooms, accounts, sync, clock, settings, shutdown } = parts;
     let failures = FailureIds::new(clock.now().0);
-    routes::routes(Arc::new(Api { rooms, accounts, sync, clock, settings, shutdown, failures }))
+    let limits = Limits::new(&settings, clock.clone());
+    routes::routes(Arc::new(Api { rooms, accounts, sync, clock, settings, shutdown, failures, limits }))
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use hearth_event::RoomVersion;
 use ruma_common::OwnedServerName;
 
+use crate::limits::{RateLimits, TrustedProxies};
+
 /// Settings of the client-server API.
 #[derive(Clone, Debug)]
 pub struct ClientApiSettings {
@@ -23,6 +25,12 @@ pub struct ClientApiSettings {
     /// Whether `?access_token=` is accepted. It ends up in logs of proxies, so only test suites that
     /// need it should have it.
     pub query_access_token: bool,
+    /// Whether large answers are compressed for clients that accept it.
+    pub compress: bool,
+    /// How often clients may do things; `None`: as often as they like.
+    pub rate_limits: Option<RateLimits>,
+    /// Whose word counts for where a request comes from.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl ClientApiSettings {
@@ -36,6 +44,9 @@ impl ClientApiSettings {
             body_deadline: Duration::from_secs(60),
             json_depth: 64,
             query_access_token: false,
+            compress: true,
+            rate_limits: None,
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! §"User-interactive authentication": reads `auth`, binds the session to the request, answers 401.
 
 use hearth_accounts::{
-    RequestDigest, Requester, StageFailure, UiaAttempt, UiaChallenge, UiaComplete, UiaError, UiaOperation, UiaOutcome,
-    UiaRequest,
+    RequestDigest, Requester, StageData, StageFailure, UiaAttempt, UiaChallenge, UiaComplete, UiaError, UiaOperation,
+    UiaOutcome, UiaRequest,
 };
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
@@ -40,7 +40,17 @@ pub(crate) async fn confirm(
         path: operation.path,
         body: RequestDigest::of(&body),
     };
-    advance(api, &request, attempt).await
+    let shows_password =
+        attempt.as_ref().is_some_and(|attempt| matches!(attempt.stage, Some(StageData::Password { .. })));
+    // A stolen access token is no leave to guess its user's password.
+    let guess = shows_password.then(|| api.limits.password_attempt(requester.user_id.as_str(), None)).transpose()?;
+    let outcome = api.accounts.uia_advance(&request, attempt).await;
+    let wrong =
+        matches!(&outcome, Ok(UiaOutcome::Challenge(UiaChallenge { failure: Some(StageFailure::WrongPassword), .. })));
+    if let Some(guess) = guess.filter(|_| !wrong) {
+        guess.was_not_wrong();
+    }
+    answer(outcome?)
 }
 
 /// The same for a registration. Its session is not bound to the body, because clients ask for the
@@ -56,11 +66,11 @@ pub(crate) async fn confirm_registration(api: &Api, auth: Option<&Value>) -> Res
         path: "/register",
         body: RequestDigest::unbound(),
     };
-    advance(api, &request, attempt).await
+    answer(api.accounts.uia_advance(&request, attempt).await?)
 }
 
-async fn advance(api: &Api, request: &UiaRequest<'_>, attempt: Option<UiaAttempt>) -> Result<UiaComplete, ApiError> {
-    match api.accounts.uia_advance(request, attempt).await? {
+fn answer(outcome: UiaOutcome) -> Result<UiaComplete, ApiError> {
+    match outcome {
         UiaOutcome::Complete(complete) => Ok(complete),
         UiaOutcome::Challenge(challenge) => Err(unauthorized(&challenge)),
     }

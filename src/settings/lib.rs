@@ -16,8 +16,8 @@ mod value;
 pub use document::{example, reference};
 pub use load::Settings;
 pub use problem::{Origin, Problem, SettingsError};
-pub use sections::{Accounts, Limits, Listen, Log, Registration, Rooms, Server, Storage};
-pub use value::{Address, LogFilter, RegistrationMode, SecretError, SecretFile, TokenPlace, quoted};
+pub use sections::{Accounts, Limits, Listen, Log, RateLimits, Registration, Rooms, Server, Storage};
+pub use value::{Address, LogFilter, RegistrationMode, SecretError, SecretFile, TokenPlace, TrustedProxy, quoted};
 
 /// What is known of one setting.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,9 @@ use toml::de::{DeTable, DeValue};
 use crate::problem::with_suggestion;
 use crate::sections::{self, ALL};
 use crate::value::{Raw, Setting};
-use crate::{Accounts, Limits, Listen, Log, Origin, Problem, Registration, Rooms, Server, SettingsError, Storage};
+use crate::{
+    Accounts, Limits, Listen, Log, Origin, Problem, RateLimits, Registration, Rooms, Server, SettingsError, Storage,
+};
 
 /// Environment variables that begin like this are settings: `HEARTH__SECTION__KEY`.
 const PREFIX: &str = "HEARTH__";
@@ -31,6 +33,8 @@ pub struct Settings {
     pub rooms: Rooms,
     /// Bounds for what clients send.
     pub limits: Limits,
+    /// How often clients may do things.
+    pub rate_limits: RateLimits,
     /// Logs.
     pub log: Log,
 }
@@ -85,6 +89,7 @@ impl Settings {
         let accounts = Accounts::read(input);
         let rooms = Rooms::read(input);
         let limits = Limits::read(input);
+        let rate_limits = RateLimits::read(input);
         let log = Log::read(input);
         Some(Self {
             server: server?,
@@ -94,6 +99,7 @@ impl Settings {
             accounts: accounts?,
             rooms: rooms?,
             limits: limits?,
+            rate_limits: rate_limits?,
             log: log?,
         })
     }
@@ -272,7 +278,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or(Raw::Other("an integer that is too large"), Raw::Integer),
         DeValue::Array(items) => Raw::List(items.iter().map(|item| raw(item.get_ref())).collect()),
-        DeValue::Boolean(_) => Raw::Other("true or false"),
+        DeValue::Boolean(flag) => Raw::Flag(*flag),
         DeValue::Float(_) => Raw::Other("a number with a point"),
         DeValue::Datetime(_) => Raw::Other("a date"),
         DeValue::Table(_) => Raw::Other("a table"),

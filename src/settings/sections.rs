@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hearth_base::{ByteSize, LogFormat};
+use hearth_base::{ByteSize, LogFormat, Rate};
 
 use crate::load::Input;
-use crate::value::{Address, LogFilter, RegistrationMode, SecretFile, Setting, TokenPlace};
+use crate::value::{Address, LogFilter, RegistrationMode, SecretFile, Setting, TokenPlace, TrustedProxy};
 use crate::{SectionSpec, Shown, Spec};
 
 /// Declares sections: one struct each, [`crate::Settings`]' reader, and [`ALL`] for the documents.
@@ -94,6 +94,14 @@ sections! {
         /// descriptor: the process raises its own limit for them, and allows fewer where the system
         /// does not let it (`ulimit -Hn`).
         max_connections: u32 = default(4096);
+        /// Whether answers above a kilobyte are compressed (gzip) for clients that accept it. Turn it
+        /// off where the reverse proxy does that.
+        compress: bool = default(true);
+        /// Reverse proxies that are believed when their `X-Forwarded-For` tells a client's address:
+        /// addresses, ranges such as `10.0.0.0/8`, and `"unix"` for everybody who may open a Unix
+        /// socket of this server. Name your proxy here: the addresses of `[rate_limits]` are those of
+        /// the peers otherwise, and behind a proxy all clients would share one.
+        trusted_proxies: Vec<TrustedProxy> = default(Vec::new());
     }
 
     /// The embedded store.
@@ -167,6 +175,35 @@ sections! {
         sync_timeout: Duration = default(Duration::from_secs(300));
         /// Longest time a shutdown waits for requests to finish; the store is closed after that.
         shutdown: Duration = default(Duration::from_secs(8));
+    }
+
+    /// How often clients may do things, as a rate and a burst: `"30/m burst 10"` is 10 at once after a
+    /// pause, and 30 more in each minute (`s`, `m`, `h`). Who does more is told to wait (429). Each can
+    /// be `"off"`. IPv6 addresses count by their first 64 bits; see also `listen.trusted_proxies`.
+    rate_limits: RateLimits {
+        /// Whether there are any.
+        enabled: bool = default(true);
+        /// Attempts to log in, for each address.
+        login: Option<Rate> = default(Some(Rate::per_minute(30, 30)));
+        /// Wrong passwords for one account, from anywhere. Whoever guesses locks out the owner's new
+        /// log-ins too, but only for as long as the guessing goes on.
+        failed_login_account: Option<Rate> = default(Some(Rate::per_minute(5, 10)));
+        /// Wrong passwords from one address, for any account.
+        failed_login_address: Option<Rate> = default(Some(Rate::per_minute(10, 20)));
+        /// Requests to register, for each address. Making one account takes two or three.
+        registration: Option<Rate> = default(Some(Rate::per_minute(2, 12)));
+        /// Questions whether a user name is free or a registration token valid, for each address.
+        lookup: Option<Rate> = default(Some(Rate::per_second(2, 30)));
+        /// Messages, redactions and state that a user sends.
+        sending: Option<Rate> = default(Some(Rate::per_second(10, 100)));
+        /// Rooms that a user joins, knocks at or makes.
+        joins: Option<Rate> = default(Some(Rate::per_minute(20, 30)));
+        /// Users whom a user invites, also while making a room.
+        invites: Option<Rate> = default(Some(Rate::per_minute(30, 60)));
+        /// Everything else that a user asks for.
+        user: Option<Rate> = default(Some(Rate::per_second(50, 500)));
+        /// All requests from one address, of users or of nobody. Many people may share one.
+        address: Option<Rate> = default(Some(Rate::per_second(200, 2000)));
     }
 
     /// Logs, on standard error. They hold no tokens, no bodies and no message content.

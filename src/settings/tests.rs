@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hearth_base::{ByteSize, LogFormat};
+use hearth_base::{ByteSize, LogFormat, Rate};
 
 use super::*;
 
@@ -123,6 +123,33 @@ fn secrets_are_named_not_written() {
     assert_eq!(settings.server.signing_key_file, Some(SecretFile::Credential("signing-key".into())));
     let message = refusal(&format!("{NAME}signing_key_file = \"credential:../shadow\"\n"), &[]);
     assert_eq!(message, "hearth.toml:3:20: server.signing_key_file: \"../shadow\" is no name of a credential");
+}
+
+#[test]
+fn rates_and_proxies_are_read_from_the_file_and_the_environment() {
+    let text = format!(
+        "{NAME}[listen]\ntrusted_proxies = [\"127.0.0.1\", \"unix\"]\n\
+         [rate_limits]\nenabled = false\nlogin = \"3/h burst 2\"\njoins = \"off\"\n"
+    );
+    let settings = parse(&text, &[("HEARTH__RATE_LIMITS__INVITES", "1/s burst 4")]).expect("valid");
+    assert!(!settings.rate_limits.enabled);
+    assert_eq!(settings.rate_limits.login, Some(Rate::per_hour(3, 2)));
+    assert_eq!(settings.rate_limits.joins, None);
+    assert_eq!(settings.rate_limits.invites, Some(Rate::per_second(1, 4)));
+    let loopback = TrustedProxy::Network("127.0.0.1".parse().expect("an address"));
+    assert_eq!(settings.listen.trusted_proxies, [loopback, TrustedProxy::Unix]);
+
+    let settings = parse(NAME, &[("HEARTH__LISTEN__TRUSTED_PROXIES", "10.0.0.0/8, ::1")]).expect("valid");
+    assert!(settings.rate_limits.enabled, "limits are on unless the operator says otherwise");
+    assert_eq!(settings.listen.trusted_proxies.len(), 2);
+
+    let text = format!("{NAME}[rate_limits]\nenabled = \"no\"\nlogin = \"3\"\n");
+    let expected = [
+        "hearth.toml:4:11: rate_limits.enabled: expected true or false, without quotes",
+        "hearth.toml:5:9: rate_limits.login: expected a count in each second (s), minute (m) or hour (h) and a burst, \
+         such as \"30/m burst 10\"",
+    ];
+    assert_eq!(refusal(&text, &[]), expected.join("\n"));
 }
 
 #[test]

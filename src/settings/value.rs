@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hearth_base::{ByteSize, LogFormat, Secret};
+use hearth_base::{ByteSize, LogFormat, Network, Rate, Secret};
 
 /// A value as it was given, before it has a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Raw {
     Text(String),
     /// A TOML integer.
     Integer(i64),
+    /// A TOML boolean.
+    Flag(bool),
     /// A TOML array.
     List(Vec<Self>),
     /// The text of an environment variable, which may mean any of them.
@@ -26,6 +28,7 @@ impl Raw {
         match self {
             Self::Text(text) | Self::Word(text) => Ok(text),
             Self::Integer(_) => Err("expected a text in quotes, found an integer".into()),
+            Self::Flag(_) => Err("expected a text in quotes, found true or false".into()),
             Self::List(_) => Err("expected a text in quotes, found an array".into()),
             Self::Other(kind) => Err(format!("expected a text in quotes, found {kind}")),
         }
@@ -89,7 +92,7 @@ impl Setting for u32 {
         let number = match raw {
             Raw::Integer(number) => Some(*number),
             Raw::Word(word) => word.parse().ok(),
-            Raw::Text(_) | Raw::List(_) | Raw::Other(_) => None,
+            Raw::Text(_) | Raw::Flag(_) | Raw::List(_) | Raw::Other(_) => None,
         };
         let number = number.ok_or("expected a whole number, without quotes")?;
         match Self::try_from(number) {
@@ -99,6 +102,57 @@ impl Setting for u32 {
     }
     fn to_toml(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Setting for bool {
+    const KIND: &'static str = "`true` or `false`";
+    fn read(raw: &Raw) -> Result<Self, String> {
+        match raw {
+            Raw::Flag(flag) => Ok(*flag),
+            Raw::Word(word) => word.parse().map_err(|_| format!("\"{word}\" is neither true nor false")),
+            Raw::Text(_) | Raw::Integer(_) | Raw::List(_) | Raw::Other(_) => {
+                Err("expected true or false, without quotes".into())
+            }
+        }
+    }
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for Rate {
+    const KIND: &'static str = "rate with burst (`\"30/m burst 10\"`) or `\"off\"`";
+    fn read(raw: &Raw) -> Result<Self, String> {
+        raw.text()?.parse().map_err(|error| format!("{error}"))
+    }
+    fn to_toml(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+/// Who is believed when it says whose request it passes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustedProxy {
+    /// Whoever can open a Unix socket that the server listens on.
+    Unix,
+    /// Peers with these addresses.
+    Network(Network),
+}
+
+impl Setting for TrustedProxy {
+    const KIND: &'static str = "addresses, ranges of addresses, or `\"unix\"`";
+    fn read(raw: &Raw) -> Result<Self, String> {
+        match raw.text()?.trim() {
+            "unix" => Ok(Self::Unix),
+            text => text.parse().map(Self::Network).map_err(|error| format!("\"{text}\": {error}")),
+        }
+    }
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Unix => quoted("unix"),
+            Self::Network(network) => quoted(&network.to_string()),
+        }
     }
 }
 

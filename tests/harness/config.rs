@@ -9,7 +9,7 @@ use std::path::Path;
 pub struct Config(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Config {
-    /// An open server named `hearth.test` whose passwords cost next to nothing.
+    /// An open server named `hearth.test` whose passwords cost next to nothing, without rate limits.
     pub fn open() -> Self {
         Self(BTreeMap::new())
             .with("server", "name", "\"hearth.test\"")
@@ -17,6 +17,7 @@ impl Config {
             .with("registration", "mode", "\"open\"")
             .with("accounts", "argon2_memory", "\"64 KiB\"")
             .with("accounts", "argon2_iterations", "1")
+            .with("rate_limits", "enabled", "false")
     }
 
     /// The same with `section.key = literal`; strings bring their quotes.

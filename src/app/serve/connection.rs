@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use hearth_client_api::Peer;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
@@ -60,7 +61,7 @@ impl Server {
     }
 
     /// Serves `socket` until it is closed, idle for too long, or the server stops.
-    pub(super) fn serve(&self, socket: TcpStream) -> impl Future<Output = ()> + Send + use<> {
+    pub(super) fn serve(&self, socket: TcpStream, peer: Peer) -> impl Future<Output = ()> + Send + use<> {
         // Answers are written whole: waiting for more to send would only delay them.
         let _ = socket.set_nodelay(true);
         let (router, limits, stopping) = (self.router.clone(), self.limits, self.stopping.clone());
@@ -69,7 +70,7 @@ impl Server {
             let activity = Activity::begin(Instant::now());
             let io = Watched { inner: TokioIo::new(socket), activity: activity.clone() };
             let requests = activity.clone();
-            let service = service_fn(move |request| answer(router.clone(), &requests, request));
+            let service = service_fn(move |request| answer(router.clone(), &requests, peer, request));
             let connection = builder.serve_connection(io, service);
             let mut connection = std::pin::pin!(connection);
             let mut tick = tokio::time::interval(limits.header_deadline.min(limits.idle_deadline) / 4);
@@ -100,9 +101,11 @@ impl Server {
 fn answer(
     mut router: Router,
     activity: &Arc<Activity>,
-    request: http::Request<Incoming>,
+    peer: Peer,
+    mut request: http::Request<Incoming>,
 ) -> impl Future<Output = Result<http::Response<Answer>, Infallible>> + Send + use<> {
     let open = activity.request(request.version());
+    request.extensions_mut().insert(peer);
     let response = router.call(request.map(Body::new));
     async move { response.await.map(|response| response.map(|inner| Answer { inner, _open: open })) }
 }

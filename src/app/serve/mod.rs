@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hearth_base::Supervisor;
+use hearth_client_api::Peer;
 use hearth_settings::Settings;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -53,8 +54,8 @@ pub(crate) fn listen(
             // A slot first: what does not fit waits in the kernel's queue, which is bounded too.
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((socket, _)) => {
-                    let connection = server.serve(socket);
+                Ok((socket, address)) => {
+                    let connection = server.serve(socket, Peer::Address(address.ip()));
                     connections.spawn("connection", async move {
                         connection.await;
                         drop(slot);

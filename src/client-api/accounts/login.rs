@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use hearth_accounts::DeviceRequest;
+use hearth_accounts::{DeviceRequest, LoginError};
 use hearth_base::Secret;
 use http::StatusCode;
 use ruma_common::{DeviceId, OwnedDeviceId, UserId};
@@ -16,6 +17,7 @@ use crate::auth::Authed;
 use crate::body::Json;
 use crate::discovery::well_known::ClientWellKnown;
 use crate::error::ApiError;
+use crate::limits::ClientAddress;
 use crate::params::required;
 use crate::reply;
 
@@ -52,14 +54,23 @@ struct LoginReply<'a> {
 }
 
 /// `POST /login`
-pub(crate) async fn login(State(api): State<Arc<Api>>, Json(body): Json<Body>) -> Result<Response, ApiError> {
+pub(crate) async fn login(
+    State(api): State<Arc<Api>>,
+    Extension(address): Extension<ClientAddress>,
+    Json(body): Json<Body>,
+) -> Result<Response, ApiError> {
     if required(body.r#type, "type")? != "m.login.password" {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "this login type is not supported"));
     }
     let user = login_name(body.identifier, body.user)?;
     let password = Secret::new(required(body.password, "password")?);
     let device = DeviceRequest { device_id: body.device_id, display_name: body.initial_device_display_name };
-    let done = api.accounts.login_password(&user, &password, device).await?;
+    let attempt = api.limits.password_attempt(&user, Some(address))?;
+    let done = api.accounts.login_password(&user, &password, device).await;
+    if !matches!(done, Err(LoginError::Forbidden)) {
+        attempt.was_not_wrong();
+    }
+    let done = done?;
     Ok(reply::json(&LoginReply {
         user_id: &done.user_id,
         access_token: done.session.access_token.expose(),

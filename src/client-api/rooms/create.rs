@@ -53,6 +53,7 @@ pub(crate) async fn create(
     Authed(requester): Authed,
     OptionalJson(body): OptionalJson<Body>,
 ) -> Result<Response, ApiError> {
+    api.limits.inviting(requester.user, body.invite.as_ref().map_or(0, Vec::len))?;
     let command = command(&api, &requester.user_id, body).await?;
     let room_id = api.rooms.create(command).await?;
     Ok(room(&room_id))

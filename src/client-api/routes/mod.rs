@@ -10,16 +10,17 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::MethodRouter;
 
-use crate::{Api, edge};
+use crate::{Api, compress, edge};
 
 /// Older clients and the protocol's test suite still use the first stable names, which mean the same.
-const PREFIXES: [&str; 2] = ["/_matrix/client/v3", "/_matrix/client/r0"];
+pub(crate) const PREFIXES: [&str; 2] = ["/_matrix/client/v3", "/_matrix/client/r0"];
 
 /// Paths, with their parameters in braces, and what answers them.
 type Table = Vec<(&'static str, MethodRouter<Arc<Api>>)>;
 
 /// Every endpoint, and answers for all other paths.
 pub(crate) fn routes(api: Arc<Api>) -> Router {
+    let compresses = api.settings.compress;
     let mut router = Router::new();
     for (path, methods) in elsewhere() {
         router = router.route(path, methods);
@@ -29,11 +30,12 @@ pub(crate) fn routes(api: Arc<Api>) -> Router {
             router = router.route(&format!("{prefix}{path}"), methods.clone());
         }
     }
-    router
+    let router = router
         .fallback(edge::unknown_path)
         .method_not_allowed_fallback(edge::unknown_method)
         .layer(from_fn_with_state(api.clone(), edge::edge))
-        .with_state(api)
+        .with_state(api);
+    if compresses { router.layer(compress::layer()) } else { router }
 }
 
 /// Below each of [`PREFIXES`].

@@ -2,8 +2,10 @@
 
 mod accounts;
 mod bodies;
+mod compress;
 mod directory;
 mod edge;
+mod limits;
 mod relations;
 mod rooms;
 
@@ -40,6 +42,7 @@ const PASSWORD: &str = "correct horse";
 struct World {
     router: Router,
     accounts: Arc<Accounts>,
+    clock: Arc<FixedClock>,
     shutdown: CancellationToken,
     _end: DropGuard,
 }
@@ -80,7 +83,8 @@ impl World {
 
     fn with(registration: Registration, change: impl FnOnce(&mut ClientApiSettings)) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let clock: Arc<dyn Clock> = Arc::new(FixedClock::new(Millis(1_700_000_000_000)));
+        let fixed_clock = Arc::new(FixedClock::new(Millis(1_700_000_000_000)));
+        let clock: Arc<dyn Clock> = fixed_clock.clone();
         let (shutdown, ids) = (CancellationToken::new(), Ids::new([5; 32]));
         let server_name = server_name!("hs.test").to_owned();
         let rooms = Rooms::new(RoomsParts {
@@ -131,7 +135,13 @@ impl World {
             settings: Arc::new(settings),
             shutdown: shutdown.clone(),
         };
-        Self { router: crate::router(parts), accounts, _end: shutdown.clone().drop_guard(), shutdown }
+        Self {
+            router: crate::router(parts),
+            accounts,
+            clock: fixed_clock,
+            _end: shutdown.clone().drop_guard(),
+            shutdown,
+        }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
