@@ -27,6 +27,7 @@ mod push_rules;
 mod register;
 mod registration_tokens;
 mod sessions;
+mod tags;
 mod token;
 mod uia;
 mod write;
@@ -59,6 +60,7 @@ pub use push_rules::push_rules;
 pub use register::{DeviceRequest, NewAccount, RegisterError, Registered, Session};
 pub use registration_tokens::{NewRegistrationToken, RegistrationTokenError, RegistrationTokenInfo};
 pub use sessions::Requester;
+pub use tags::MAX_TAGS;
 pub use uia::{
     RequestDigest, Stage, StageData, StageFailure, UiaAttempt, UiaChallenge, UiaComplete, UiaError, UiaOperation,
     UiaOutcome, UiaRequest,

@@ -101,6 +101,8 @@ impl From<AccountDataError> for ApiError {
         match error {
             AccountDataError::TooLarge(why) => Self::too_large(why),
             AccountDataError::TooMany => bad_request("M_RESOURCE_LIMIT_EXCEEDED", "too many kinds of account data"),
+            AccountDataError::TooManyTags => bad_request("M_RESOURCE_LIMIT_EXCEEDED", "this room has too many tags"),
+            AccountDataError::BadTag => Self::invalid_param("a tag has 1 to 255 bytes"),
             AccountDataError::Storage(error) => error.into(),
         }
     }

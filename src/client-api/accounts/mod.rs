@@ -9,3 +9,4 @@ pub(crate) mod login;
 pub(crate) mod profile;
 pub(crate) mod push_rules;
 pub(crate) mod register;
+pub(crate) mod tags;

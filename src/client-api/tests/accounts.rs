@@ -284,6 +284,64 @@ async fn account_data_is_kept_as_it_came() {
 }
 
 #[tokio::test]
+async fn deleted_account_data_is_told_once_and_then_gone() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let room = world.create_room(&ann, json!({})).await;
+    let (in_user, of_room) = (format!("user/{}", pct(&ann.id)), format!("rooms/{}/", pct(&room)));
+    let unstable = "/_matrix/client/unstable/org.matrix.msc3391";
+    for (place, prefix) in [("", CLIENT), ("", unstable), (of_room.as_str(), CLIENT), (of_room.as_str(), unstable)] {
+        let path = format!("/{in_user}/{place}account_data/x.y");
+        world.put(&path, &ann, json!({"a": 1})).await.ok();
+        let first = world.get("/sync", &ann).await.ok();
+        let delete = async |by: &Person| world.raw(Method::DELETE, &format!("{prefix}{path}"), Some(by), "").await;
+        assert_eq!(delete(&bob).await.verdict(), (403, "M_FORBIDDEN"));
+        assert_eq!(delete(&ann).await.ok(), json!({}));
+        assert_eq!(world.get(&path, &ann).await.verdict(), (404, "M_NOT_FOUND"));
+        let since = first["next_batch"].as_str().unwrap();
+        let news = world.get(&format!("/sync?timeout=5000&since={since}"), &ann).await.ok();
+        let told = if place.is_empty() { &news } else { &news["rooms"]["join"][&room] };
+        assert_eq!(told["account_data"]["events"], json!([{"type": "x.y", "content": {}}]), "{news}");
+        assert!(first.to_string().contains("x.y"));
+        assert!(!world.get("/sync", &ann).await.ok().to_string().contains("x.y"));
+        assert_eq!(delete(&ann).await.ok(), json!({}), "a second time");
+    }
+    for kind in ["account_data/m.push_rules", "account_data/m.fully_read"] {
+        let path = format!("{CLIENT}/{in_user}/{kind}");
+        assert_eq!(world.raw(Method::DELETE, &path, Some(&ann), "").await.verdict(), (405, "M_BAD_JSON"));
+    }
+}
+
+#[tokio::test]
+async fn rooms_have_tags() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let room = world.create_room(&ann, json!({})).await;
+    let tags = format!("/user/{}/rooms/{}/tags", pct(&ann.id), pct(&room));
+    assert_eq!(world.get(&tags, &ann).await.ok(), json!({"tags": {}}));
+    world.put(&format!("{tags}/m.favourite"), &ann, json!({"order": 0.5})).await.ok();
+    world.put(&format!("{tags}/u.a%2Fb"), &ann, json!({})).await.ok();
+    let both = json!({"tags": {"m.favourite": {"order": 0.5}, "u.a/b": {}}});
+    assert_eq!(world.get(&tags, &ann).await.ok(), both);
+    let all = world.get("/sync", &ann).await.ok();
+    let told = &all["rooms"]["join"][&room]["account_data"]["events"];
+    assert_eq!(*told, json!([{"type": "m.tag", "content": both}]));
+    for _ in 0..2 {
+        world.raw(Method::DELETE, &format!("{CLIENT}{tags}/u.a%2Fb"), Some(&ann), "").await.ok();
+    }
+    assert_eq!(world.get(&tags, &ann).await.ok(), json!({"tags": {"m.favourite": {"order": 0.5}}}));
+    let long = format!("{tags}/{}", "x".repeat(256));
+    for (path, by, body, wanted) in [
+        (format!("{tags}/x"), &bob, json!({}), (403, "M_FORBIDDEN")),
+        (format!("{tags}/x"), &ann, json!([]), (400, "M_BAD_JSON")),
+        (long, &ann, json!({}), (400, "M_INVALID_PARAM")),
+    ] {
+        assert_eq!(world.put(&path, by, body).await.verdict(), wanted, "{path}");
+    }
+    assert_eq!(world.get(&tags, &bob).await.verdict(), (403, "M_FORBIDDEN"));
+}
+
+#[tokio::test]
 async fn filters_are_checked_and_found_again() {
     let world = World::new();
     let (ann, bob) = (world.register("ann").await, world.register("bob").await);
