@@ -55,7 +55,9 @@ pub use filters::{FilterError, MAX_FILTER_BYTES, MAX_FILTERS};
 pub use lifecycle::{AccountInfo, Admin, ChangePasswordError, DeactivateError, Erase, LogoutDevices};
 pub use login::{LoggedIn, LoginError};
 pub use password::Argon2Cost;
-pub use profile::{MAX_AVATAR_URL_BYTES, MAX_DISPLAYNAME_CHARS, Profile, ProfileChange, ProfileError};
+pub use profile::{
+    MAX_AVATAR_URL_BYTES, MAX_DISPLAYNAME_CHARS, MAX_PROFILE_BYTES, Profile, ProfileChange, ProfileError,
+};
 pub use push_rules::push_rules;
 pub use register::{DeviceRequest, NewAccount, RegisterError, Registered, Session};
 pub use registration_tokens::{NewRegistrationToken, RegistrationTokenError, RegistrationTokenInfo};

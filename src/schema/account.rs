@@ -1,5 +1,7 @@
 //! Rows of accounts.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::stored;
@@ -33,6 +35,8 @@ pub struct Profile {
     pub displayname: Option<String>,
     /// `mxc:` URI.
     pub avatar_url: Option<String>,
+    /// Other fields by name, each with its value as JSON.
+    pub fields: BTreeMap<String, String>,
 }
 
 /// A device of a local user.

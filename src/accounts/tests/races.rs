@@ -157,7 +157,11 @@ async fn two_changes_of_a_profile_at_once_are_both_kept() {
     world.accounts.set_avatar_url(ann.user, Some("mxc://a/b".into())).await.unwrap();
     gate.open();
     let change = name.await.unwrap().unwrap();
-    let expected = crate::Profile { displayname: Some("Ann".into()), avatar_url: Some("mxc://a/b".into()) };
+    let expected = crate::Profile {
+        displayname: Some("Ann".into()),
+        avatar_url: Some("mxc://a/b".into()),
+        ..crate::Profile::default()
+    };
     assert_eq!(change.after, expected);
     assert_eq!(world.accounts.profile(&ann.user_id).await.unwrap(), Some(expected));
 }

@@ -90,7 +90,11 @@ impl From<DeactivateError> for ApiError {
 impl From<ProfileError> for ApiError {
     fn from(error: ProfileError) -> Self {
         match error {
-            ProfileError::DisplaynameTooLong | ProfileError::AvatarUrlTooLong => Self::invalid_param(error.to_string()),
+            ProfileError::DisplaynameTooLong | ProfileError::AvatarUrlTooLong | ProfileError::BadName => {
+                Self::invalid_param(error.to_string())
+            }
+            ProfileError::NameTooLong => bad_request("M_KEY_TOO_LARGE", error.to_string()),
+            ProfileError::TooLarge => bad_request("M_PROFILE_TOO_LARGE", error.to_string()),
             ProfileError::Storage(error) => error.into(),
         }
     }

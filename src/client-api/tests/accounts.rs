@@ -244,12 +244,28 @@ async fn profiles_are_open_to_read_and_travel_into_rooms() {
     world.raw(Method::DELETE, &format!("{CLIENT}{name}"), Some(&ann), "").await.ok();
     assert_eq!(world.get(&member, &ann).await.ok()["displayname"], Value::Null);
 
-    let long = "x".repeat(5000);
+    let zone = format!("{own}/m.tz");
+    world.put(&zone, &ann, json!({"m.tz": "Europe/Vienna"})).await.ok();
+    world.put(&format!("{own}/org.x"), &ann, json!({"org.x": {"a": [null, 1]}})).await.ok();
+    assert_eq!(world.open(Method::GET, &zone, json!({})).await.ok(), json!({"m.tz": "Europe/Vienna"}));
+    let all = json!({"avatar_url": "mxc://hs.test/a", "m.tz": "Europe/Vienna", "org.x": {"a": [null, 1]}});
+    assert_eq!(world.open(Method::GET, &own, json!({})).await.ok(), all);
+    for _ in 0..2 {
+        world.raw(Method::DELETE, &format!("{CLIENT}{zone}"), Some(&ann), "").await.ok();
+    }
+    assert_eq!(world.open(Method::GET, &zone, json!({})).await.verdict(), (404, "M_NOT_FOUND"));
+    assert_eq!(world.raw(Method::DELETE, &format!("{CLIENT}{own}/org.x"), Some(&bob), "").await.status.as_u16(), 403);
+
+    let (long, key) = ("x".repeat(5000), format!("a.{}", "b".repeat(254)));
     for (path, body, wanted) in [
         (name.clone(), json!({}), (400, "M_MISSING_PARAM")),
         (name.clone(), json!({"displayname": 5}), (400, "M_BAD_JSON")),
         (name.clone(), json!({"displayname": long}), (400, "M_INVALID_PARAM")),
-        (format!("{own}/m.tz"), json!({"m.tz": "Europe/Vienna"}), (403, "M_FORBIDDEN")),
+        (format!("{own}/m.tz"), json!({"m.tz": 5}), (400, "M_BAD_JSON")),
+        (format!("{own}/org.x"), json!({"org.y": 5}), (400, "M_MISSING_PARAM")),
+        (format!("{own}/colour"), json!({"colour": 5}), (400, "M_INVALID_PARAM")),
+        (format!("{own}/{key}"), json!({key.as_str(): 5}), (400, "M_KEY_TOO_LARGE")),
+        (format!("{own}/org.x"), json!({"org.x": "x".repeat(66_000)}), (400, "M_PROFILE_TOO_LARGE")),
         (format!("/profile/{}/displayname", pct(&bob.id)), json!({"displayname": "x"}), (403, "M_FORBIDDEN")),
         ("/profile/nobody/displayname".into(), json!({"displayname": "x"}), (400, "M_INVALID_PARAM")),
     ] {
