@@ -186,8 +186,8 @@ fn json_bytes(row: &ProfileRow) -> usize {
     let displayname = row.displayname.as_deref().map(|name| "displayname".len() + text(name));
     let avatar_url = row.avatar_url.as_deref().map(|url| "avatar_url".len() + text(url));
     let fields = row.fields.iter().map(|(name, json)| name.len() + json.len());
-    // Two quotation marks, a colon and a comma each.
-    2 + displayname.into_iter().chain(avatar_url).chain(fields).map(|bytes| bytes + 4).sum::<usize>()
+    // Two quotation marks, a colon and a comma each, the last comma being a brace.
+    1 + displayname.into_iter().chain(avatar_url).chain(fields).map(|bytes| bytes + 4).sum::<usize>()
 }
 
 #[cfg(test)]

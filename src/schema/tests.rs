@@ -153,7 +153,12 @@ proptest! {
         };
         holds_exactly(&user, PLAIN)?;
         let token = some.as_ref().map(|token| ids().token(token));
-        holds_exactly(&Device { display_name: other.clone(), token, created_at }, PLAIN)?;
+        let spent = token.map(|token| SpentRefresh {
+            token, access: some.as_ref().map(|_| token), access_expires_at: generation, at: created_at, nonce: [7; 32],
+        });
+        let refresh = token.map(|token| Refresh { family: token, current: token, expires_at: generation, spent });
+        holds_exactly(&Device { display_name: other.clone(), token, created_at, refresh }, PLAIN)?;
+        holds_exactly(&RefreshFamily { user_id: user_id.clone(), device_id: device_id.clone() }, PLAIN)?;
         holds_exactly(&ProfileRow { displayname: some, avatar_url: other, fields }, PLAIN)?;
         holds_exactly(&AccessToken { user_id: user_id.clone(), device_id: device_id.clone() }, PLAIN)?;
         holds_exactly(&RegistrationToken { uses_allowed, used, expires_at }, PLAIN)?;

@@ -7,6 +7,7 @@ mod lifecycle;
 mod limits;
 mod passwords;
 mod races;
+mod refresh;
 mod register;
 mod sessions;
 mod uia;

@@ -8,5 +8,6 @@ pub(crate) mod filter;
 pub(crate) mod login;
 pub(crate) mod profile;
 pub(crate) mod push_rules;
+pub(crate) mod refresh;
 pub(crate) mod register;
 pub(crate) mod tags;

@@ -3,7 +3,7 @@
 use axum::routing::{delete, get, post, put};
 
 use super::Table;
-use crate::accounts::{account, account_data, devices, filter, login, profile, push_rules, register, tags};
+use crate::accounts::{account, account_data, devices, filter, login, profile, push_rules, refresh, register, tags};
 use crate::discovery::{capabilities, versions, well_known};
 
 /// Below `/_matrix/client/v3`.
@@ -40,6 +40,7 @@ fn logins() -> Table {
         ("/login", get(login::flows).post(login::login)),
         ("/logout", post(login::logout)),
         ("/logout/all", post(login::logout_all)),
+        ("/refresh", post(refresh::refresh)),
         ("/register", post(register::register)),
         ("/register/available", get(register::available)),
         ("/thirdparty/protocols", get(capabilities::protocols)),

@@ -137,6 +137,44 @@ async fn a_token_ends_with_its_session() {
 }
 
 #[tokio::test]
+async fn who_asks_for_it_can_refresh_a_session() {
+    let world = World::new();
+    let wish =
+        json!({"username": "ann", "password": PASSWORD, "refresh_token": true, "auth": {"type": "m.login.dummy"}});
+    let made = world.open(Method::POST, "/register", wish).await.ok();
+    assert_eq!(made["expires_in_ms"], 300_000);
+    let body = json!({"type": "m.login.password", "user": "ann", "password": PASSWORD, "refresh_token": true});
+    let login = world.open(Method::POST, "/login", body).await.ok();
+    for session in [made, login] {
+        let renewed = world.open(Method::POST, "/refresh", json!({"refresh_token": session["refresh_token"]})).await;
+        let renewed = renewed.ok();
+        assert_eq!((renewed["expires_in_ms"].as_u64(), renewed.as_object().unwrap().len()), (Some(300_000), 3));
+        let ann = Person { token: renewed["access_token"].as_str().unwrap().to_owned(), ..person(&session) };
+        assert_eq!(world.get("/account/whoami", &ann).await.ok()["device_id"], session["device_id"]);
+        assert_eq!(world.get("/account/whoami", &person(&session)).await.verdict(), (401, "M_UNKNOWN_TOKEN"));
+    }
+    let unknown = world.open(Method::POST, "/refresh", json!({"refresh_token": "x"})).await;
+    assert_eq!((unknown.verdict(), &unknown.body["soft_logout"]), ((401, "M_UNKNOWN_TOKEN"), &json!(false)));
+    assert_eq!(world.open(Method::POST, "/refresh", json!({})).await.verdict(), (400, "M_MISSING_PARAM"));
+    let plain = world.register("bob").await;
+    world.get("/account/whoami", &plain).await.ok();
+    let body = json!({"type": "m.login.password", "user": "bob", "password": PASSWORD});
+    assert_eq!(world.open(Method::POST, "/login", body).await.ok()["refresh_token"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_expired_token_is_a_soft_logout() {
+    let world = World::new();
+    let wish =
+        json!({"username": "ann", "password": PASSWORD, "refresh_token": true, "auth": {"type": "m.login.dummy"}});
+    let ann = person(&world.open(Method::POST, "/register", wish).await.ok());
+    world.get("/account/whoami", &ann).await.ok();
+    world.clock.advance(Duration::from_secs(300));
+    let expired = world.get("/account/whoami", &ann).await;
+    assert_eq!((expired.verdict(), &expired.body["soft_logout"]), ((401, "M_UNKNOWN_TOKEN"), &json!(true)));
+}
+
+#[tokio::test]
 async fn deleting_devices_needs_the_password_and_for_that_request_only() {
     let world = World::new();
     let ann = world.register("ann").await;
@@ -264,7 +302,7 @@ async fn profiles_are_open_to_read_and_travel_into_rooms() {
         (format!("{own}/m.tz"), json!({"m.tz": 5}), (400, "M_BAD_JSON")),
         (format!("{own}/org.x"), json!({"org.y": 5}), (400, "M_MISSING_PARAM")),
         (format!("{own}/colour"), json!({"colour": 5}), (400, "M_INVALID_PARAM")),
-        (format!("{own}/{key}"), json!({key.as_str(): 5}), (400, "M_KEY_TOO_LARGE")),
+        (format!("{own}/{key}"), json!({(key.as_str()): 5}), (400, "M_KEY_TOO_LARGE")),
         (format!("{own}/org.x"), json!({"org.x": "x".repeat(66_000)}), (400, "M_PROFILE_TOO_LARGE")),
         (format!("/profile/{}/displayname", pct(&bob.id)), json!({"displayname": "x"}), (403, "M_FORBIDDEN")),
         ("/profile/nobody/displayname".into(), json!({"displayname": "x"}), (400, "M_INVALID_PARAM")),
