@@ -20,6 +20,7 @@ mod filters;
 mod lifecycle;
 mod login;
 mod names;
+mod openid;
 mod password;
 mod pool;
 mod profile;
@@ -56,6 +57,7 @@ pub use error::StorageError;
 pub use filters::{FilterError, MAX_FILTER_BYTES, MAX_FILTERS};
 pub use lifecycle::{AccountInfo, Admin, ChangePasswordError, DeactivateError, Erase, LogoutDevices};
 pub use login::{LoggedIn, LoginError};
+pub use openid::OPENID_LIFETIME;
 pub use password::Argon2Cost;
 pub use profile::{
     MAX_AVATAR_URL_BYTES, MAX_DISPLAYNAME_CHARS, MAX_PROFILE_BYTES, Profile, ProfileChange, ProfileError,

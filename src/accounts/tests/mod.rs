@@ -5,6 +5,7 @@ mod chaos;
 mod gates;
 mod lifecycle;
 mod limits;
+mod openid;
 mod passwords;
 mod races;
 mod refresh;

@@ -6,6 +6,7 @@ pub(crate) mod devices;
 mod errors;
 pub(crate) mod filter;
 pub(crate) mod login;
+pub(crate) mod openid;
 pub(crate) mod profile;
 pub(crate) mod push_rules;
 pub(crate) mod refresh;

@@ -3,7 +3,9 @@
 use axum::routing::{delete, get, post, put};
 
 use super::Table;
-use crate::accounts::{account, account_data, devices, filter, login, profile, push_rules, refresh, register, tags};
+use crate::accounts::{
+    account, account_data, devices, filter, login, openid, profile, push_rules, refresh, register, tags,
+};
 use crate::discovery::{capabilities, versions, well_known};
 
 /// Below `/_matrix/client/v3`.
@@ -24,12 +26,14 @@ pub(super) fn elsewhere() -> Table {
             "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}/rooms/{room_id}/account_data/{type}",
             delete(account_data::delete_of_room),
         ),
+        ("/_matrix/federation/v1/openid/userinfo", get(openid::userinfo)),
         ("/_matrix/client/v1/register/m.login.registration_token/validity", get(register::token_validity)),
     ]
 }
 
 fn logins() -> Table {
     vec![
+        ("/account/3pid", get(account::third_party_ids)),
         ("/account/deactivate", post(account::deactivate)),
         ("/account/password", post(account::password)),
         ("/account/whoami", get(login::whoami)),
@@ -67,6 +71,7 @@ fn user_data() -> Table {
         ("/user/{user_id}/account_data/{type}", account_data_of_user),
         ("/user/{user_id}/filter", post(filter::post)),
         ("/user/{user_id}/filter/{filter_id}", get(filter::get)),
+        ("/user/{user_id}/openid/request_token", post(openid::request_token)),
         ("/user/{user_id}/rooms/{room_id}/account_data/{type}", account_data_of_room),
         ("/user/{user_id}/rooms/{room_id}/tags", get(tags::list)),
         ("/user/{user_id}/rooms/{room_id}/tags/{tag}", put(tags::put).delete(tags::delete)),

@@ -175,6 +175,25 @@ async fn an_expired_token_is_a_soft_logout() {
 }
 
 #[tokio::test]
+async fn an_openid_token_tells_others_who_somebody_is() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let path = format!("/user/{}/openid/request_token", pct(&ann.id));
+    assert_eq!(world.post(&path, &bob, json!({})).await.verdict(), (403, "M_FORBIDDEN"));
+    let token = world.post(&path, &ann, json!({})).await.ok();
+    let rest = ["token_type", "matrix_server_name", "expires_in"].map(|key| token[key].clone());
+    assert_eq!(rest, [json!("Bearer"), json!("hs.test"), json!(3600)]);
+    let info = "/_matrix/federation/v1/openid/userinfo";
+    let text = token["access_token"].as_str().unwrap();
+    let asked = world.raw(Method::GET, &format!("{info}?access_token={}", pct(text)), None, "").await;
+    assert_eq!(asked.ok(), json!({"sub": "@ann:hs.test"}));
+    let wrong = world.raw(Method::GET, &format!("{info}?access_token=x"), None, "").await;
+    assert_eq!(wrong.verdict(), (401, "M_UNKNOWN_TOKEN"));
+    assert_eq!(world.raw(Method::GET, info, None, "").await.verdict(), (400, "M_MISSING_PARAM"));
+    assert_eq!(world.get("/account/3pid", &ann).await.ok(), json!({"threepids": []}));
+}
+
+#[tokio::test]
 async fn deleting_devices_needs_the_password_and_for_that_request_only() {
     let world = World::new();
     let ann = world.register("ann").await;
