@@ -47,7 +47,7 @@ impl Ids {
 
     /// A seal on `text` that only this store can make and know again, as hexadecimal digits.
     pub fn seal(&self, text: &str) -> String {
-        self.hash("seal", text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:032x}", u128::from_be_bytes(self.hash("seal", text.as_bytes())))
     }
 
     /// The number of an event ID.

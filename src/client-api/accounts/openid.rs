@@ -16,7 +16,7 @@ use crate::params::{Query, Segments};
 use crate::{Api, reply};
 
 #[derive(Serialize)]
-struct Token<'a> {
+struct Requested<'a> {
     access_token: &'a str,
     token_type: &'static str,
     matrix_server_name: &'a str,
@@ -33,7 +33,7 @@ pub(crate) async fn request_token(
 ) -> Result<Response, ApiError> {
     only_oneself(&requester, &user)?;
     let token = api.accounts.openid_token(&user);
-    Ok(reply::json(&Token {
+    Ok(reply::json(&Requested {
         access_token: token.expose(),
         token_type: "Bearer",
         matrix_server_name: api.settings.server_name.as_str(),
