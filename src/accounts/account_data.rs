@@ -2,6 +2,10 @@
 //!
 //! Each change writes the item, moves its row in the log by position (so that there is one log row an
 //! item) and adds a fact to the change log, in one batch.
+//!
+//! A deleted item keeps its row, with the content `{}`, so that devices that were away hear of it once
+//! from an incremental /sync; everybody else is told that there is no such item. Therefore storing
+//! `{}` is deleting. Such a row goes on counting against the user's limit.
 
 use std::ops::{Bound, ControlFlow};
 
@@ -58,6 +62,12 @@ pub enum AccountDataError {
     /// The user has [`MAX_ACCOUNT_DATA_ENTRIES`] items.
     #[error("too many kinds of account data")]
     TooMany,
+    /// The name of a room's tag is empty or too long.
+    #[error("a tag has 1 to 255 bytes")]
+    BadTag,
+    /// The room has [`crate::MAX_TAGS`] tags.
+    #[error("too many tags")]
+    TooManyTags,
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -70,7 +80,7 @@ impl From<StoreError> for AccountDataError {
 }
 
 impl Accounts {
-    /// The content of one item. A deleted one is `{}`.
+    /// The content of one item; `None` if it is not there or was deleted.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -81,7 +91,7 @@ impl Accounts {
         kind: &str,
     ) -> Result<Option<String>, StoreError> {
         let row = self.view().await?.get::<AccountData>(&(user, room_key(room), kind.to_owned())).await?;
-        Ok(row.map(|row| row.json))
+        Ok(row.map(|row| row.json).filter(|json| !is_empty_object(json)))
     }
 
     /// Stores an item and gives its position.
@@ -89,35 +99,47 @@ impl Accounts {
     /// # Errors
     /// If nothing has changed.
     pub async fn set_account_data(&self, user: UserNid, data: NewAccountData) -> Result<Pos, AccountDataError> {
-        if data.json.len() > MAX_ACCOUNT_DATA_BYTES {
-            return Err(AccountDataError::TooLarge("account data has at most 65536 bytes"));
-        }
-        if data.kind.len() > MAX_TYPE_BYTES {
-            return Err(AccountDataError::TooLarge("a type has at most 255 bytes"));
-        }
-        let counts = data.kind != READ_MARKER || data.room.is_none();
         let key = (user, room_key(data.room.as_deref()), data.kind);
         let mut attempts = Attempts::default();
         loop {
             let view = self.view().await?;
             let old = view.get::<AccountData>(&key).await?;
-            let mut batch = Batch::new(lane(user));
-            if old.is_none() && counts {
-                let row = row_of(view.get::<Users>(&(user,)).await?, "Users")?;
-                if row.account_data >= MAX_ACCOUNT_DATA_ENTRIES {
-                    return Err(AccountDataError::TooMany);
-                }
-                let counted = User { account_data: row.account_data + 1, ..row.clone() };
-                change_user(&mut batch, user, &row, counted);
-            }
-            let pos = put_item(&mut batch, &key, old.as_ref(), data.json.clone());
-            if let Some(committed) = attempts.commit(self, batch).await? {
-                return Ok(committed.resolve(pos));
+            if let Some(pos) = self.try_put(&view, &mut attempts, &key, (old, data.json.clone())).await? {
+                return Ok(pos);
             }
         }
     }
 
-    /// Empties an item; `false`: there was none.
+    /// Changes an item with nothing in between: `edit` gets the content (`None`: there is none, or it
+    /// was deleted) and gives the new one, or `None` to leave it. It is called again if somebody else
+    /// was faster. Gives the position of the change.
+    ///
+    /// # Errors
+    /// Those of `edit`, and if nothing has changed.
+    pub(crate) async fn edit_account_data<E, F>(
+        &self,
+        user: UserNid,
+        (room, kind): (Option<&RoomId>, &str),
+        edit: F,
+    ) -> Result<Option<Pos>, E>
+    where
+        E: From<AccountDataError>,
+        F: Fn(Option<&str>) -> Result<Option<String>, E> + Send + Sync,
+    {
+        let key = (user, room_key(room), kind.to_owned());
+        let mut attempts = Attempts::default();
+        loop {
+            let view = self.view().await.map_err(AccountDataError::from)?;
+            let old = view.get::<AccountData>(&key).await.map_err(AccountDataError::from)?;
+            let content = old.as_ref().map(|row| row.json.as_str()).filter(|json| !is_empty_object(json));
+            let Some(json) = edit(content)? else { return Ok(None) };
+            if let Some(pos) = self.try_put(&view, &mut attempts, &key, (old, json)).await? {
+                return Ok(Some(pos));
+            }
+        }
+    }
+
+    /// Deletes an item; `false`: there was none.
     ///
     /// # Errors
     /// If nothing has changed.
@@ -126,17 +148,38 @@ impl Accounts {
         user: UserNid,
         room: Option<&RoomId>,
         kind: &str,
-    ) -> Result<bool, StorageError> {
-        let key = (user, room_key(room), kind.to_owned());
-        let mut attempts = Attempts::default();
-        loop {
-            let Some(old) = self.view().await?.get::<AccountData>(&key).await? else { return Ok(false) };
-            let mut batch = Batch::new(lane(user));
-            put_item(&mut batch, &key, Some(&old), DELETED.to_owned());
-            if attempts.commit(self, batch).await?.is_some() {
-                return Ok(true);
-            }
+    ) -> Result<bool, AccountDataError> {
+        let delete = |content: Option<&str>| Ok::<_, AccountDataError>(content.map(|_| DELETED.to_owned()));
+        Ok(self.edit_account_data(user, (room, kind), delete).await?.is_some())
+    }
+
+    /// One try to put `json` in the place of `old`; `None`: somebody else was faster.
+    async fn try_put(
+        &self,
+        view: &View,
+        attempts: &mut Attempts,
+        key: &Key,
+        (old, json): (Option<AccountDataEntry>, String),
+    ) -> Result<Option<Pos>, AccountDataError> {
+        let (user, room, kind) = key;
+        if json.len() > MAX_ACCOUNT_DATA_BYTES {
+            return Err(AccountDataError::TooLarge("account data has at most 65536 bytes"));
         }
+        if kind.len() > MAX_TYPE_BYTES {
+            return Err(AccountDataError::TooLarge("a type has at most 255 bytes"));
+        }
+        let counts = kind != READ_MARKER || room.is_empty();
+        let mut batch = Batch::new(lane(*user));
+        if old.is_none() && counts {
+            let row = row_of(view.get::<Users>(&(*user,)).await?, "Users")?;
+            if row.account_data >= MAX_ACCOUNT_DATA_ENTRIES {
+                return Err(AccountDataError::TooMany);
+            }
+            let counted = User { account_data: row.account_data + 1, ..row.clone() };
+            change_user(&mut batch, *user, &row, counted);
+        }
+        let pos = put_item(&mut batch, key, old.as_ref(), json);
+        Ok(attempts.commit(self, batch).await?.map(|committed| committed.resolve(pos)))
     }
 
     /// Items of `user` that changed after `from` and not after `upto`, oldest change first.
@@ -152,7 +195,7 @@ impl Accounts {
         account_data_since(&self.view().await?, user, from, upto).await
     }
 
-    /// All items of `user`.
+    /// All items of `user` but the deleted ones.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -192,14 +235,16 @@ pub async fn account_data_since(
     }
 }
 
-/// All items of `user` in `view`: global ones first, then room by room.
+/// All items of `user` in `view` but the deleted ones: global ones first, then room by room.
 ///
 /// # Errors
 /// If the store cannot be read.
 pub async fn all_account_data(view: &View, user: UserNid) -> Result<Vec<AccountDataItem>, StoreError> {
     let mut items = Vec::new();
     view.scan::<AccountData, _>(&(user,), Order::Ascending, PAGE, |(_, room, kind), row| {
-        items.push(AccountDataItem { room, kind, json: row.json });
+        if !is_empty_object(&row.json) {
+            items.push(AccountDataItem { room, kind, json: row.json });
+        }
         ControlFlow::Continue(())
     })
     .await?;
@@ -211,6 +256,12 @@ type Key = (UserNid, String, String);
 /// The room's part of the key.
 fn room_key(room: Option<&RoomId>) -> String {
     room.map_or_else(String::new, ToString::to_string)
+}
+
+/// Whether the JSON object `json` has no members, which means deleted.
+fn is_empty_object(json: &str) -> bool {
+    let inside = json.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inside.is_some_and(|members| members.trim().is_empty())
 }
 
 fn put_item(batch: &mut Batch, key: &Key, old: Option<&AccountDataEntry>, json: String) -> Pos {

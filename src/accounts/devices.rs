@@ -6,6 +6,7 @@ use hearth_schema::{AccessTokens, Device, Devices, TokenKey, User, UserNid, User
 use hearth_store::{Batch, Order, Owner, StoreError, View};
 use ruma_common::{DeviceId, OwnedDeviceId};
 
+use crate::refresh::{access_tokens, delete_tokens};
 use crate::register::{check_device_name, lane};
 use crate::write::Attempts;
 use crate::{Accounts, Requester, StorageError};
@@ -118,19 +119,19 @@ impl Accounts {
         let mut attempts = Attempts::default();
         loop {
             let row = self.view().await?.get::<Devices>(&key).await?;
-            let batch = match row {
-                Some(row) if row.token == Some(requester.token) => {
+            let (batch, revoked) = match row {
+                Some(row) if access_tokens(&row).any(|token| token == requester.token) => {
                     let mut batch = Batch::new(lane(requester.user));
-                    remove_devices(&mut batch, requester.user, vec![(key.1.clone(), row)]);
-                    batch
+                    let revoked = remove_devices(&mut batch, requester.user, vec![(key.1.clone(), row)]);
+                    (batch, revoked)
                 }
                 _ => {
                     let mut batch = Batch::new(requester.token.lane());
                     batch.delete::<AccessTokens>(&(requester.token,));
-                    batch
+                    (batch, vec![requester.token])
                 }
             };
-            if attempts.commit_revoking(self, batch, vec![requester.token]).await?.is_some() {
+            if attempts.commit_revoking(self, batch, revoked).await?.is_some() {
                 return Ok(());
             }
         }
@@ -173,10 +174,7 @@ pub(crate) fn remove_devices(batch: &mut Batch, user: UserNid, rows: Vec<(String
         let key = (user, id);
         batch.check::<Devices>(&key, Some(&device));
         batch.delete::<Devices>(&key);
-        if let Some(token) = device.token {
-            batch.delete_elsewhere::<AccessTokens>(&(token,));
-            revoked.push(token);
-        }
+        revoked.extend(delete_tokens(batch, &device));
     }
     revoked
 }

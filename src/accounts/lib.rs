@@ -20,13 +20,16 @@ mod filters;
 mod lifecycle;
 mod login;
 mod names;
+mod openid;
 mod password;
 mod pool;
 mod profile;
 mod push_rules;
+mod refresh;
 mod register;
 mod registration_tokens;
 mod sessions;
+mod tags;
 mod token;
 mod uia;
 mod write;
@@ -38,6 +41,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_base::{Clock, Random};
 use hearth_schema::{Ids, UserNid};
@@ -53,12 +57,17 @@ pub use error::StorageError;
 pub use filters::{FilterError, MAX_FILTER_BYTES, MAX_FILTERS};
 pub use lifecycle::{AccountInfo, Admin, ChangePasswordError, DeactivateError, Erase, LogoutDevices};
 pub use login::{LoggedIn, LoginError};
+pub use openid::OPENID_LIFETIME;
 pub use password::Argon2Cost;
-pub use profile::{MAX_AVATAR_URL_BYTES, MAX_DISPLAYNAME_CHARS, Profile, ProfileChange, ProfileError};
+pub use profile::{
+    MAX_AVATAR_URL_BYTES, MAX_DISPLAYNAME_CHARS, MAX_PROFILE_BYTES, Profile, ProfileChange, ProfileError,
+};
 pub use push_rules::push_rules;
-pub use register::{DeviceRequest, NewAccount, RegisterError, Registered, Session};
+pub use refresh::RefreshError;
+pub use register::{DeviceRequest, NewAccount, Refreshable, RegisterError, Registered, Session};
 pub use registration_tokens::{NewRegistrationToken, RegistrationTokenError, RegistrationTokenInfo};
-pub use sessions::Requester;
+pub use sessions::{Requester, TokenState};
+pub use tags::MAX_TAGS;
 pub use uia::{
     RequestDigest, Stage, StageData, StageFailure, UiaAttempt, UiaChallenge, UiaComplete, UiaError, UiaOperation,
     UiaOutcome, UiaRequest,
@@ -94,6 +103,8 @@ pub struct AccountsSettings {
     pub min_password_chars: usize,
     /// Localparts that nobody may register.
     pub reserved_localparts: BTreeSet<String>,
+    /// How long an access token works that comes with a refresh token.
+    pub access_token_lifetime: Duration,
     /// How many access tokens are kept in memory (about 300 bytes each).
     pub cached_tokens: u64,
     /// How many user-interactive authentications may be under way.
@@ -110,6 +121,7 @@ impl Default for AccountsSettings {
             registration: Registration::Closed,
             min_password_chars: 8,
             reserved_localparts: BTreeSet::new(),
+            access_token_lifetime: Duration::from_secs(300),
             cached_tokens: 20_000,
             uia_sessions: 10_000,
         }

@@ -10,6 +10,7 @@ use crate::error::damaged;
 use crate::names;
 use crate::password::{SALT_BYTES, Verdict};
 use crate::pool::PoolError;
+use crate::refresh::delete_tokens;
 use crate::register::{DeviceRequest, Session, check_device, check_password_size, lane};
 use crate::write::Attempts;
 use crate::{Accounts, StorageError};
@@ -169,22 +170,20 @@ impl Accounts {
         let known = view.get::<Devices>(&key).await?;
         let mut batch = Batch::new(lane(user));
         batch.check::<Devices>(&key, known.as_ref());
-        let (device, old) = if let Some(known) = known {
-            let old = known.token;
-            (Device { token, ..known }, old)
+        let refresh = self.first_refresh(&session);
+        let (device, revoked) = if let Some(known) = known {
+            let revoked = delete_tokens(&mut batch, &known);
+            (Device { token, refresh, ..known }, revoked)
         } else {
             let devices = view.page::<Devices, _>(&(user,), Order::Ascending, MAX_DEVICES).await?;
             if devices.len() >= MAX_DEVICES {
                 return Err(LoginError::TooManyDevices);
             }
             let display_name = request.display_name.clone();
-            (Device { display_name, token, created_at: self.clock.now().0 }, None)
+            (Device { display_name, token, created_at: self.clock.now().0, refresh }, Vec::new())
         };
         self.put_session(&mut batch, user_id, &session, &device);
-        if let Some(old) = old {
-            batch.delete_elsewhere::<hearth_schema::AccessTokens>(&(old,));
-        }
-        Ok(PlannedSession { batch, session, revoked: old.into_iter().collect() })
+        Ok(PlannedSession { batch, session, revoked })
     }
 }
 

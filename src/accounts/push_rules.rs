@@ -1,13 +1,13 @@
 //! Push rules: the server's defaults until the user changes something.
 
 use hearth_schema::{AccountData, UserNid};
-use hearth_store::{Pos, StoreError, View};
+use hearth_store::{StoreError, View};
 use ruma_common::UserId;
 use ruma_common::push::Ruleset;
 use serde::{Deserialize, Serialize};
 
 use crate::error::damaged;
-use crate::{AccountDataError, Accounts, NewAccountData};
+use crate::{AccountDataError, Accounts};
 
 const TYPE: &str = "m.push_rules";
 
@@ -35,13 +35,24 @@ impl Accounts {
         stored.map_or_else(|| content(Ruleset::server_default(user_id)), Ok)
     }
 
-    /// Replaces the push rules of a local user and gives the position of the change.
+    /// Changes the push rules of a local user with nothing in between, so that of two devices that
+    /// change different rules none undoes the other's. `change` is called again, on the newer rules,
+    /// if somebody else was faster.
     ///
     /// # Errors
-    /// If they are as before.
-    pub async fn set_push_rules(&self, user: UserNid, rules: Ruleset) -> Result<Pos, AccountDataError> {
-        let data = NewAccountData { room: None, kind: TYPE.to_owned(), json: content(rules)? };
-        self.set_account_data(user, data).await
+    /// Those of `change`, and if the rules are as before.
+    pub async fn change_push_rules<E, F>(&self, user_id: &UserId, change: F) -> Result<(), E>
+    where
+        E: From<AccountDataError>,
+        F: Fn(&mut Ruleset) -> Result<(), E> + Send + Sync,
+    {
+        let edit = |stored: Option<&str>| {
+            let mut rules =
+                stored.map_or_else(|| Ok(Ruleset::server_default(user_id)), parse).map_err(AccountDataError::from)?;
+            change(&mut rules)?;
+            Ok::<_, E>(Some(content(rules).map_err(AccountDataError::from)?))
+        };
+        self.edit_account_data(self.ids.user(user_id), (None, TYPE), edit).await.map(drop)
     }
 }
 
@@ -52,11 +63,13 @@ impl Accounts {
 pub async fn push_rules(view: &View, user: UserNid, user_id: &UserId) -> Result<Ruleset, StoreError> {
     match view.get::<AccountData>(&(user, String::new(), TYPE.to_owned())).await? {
         None => Ok(Ruleset::server_default(user_id)),
-        Some(row) => {
-            let rules: PushRules = serde_json::from_str(&row.json).map_err(|error| damaged("AccountData", error))?;
-            Ok(rules.global)
-        }
+        Some(row) => parse(&row.json),
     }
+}
+
+fn parse(json: &str) -> Result<Ruleset, StoreError> {
+    let rules: PushRules = serde_json::from_str(json).map_err(|error| damaged("AccountData", error))?;
+    Ok(rules.global)
 }
 
 fn content(rules: Ruleset) -> Result<String, StoreError> {

@@ -1,7 +1,9 @@
 //! Making accounts.
 
+use std::time::Duration;
+
 use hearth_base::Secret;
-use hearth_schema::{AccessToken, AccessTokens, Device, Devices, User, UserNid, Users};
+use hearth_schema::{AccessToken, AccessTokens, Device, Devices, RefreshFamilies, RefreshFamily, User, UserNid, Users};
 use hearth_store::{Batch, StoreError};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
@@ -29,6 +31,8 @@ pub struct DeviceRequest {
     pub device_id: Option<OwnedDeviceId>,
     /// What to call a new device. A known one keeps its name.
     pub display_name: Option<String>,
+    /// The client can refresh its access token, which then expires.
+    pub refresh: bool,
 }
 
 /// A wish for an account.
@@ -53,6 +57,17 @@ pub struct Session {
     pub device_id: OwnedDeviceId,
     /// The token to show with each request; it is stored nowhere.
     pub access_token: Secret<String>,
+    /// `None`: the access token does not expire.
+    pub refresh: Option<Refreshable>,
+}
+
+/// How a session goes on when its access token has expired.
+#[derive(Clone, Debug)]
+pub struct Refreshable {
+    /// The token to show to [`Accounts::refresh`]; it is stored nowhere.
+    pub token: Secret<String>,
+    /// How long the access token works.
+    pub expires_in: Duration,
 }
 
 /// A new account.
@@ -209,6 +224,7 @@ impl Accounts {
             display_name: request.display_name.clone(),
             token: Some(self.ids.token(session.access_token.expose())),
             created_at: self.clock.now().0,
+            refresh: self.first_refresh(&session),
         };
         self.put_session(batch, user_id, &session, &device);
         session
@@ -220,6 +236,10 @@ impl Accounts {
         Session {
             device_id: request.device_id.clone().unwrap_or_else(random_id),
             access_token: Secret::new(token::generate(&*self.random)),
+            refresh: request.refresh.then(|| Refreshable {
+                token: Secret::new(token::generate_refresh(&*self.random)),
+                expires_in: self.settings.access_token_lifetime,
+            }),
         }
     }
 
@@ -229,6 +249,10 @@ impl Accounts {
         let device_id = session.device_id.to_string();
         let token = self.ids.token(session.access_token.expose());
         batch.put::<Devices>(&(user, device_id.clone()), device);
+        if let Some(refresh) = &device.refresh {
+            let family = RefreshFamily { user_id: user_id.to_string(), device_id: device_id.clone() };
+            batch.put_elsewhere::<RefreshFamilies>(&(refresh.family,), &family);
+        }
         batch.put_elsewhere::<AccessTokens>(&(token,), &AccessToken { user_id: user_id.to_string(), device_id });
     }
 

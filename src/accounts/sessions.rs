@@ -7,13 +7,15 @@
 
 use std::sync::Arc;
 
-use hearth_schema::{AccessTokens, Devices, TokenKey, UserNid};
+use hearth_base::Millis;
+use hearth_schema::{AccessTokens, Device, Devices, TokenKey, UserNid};
 use hearth_store::StoreError;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
 use crate::error::damaged;
+use crate::refresh::access_tokens;
 use crate::{Accounts, token};
 
 /// Who makes a request.
@@ -29,9 +31,37 @@ pub struct Requester {
     pub token: TokenKey,
 }
 
+/// What a token is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenState {
+    /// It speaks for somebody.
+    Live(Requester),
+    /// It has expired, and can be refreshed.
+    Expired,
+    /// It speaks for nobody (any more).
+    Unknown,
+}
+
+/// Whom a token speaks for, and until when.
+#[derive(Clone)]
+struct Known {
+    requester: Requester,
+    expires_at: Option<Millis>,
+}
+
+impl Known {
+    fn state(self, now: Millis) -> TokenState {
+        if self.expires_at.is_some_and(|end| end <= now) {
+            TokenState::Expired
+        } else {
+            TokenState::Live(self.requester)
+        }
+    }
+}
+
 /// Requesters by token.
 pub(crate) struct SessionCache {
-    by_token: Cache<TokenKey, Arc<Requester>>,
+    by_token: Cache<TokenKey, Arc<Known>>,
     epoch: Mutex<u64>,
 }
 
@@ -45,10 +75,10 @@ impl SessionCache {
     }
 
     /// Keeps what was read after `epoch` was, unless something has been revoked since.
-    fn keep(&self, epoch: u64, requester: &Requester) {
+    fn keep(&self, epoch: u64, known: &Known) {
         let now = self.epoch.lock();
         if *now == epoch {
-            self.by_token.insert(requester.token, Arc::new(requester.clone()));
+            self.by_token.insert(known.requester.token, Arc::new(known.clone()));
         }
     }
 
@@ -68,31 +98,63 @@ impl Accounts {
     /// # Errors
     /// If the store cannot be read.
     pub async fn authenticate(&self, token: &str) -> Result<Option<Requester>, StoreError> {
-        let key = self.ids.token(token);
-        if let Some(known) = self.sessions.by_token.get(&key) {
-            return Ok(Some(Requester::clone(&known)));
-        }
-        if !token::is_well_formed(token) {
-            return Ok(None);
-        }
-        let epoch = self.sessions.epoch();
-        let requester = self.look_up(key).await?;
-        if let Some(requester) = &requester {
-            self.sessions.keep(epoch, requester);
-        }
-        Ok(requester)
+        Ok(match self.token_state(token).await? {
+            TokenState::Live(requester) => Some(requester),
+            TokenState::Expired | TokenState::Unknown => None,
+        })
     }
 
-    async fn look_up(&self, token: TokenKey) -> Result<Option<Requester>, StoreError> {
+    /// The same, telling a token that can be refreshed from one that is nobody's.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn token_state(&self, token: &str) -> Result<TokenState, StoreError> {
+        let key = self.ids.token(token);
+        if let Some(known) = self.sessions.by_token.get(&key) {
+            return Ok(Known::clone(&known).state(self.clock.now()));
+        }
+        if !token::is_well_formed(token) {
+            return Ok(TokenState::Unknown);
+        }
+        let epoch = self.sessions.epoch();
+        let Some((known, device)) = self.look_up(key).await? else { return Ok(TokenState::Unknown) };
+        let state = known.clone().state(self.clock.now());
+        if matches!(state, TokenState::Live(_)) && self.is_settled(&known.requester, &device).await {
+            self.sessions.keep(epoch, &known);
+        }
+        Ok(state)
+    }
+
+    async fn look_up(&self, token: TokenKey) -> Result<Option<(Known, Device)>, StoreError> {
         let view = self.view().await?;
         let Some(row) = view.get::<AccessTokens>(&(token,)).await? else { return Ok(None) };
         let user_id = OwnedUserId::try_from(row.user_id).map_err(|error| damaged("AccessTokens", error))?;
         let user = self.ids.user(&user_id);
         // The device's row decides: a token's row lives in another lane and may outlast it for a moment.
         let device = view.get::<Devices>(&(user, row.device_id.clone())).await?;
-        if device.is_none_or(|device| device.token != Some(token)) {
+        let Some(device) = device.filter(|device| access_tokens(device).any(|own| own == token)) else {
             return Ok(None);
+        };
+        let expires_at = device.refresh.as_ref().map(|refresh| match &refresh.spent {
+            Some(spent) if device.token != Some(token) => Millis(spent.access_expires_at),
+            _ => Millis(refresh.expires_at),
+        });
+        let requester = Requester { user_id, user, device_id: row.device_id.into(), token };
+        Ok(Some((Known { requester, expires_at }, device)))
+    }
+
+    /// Whether nothing remains to be done at a use of the token. The first use of a new one ends the
+    /// one before; if that cannot be stored now, the request goes on and the next use tries again.
+    async fn is_settled(&self, requester: &Requester, device: &Device) -> bool {
+        let spent = device.refresh.as_ref().and_then(|refresh| refresh.spent.as_ref());
+        let Some(old) = spent.and_then(|spent| spent.access) else { return true };
+        if device.token != Some(requester.token) {
+            return true;
         }
-        Ok(Some(Requester { user_id, user, device_id: row.device_id.into(), token }))
+        let key = (requester.user, requester.device_id.to_string());
+        self.end_predecessor(&key, device, old).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, user_id = %requester.user_id, "a refreshed access token could not be ended");
+            false
+        })
     }
 }

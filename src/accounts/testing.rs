@@ -53,7 +53,7 @@ pub(crate) fn secret(text: &str) -> Secret<String> {
 }
 
 pub(crate) fn on_device(id: &str) -> DeviceRequest {
-    DeviceRequest { device_id: Some(id.into()), display_name: Some(format!("{id}'s name")) }
+    DeviceRequest { device_id: Some(id.into()), display_name: Some(format!("{id}'s name")), refresh: false }
 }
 
 pub(crate) fn new_account(localpart: &str) -> NewAccount {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use hearth_accounts::Requester;
+use hearth_accounts::{Requester, TokenState};
 use http::request::Parts;
 use http::{StatusCode, header};
 use ruma_common::UserId;
@@ -20,12 +20,13 @@ impl FromRequestParts<Arc<Api>> for Authed {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
         let token = token(parts, &api.settings).ok_or_else(missing_token)?;
-        match api.accounts.authenticate(&token).await? {
-            Some(requester) => {
+        match api.accounts.token_state(&token).await? {
+            TokenState::Live(requester) => {
                 api.limits.authenticated(&parts.method, &parts.extensions, requester.user)?;
                 Ok(Self(requester))
             }
-            None => Err(unknown_token()),
+            TokenState::Expired => Err(unknown_token("the access token has expired").with("soft_logout", true)),
+            TokenState::Unknown => Err(unknown_token("the access token is not known").with("soft_logout", false)),
         }
     }
 }
@@ -50,9 +51,9 @@ fn missing_token() -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "an access token is required")
 }
 
-fn unknown_token() -> ApiError {
-    ApiError::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", "the access token is not known")
-        .with("soft_logout", false)
+/// Whether the client may keep what it has and log in again is for the caller to say.
+pub(crate) fn unknown_token(message: &'static str) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", message)
 }
 
 /// The user in the path is the requester.

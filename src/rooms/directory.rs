@@ -7,8 +7,8 @@ use ruma_common::{RoomId, UserId};
 
 use crate::gather::damaged;
 use crate::intake::Rooms;
-use crate::query::RoomOverview;
-use crate::{AliasError, QueryError};
+use crate::query::{Direction, RoomOverview};
+use crate::{AliasError, QueryError, RoomVisibility};
 
 /// Listed rooms of one lane.
 const MAX_LISTED: usize = 10_000;
@@ -65,8 +65,12 @@ impl Listed {
         (std::cmp::Reverse(self.members), &self.room_id)
     }
 
-    fn token(&self, backward: bool) -> DirectoryToken {
-        DirectoryToken { backward, members: self.members, room_id: self.room_id.clone() }
+    fn token(&self, direction: Direction) -> DirectoryToken {
+        DirectoryToken {
+            backward: direction == Direction::Backward,
+            members: self.members,
+            room_id: self.room_id.clone(),
+        }
     }
 }
 
@@ -88,7 +92,12 @@ impl Rooms {
     ///
     /// # Errors
     /// See [`AliasError`].
-    pub async fn set_listed(&self, by: &UserId, room_id: &RoomId, listed: bool) -> Result<(), AliasError> {
+    pub async fn set_listed(
+        &self,
+        by: &UserId,
+        room_id: &RoomId,
+        visibility: RoomVisibility,
+    ) -> Result<(), AliasError> {
         let view = self.view().await?;
         let room = self.ids().room(room_id);
         let meta = self.room(&view, room).await?.ok_or(AliasError::UnknownRoom)?;
@@ -102,7 +111,7 @@ impl Rooms {
         }
         let key = (room.lane(), room);
         let mut batch = Batch::new(room.lane());
-        if listed {
+        if visibility == RoomVisibility::Public {
             batch.put::<PublicRooms>(&key, &meta.room_id);
         } else {
             batch.delete::<PublicRooms>(&key);
@@ -148,8 +157,8 @@ impl Rooms {
             std::mem::swap(&mut first, &mut last);
         }
         let (before, behind) = if backward { (more, place < listed.len()) } else { (place > 0, more) };
-        page.next = last.filter(|_| behind).map(|i| listed[i].token(false));
-        page.previous = first.filter(|_| before).map(|i| listed[i].token(true));
+        page.next = last.filter(|_| behind).map(|i| listed[i].token(Direction::Forward));
+        page.previous = first.filter(|_| before).map(|i| listed[i].token(Direction::Backward));
         Ok(page)
     }
 

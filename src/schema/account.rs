@@ -1,5 +1,7 @@
 //! Rows of accounts.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::stored;
@@ -33,6 +35,8 @@ pub struct Profile {
     pub displayname: Option<String>,
     /// `mxc:` URI.
     pub avatar_url: Option<String>,
+    /// Other fields by name, each with its value as JSON.
+    pub fields: BTreeMap<String, String>,
 }
 
 /// A device of a local user.
@@ -44,6 +48,45 @@ pub struct Device {
     pub token: Option<crate::TokenKey>,
     /// Milliseconds since the epoch.
     pub created_at: u64,
+    /// For a device that asked for refresh tokens: then its access token expires.
+    pub refresh: Option<Refresh>,
+}
+
+/// How a device's access token is renewed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refresh {
+    /// Key of its row in `RefreshFamilies`.
+    pub family: crate::TokenKey,
+    /// The refresh token to be shown next.
+    pub current: crate::TokenKey,
+    /// When the access token expires, in milliseconds since the epoch.
+    pub expires_at: u64,
+    /// The pair of tokens before this one.
+    pub spent: Option<SpentRefresh>,
+}
+
+/// A refresh token that was shown, and the access token that came with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpentRefresh {
+    /// The refresh token.
+    pub token: crate::TokenKey,
+    /// The access token, until its successor is used for the first time.
+    pub access: Option<crate::TokenKey>,
+    /// When that expires, in milliseconds since the epoch.
+    pub access_expires_at: u64,
+    /// When the refresh token was shown, in milliseconds since the epoch.
+    pub at: u64,
+    /// What its successors were derived with, so that they can be given out again.
+    pub nonce: [u8; 32],
+}
+
+/// Whose refresh tokens a family is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshFamily {
+    /// The full user ID.
+    pub user_id: String,
+    /// The device.
+    pub device_id: String,
 }
 
 /// Who an access token speaks for. The key is a keyed hash of the token.
@@ -89,6 +132,7 @@ stored! {
     Profile = 1;
     Device = 1;
     AccessToken = 1;
+    RefreshFamily = 1;
     RegistrationToken = 1;
     Filter = 1;
     AliasRow = 1;

@@ -45,6 +45,11 @@ impl Ids {
         TokenKey(self.owner("token", token))
     }
 
+    /// A seal on `text` that only this store can make and know again, as hexadecimal digits.
+    pub fn seal(&self, text: &str) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.hash("seal", text.as_bytes())))
+    }
+
     /// The number of an event ID.
     pub fn event(&self, event: &EventId) -> EventKey {
         EventKey(self.hash("event", event.as_str().as_bytes()))

@@ -14,7 +14,10 @@ mod user_data;
 
 use hearth_store::{DecodeError, KeyBuf, Keyspace, KeyspaceDef, KeyspaceId, Profile, Value};
 
-pub use account::{AccessToken, AliasRow, Device, Filter, Profile as ProfileRow, RegistrationToken, User};
+pub use account::{
+    AccessToken, AliasRow, Device, Filter, Profile as ProfileRow, Refresh, RefreshFamily, RegistrationToken,
+    SpentRefresh, User,
+};
 pub use event::{StoredEvent, Verdict};
 pub use ids::{AliasKey, EventKey, EventNid, Ids, RoomNid, StateKeyNid, TokenKey, UserNid};
 pub use room::{
@@ -127,6 +130,8 @@ keyspaces! {
     Aliases(0x52, Point, guarded): (AliasKey,) => AliasRow;
     /// How far each consumer of the change log has come, by lane.
     Cursors(0x53, Point, guarded): (hearth_store::Lane, String) => Position;
+    /// Families of refresh tokens by hash: all that a device gets between two log-ins.
+    RefreshFamilies(0x54, Point): (TokenKey,) => RefreshFamily;
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {

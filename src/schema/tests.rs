@@ -144,6 +144,7 @@ proptest! {
         (some, other) in (option::of(text()), option::of(text())),
         (created_at, generation, next_filter, account_data) in any::<(u64, u64, u32, u32)>(),
         (deactivated, admin) in any::<(bool, bool)>(),
+        fields in prop::collection::btree_map(text(), text(), 0..4),
         (uses_allowed, used, expires_at) in any::<(Option<u32>, u32, Option<u64>)>(),
     ) {
         let user = User {
@@ -152,8 +153,13 @@ proptest! {
         };
         holds_exactly(&user, PLAIN)?;
         let token = some.as_ref().map(|token| ids().token(token));
-        holds_exactly(&Device { display_name: other.clone(), token, created_at }, PLAIN)?;
-        holds_exactly(&ProfileRow { displayname: some, avatar_url: other }, PLAIN)?;
+        let spent = token.map(|token| SpentRefresh {
+            token, access: some.as_ref().map(|_| token), access_expires_at: generation, at: created_at, nonce: [7; 32],
+        });
+        let refresh = token.map(|token| Refresh { family: token, current: token, expires_at: generation, spent });
+        holds_exactly(&Device { display_name: other.clone(), token, created_at, refresh }, PLAIN)?;
+        holds_exactly(&RefreshFamily { user_id: user_id.clone(), device_id: device_id.clone() }, PLAIN)?;
+        holds_exactly(&ProfileRow { displayname: some, avatar_url: other, fields }, PLAIN)?;
         holds_exactly(&AccessToken { user_id: user_id.clone(), device_id: device_id.clone() }, PLAIN)?;
         holds_exactly(&RegistrationToken { uses_allowed, used, expires_at }, PLAIN)?;
         holds_exactly(&Filter { json: json.clone() }, PLAIN)?;

@@ -107,7 +107,7 @@ impl World {
 
     /// A new user with its first device.
     pub(crate) async fn user(&self, name: &str) -> Requester {
-        let device = DeviceRequest { device_id: Some("DEV".into()), display_name: None };
+        let device = DeviceRequest { device_id: Some("DEV".into()), ..DeviceRequest::default() };
         let account = NewAccount {
             localpart: Some(name.into()),
             password: Some(Secret::new("correct horse battery".to_owned())),

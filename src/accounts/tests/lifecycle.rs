@@ -6,7 +6,7 @@ use crate::{
 };
 
 fn profile(name: Option<&str>, avatar: Option<&str>) -> Profile {
-    Profile { displayname: name.map(Into::into), avatar_url: avatar.map(Into::into) }
+    Profile { displayname: name.map(Into::into), avatar_url: avatar.map(Into::into), ..Profile::default() }
 }
 
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn a_deactivated_account_is_closed_and_its_name_stays_taken() {
     let token = world.token("ann", "PHONE").await;
     assert!(world.works(&token).await);
     world.accounts.set_displayname(ann.user, Some("Ann".into())).await.unwrap();
-    let data = NewAccountData { room: None, kind: "t".into(), json: "{}".into() };
+    let data = NewAccountData { room: None, kind: "t".into(), json: "{\"a\":1}".into() };
     world.accounts.set_account_data(ann.user, data).await.unwrap();
     let filter = world.accounts.store_filter(ann.user, "{}").await.unwrap();
 
@@ -71,7 +71,35 @@ async fn profiles_have_limits() {
     avatar(1000).await.unwrap();
     assert!(matches!(avatar(1001).await, Err(ProfileError::AvatarUrlTooLong)));
     let after = world.accounts.profile(&ann.user_id).await.unwrap().unwrap();
-    assert_eq!(after, Profile { displayname: Some("ü".repeat(256)), avatar_url: Some("x".repeat(1000)) });
+    assert_eq!(after, profile(Some(&"ü".repeat(256)), Some(&"x".repeat(1000))));
+}
+
+#[tokio::test]
+async fn profiles_keep_any_field_within_64_kib() {
+    let world = world();
+    let ann = world.user("ann").await;
+    let set = |name: &str, json: Option<String>| {
+        let (accounts, name) = (&world.accounts, name.to_owned());
+        async move { accounts.set_profile_field(ann.user, &name, json).await }
+    };
+    set("m.tz", Some("\"Europe/Vienna\"".into())).await.unwrap();
+    set("org.x.list", Some("[1,null]".into())).await.unwrap();
+    world.accounts.set_displayname(ann.user, Some("Ann".into())).await.unwrap();
+    let fields = [("m.tz", "\"Europe/Vienna\""), ("org.x.list", "[1,null]")];
+    let fields = fields.map(|(name, json)| (name.to_owned(), json.to_owned())).into();
+    let expected = Profile { fields, ..profile(Some("Ann"), None) };
+    assert_eq!(world.accounts.profile(&ann.user_id).await.unwrap(), Some(expected));
+    set("m.tz", None).await.unwrap();
+    set("org.x.none", None).await.unwrap();
+    // {"displayname":"Ann","org.x.list":…} takes 35 bytes with an empty value.
+    let room = crate::MAX_PROFILE_BYTES - 35;
+    assert!(matches!(set("org.x.list", Some("1".repeat(room))).await, Err(ProfileError::TooLarge)));
+    set("org.x.list", Some("1".repeat(room - 1))).await.unwrap();
+    let longer = world.accounts.set_displayname(ann.user, Some("Anna".into())).await;
+    assert!(matches!(longer, Err(ProfileError::TooLarge)), "{longer:?}");
+    world.accounts.set_displayname(ann.user, None).await.unwrap();
+    assert!(matches!(set(&format!("a.{}", "b".repeat(254)), None).await, Err(ProfileError::NameTooLong)));
+    assert!(matches!(set("colour", Some("1".into())).await, Err(ProfileError::BadName)));
 }
 
 #[tokio::test]

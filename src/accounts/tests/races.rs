@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+use ruma_common::push::{RuleKind, Ruleset};
+
 use super::gates::{GatedStore, Place};
 use crate::testing::*;
-use crate::{AccountsSettings, Erase, LoginError, LogoutDevices, NewRegistrationToken, RegisterError, Registration};
+use crate::{
+    AccountDataError, AccountsSettings, Erase, LoginError, LogoutDevices, NewRegistrationToken, RegisterError,
+    Registration,
+};
 
 const NEW: &str = "a very different one";
 
@@ -152,7 +157,56 @@ async fn two_changes_of_a_profile_at_once_are_both_kept() {
     world.accounts.set_avatar_url(ann.user, Some("mxc://a/b".into())).await.unwrap();
     gate.open();
     let change = name.await.unwrap().unwrap();
-    let expected = crate::Profile { displayname: Some("Ann".into()), avatar_url: Some("mxc://a/b".into()) };
+    let expected = crate::Profile {
+        displayname: Some("Ann".into()),
+        avatar_url: Some("mxc://a/b".into()),
+        ..crate::Profile::default()
+    };
     assert_eq!(change.after, expected);
     assert_eq!(world.accounts.profile(&ann.user_id).await.unwrap(), Some(expected));
+}
+
+#[tokio::test]
+async fn two_tags_of_a_room_at_once_are_both_kept() {
+    let (store, world) = gated(settings());
+    let ann = world.user("ann").await;
+    let room = ruma_common::room_id!("!room:hs.test");
+    let gate = store.hold(Place::Commit);
+    let slow = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.accounts.set_room_tag(ann.user, room, ("slow", &serde_json::Map::new())).await }
+    });
+    gate.reached().await;
+    world.accounts.set_room_tag(ann.user, room, ("quick", &serde_json::Map::new())).await.unwrap();
+    gate.open();
+    assert!(slow.await.unwrap().unwrap().is_some());
+    let tags = world.accounts.room_tags(ann.user, room).await.unwrap();
+    assert_eq!(tags.keys().collect::<Vec<_>>(), ["quick", "slow"]);
+}
+
+#[tokio::test]
+async fn two_changes_of_push_rules_at_once_are_both_kept() {
+    let (store, world) = gated(settings());
+    let ann = world.user("ann").await;
+    let enable = |rules: &mut Ruleset| {
+        rules.set_enabled(RuleKind::Override, ".m.rule.master", true).unwrap();
+        Ok::<_, AccountDataError>(())
+    };
+    let disable = |rules: &mut Ruleset| {
+        rules.set_enabled(RuleKind::Override, ".m.rule.suppress_notices", false).unwrap();
+        Ok::<_, AccountDataError>(())
+    };
+    let gate = store.hold(Place::Commit);
+    let slow = tokio::spawn({
+        let (world, user_id) = (Arc::clone(&world), ann.user_id.clone());
+        async move { world.accounts.change_push_rules(&user_id, enable).await }
+    });
+    gate.reached().await;
+    world.accounts.change_push_rules(&ann.user_id, disable).await.unwrap();
+    gate.open();
+    slow.await.unwrap().unwrap();
+    let rules = world.accounts.push_rules(&ann.user_id).await.unwrap();
+    let enabled = |rule: &str| rules.get(RuleKind::Override, rule).unwrap().enabled();
+    assert!(enabled(".m.rule.master"));
+    assert!(!enabled(".m.rule.suppress_notices"));
 }

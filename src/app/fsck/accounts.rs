@@ -1,7 +1,8 @@
 //! Promises about accounts.
 
 use hearth_schema::{
-    AccessToken, AccessTokens, AccountData, AccountDataLog, Device, Devices, TokenKey, User, UserNid, Users,
+    AccessToken, AccessTokens, AccountData, AccountDataLog, Device, Devices, RefreshFamilies, RefreshFamily, TokenKey,
+    User, UserNid, Users,
 };
 use hearth_store::{Keyspace, Pos, StoreError};
 use ruma_common::UserId;
@@ -55,12 +56,38 @@ pub(super) async fn device(context: &Context, user: UserNid, device: &str, row: 
     let Some(account) = context.view.get::<Users>(&(user,)).await? else {
         return Ok(broken::<Devices>(Invariant::I13, format!("{device} of {user:?} has no account")));
     };
-    let Some(token) = row.token else { return Ok(None) };
-    let speaks_for = context.view.get::<AccessTokens>(&(token,)).await?;
-    if speaks_for.is_some_and(|found| found.user_id == account.user_id && found.device_id == device) {
+    for token in access_tokens(row) {
+        let speaks_for = context.view.get::<AccessTokens>(&(token,)).await?;
+        if !speaks_for.is_some_and(|found| found.user_id == account.user_id && found.device_id == device) {
+            let detail = format!("the token of {device} of {} is another's", account.user_id);
+            return Ok(broken::<Devices>(Invariant::I13, detail));
+        }
+    }
+    if let Some(refresh) = &row.refresh {
+        let family = context.view.get::<RefreshFamilies>(&(refresh.family,)).await?;
+        if !family.is_some_and(|found| found.user_id == account.user_id && found.device_id == device) {
+            let detail = format!("the refresh tokens of {device} of {} are another's", account.user_id);
+            return Ok(broken::<Devices>(Invariant::I13, detail));
+        }
+    }
+    Ok(None)
+}
+
+/// The tokens that speak for a device: its own, and the one before until that is used.
+fn access_tokens(device: &Device) -> impl Iterator<Item = TokenKey> {
+    let spent = device.refresh.as_ref().and_then(|refresh| refresh.spent.as_ref());
+    device.token.into_iter().chain(spent.and_then(|spent| spent.access))
+}
+
+pub(super) async fn refresh_family(context: &Context, key: TokenKey, row: RefreshFamily) -> Checked {
+    let Ok(user_id) = <&UserId>::try_from(row.user_id.as_str()) else {
+        return Ok(broken::<RefreshFamilies>(Invariant::I13, format!("{key:?} has no user")));
+    };
+    let device = context.view.get::<Devices>(&(context.ids.user(user_id), row.device_id.clone())).await?;
+    if device.and_then(|device| device.refresh).is_some_and(|refresh| refresh.family == key) {
         return Ok(None);
     }
-    Ok(broken::<Devices>(Invariant::I13, format!("the token of {device} of {} is another's", account.user_id)))
+    Ok(broken::<RefreshFamilies>(Invariant::I13, format!("{key:?} of {user_id} has no device {}", row.device_id)))
 }
 
 pub(super) async fn access_token(context: &Context, key: TokenKey, row: AccessToken) -> Checked {
@@ -68,7 +95,7 @@ pub(super) async fn access_token(context: &Context, key: TokenKey, row: AccessTo
         return Ok(broken::<AccessTokens>(Invariant::I13, format!("{key:?} has no user")));
     };
     let device = context.view.get::<Devices>(&(context.ids.user(user_id), row.device_id.clone())).await?;
-    if device.is_some_and(|device| device.token == Some(key)) {
+    if device.is_some_and(|device| access_tokens(&device).any(|token| token == key)) {
         return Ok(None);
     }
     // It would go on working after the log-out of its device.

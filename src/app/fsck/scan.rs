@@ -2,9 +2,9 @@
 
 use hearth_schema::{
     AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Change, CurrentState, Device, Devices,
-    EventIds, EventKey, EventNid, Events, Receipt, ReceiptLog, ReceiptName, Receipts, RoomAliases, RoomHead, RoomHeads,
-    RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline,
-    TokenKey, TxnIds, User, UserNid, UserRoom, UserRooms, Users,
+    EventIds, EventKey, EventNid, Events, Receipt, ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily,
+    RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys,
+    StateNodes, StoredEvent, Timeline, TokenKey, TxnIds, User, UserNid, UserRoom, UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 
@@ -29,8 +29,9 @@ pub(super) enum Row {
     RoomAlias(RoomNid, String),
     UserRoom(UserNid, RoomNid, UserRoom),
     User(UserNid, Box<User>),
-    Device(UserNid, String, Device),
+    Device(UserNid, String, Box<Device>),
     AccessToken(TokenKey, AccessToken),
+    RefreshFamily(TokenKey, RefreshFamily),
     AccountData(UserNid, (String, String), Pos),
     AccountDataLog(UserNid, Pos, (String, String)),
 }
@@ -117,7 +118,10 @@ impl Row {
             Self::User(user, Box::new(row))
         } else if id == Devices::DEF.id {
             let ((user, device), row) = both::<Devices>(key, value)?;
-            Self::Device(user, device, row)
+            Self::Device(user, device, Box::new(row))
+        } else if id == RefreshFamilies::DEF.id {
+            let ((family,), row) = both::<RefreshFamilies>(key, value)?;
+            Self::RefreshFamily(family, row)
         } else if id == AccessTokens::DEF.id {
             let ((token,), row) = both::<AccessTokens>(key, value)?;
             Self::AccessToken(token, row)
@@ -167,6 +171,7 @@ impl Row {
             Self::User(user, row) => Ok(accounts::user(context, user, &row)),
             Self::Device(user, device, row) => accounts::device(context, user, &device, &row).await,
             Self::AccessToken(key, row) => accounts::access_token(context, key, row).await,
+            Self::RefreshFamily(key, row) => accounts::refresh_family(context, key, row).await,
             Self::AccountData(user, name, pos) => accounts::account_data(context, user, name, pos).await,
             Self::AccountDataLog(user, pos, name) => accounts::account_data_log(context, user, pos, name).await,
         }

@@ -1,4 +1,4 @@
-//! `POST /account/password` and `POST /account/deactivate`.
+//! `POST /account/password`, `POST /account/deactivate` and `GET /account/3pid`.
 
 use std::sync::Arc;
 
@@ -43,6 +43,11 @@ pub(crate) async fn password(
     api.accounts.change_password(requester.user, &new, logout).await?;
     api.accounts.uia_complete(&confirmed);
     Ok(reply::empty())
+}
+
+/// `GET /account/3pid`: no addresses are kept here, as the capability `m.3pid_changes` says.
+pub(crate) async fn third_party_ids(_: Authed) -> Response {
+    reply::raw(Bytes::from_static(br#"{"threepids":[]}"#))
 }
 
 #[derive(Default, Deserialize)]

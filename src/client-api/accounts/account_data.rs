@@ -67,10 +67,42 @@ pub(crate) async fn put_of_room(
 
 async fn put(api: &Api, requester: &Requester, user: &UserId, data: NewAccountData) -> Result<Response, ApiError> {
     only_oneself(requester, user)?;
-    if matches!(data.kind.as_str(), "m.fully_read" | PUSH_RULES) {
+    only_free(&data.kind)?;
+    api.accounts.set_account_data(requester.user, data).await?;
+    Ok(reply::empty())
+}
+
+/// `DELETE /user/{userId}/account_data/{type}`, MSC3391. A second time is no error.
+pub(crate) async fn delete_global(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((user, kind)): Segments<(OwnedUserId, String)>,
+) -> Result<Response, ApiError> {
+    only_oneself(&requester, &user)?;
+    delete(&api, &requester, None, &kind).await
+}
+
+/// `DELETE /user/{userId}/rooms/{roomId}/account_data/{type}`, MSC3391
+pub(crate) async fn delete_of_room(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    Segments((user, room_id, kind)): Segments<(OwnedUserId, OwnedRoomId, String)>,
+) -> Result<Response, ApiError> {
+    only_oneself(&requester, &user)?;
+    delete(&api, &requester, Some(&room_id), &kind).await
+}
+
+async fn delete(api: &Api, requester: &Requester, room: Option<&RoomId>, kind: &str) -> Result<Response, ApiError> {
+    only_free(kind)?;
+    api.accounts.delete_account_data(requester.user, room, kind).await?;
+    Ok(reply::empty())
+}
+
+/// The server keeps its own kinds of account data in order by itself.
+fn only_free(kind: &str) -> Result<(), ApiError> {
+    if matches!(kind, "m.fully_read" | PUSH_RULES) {
         let message = "this type of account data has endpoints of its own";
         return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "M_BAD_JSON", message));
     }
-    api.accounts.set_account_data(requester.user, data).await?;
-    Ok(reply::empty())
+    Ok(())
 }

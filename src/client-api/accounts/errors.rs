@@ -90,7 +90,11 @@ impl From<DeactivateError> for ApiError {
 impl From<ProfileError> for ApiError {
     fn from(error: ProfileError) -> Self {
         match error {
-            ProfileError::DisplaynameTooLong | ProfileError::AvatarUrlTooLong => Self::invalid_param(error.to_string()),
+            ProfileError::DisplaynameTooLong | ProfileError::AvatarUrlTooLong | ProfileError::BadName => {
+                Self::invalid_param(error.to_string())
+            }
+            ProfileError::NameTooLong => bad_request("M_KEY_TOO_LARGE", error.to_string()),
+            ProfileError::TooLarge => bad_request("M_PROFILE_TOO_LARGE", error.to_string()),
             ProfileError::Storage(error) => error.into(),
         }
     }
@@ -101,6 +105,8 @@ impl From<AccountDataError> for ApiError {
         match error {
             AccountDataError::TooLarge(why) => Self::too_large(why),
             AccountDataError::TooMany => bad_request("M_RESOURCE_LIMIT_EXCEEDED", "too many kinds of account data"),
+            AccountDataError::TooManyTags => bad_request("M_RESOURCE_LIMIT_EXCEEDED", "this room has too many tags"),
+            AccountDataError::BadTag => Self::invalid_param("a tag has 1 to 255 bytes"),
             AccountDataError::Storage(error) => error.into(),
         }
     }

@@ -12,6 +12,7 @@ use http::StatusCode;
 use ruma_common::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 
+use super::refresh::RefreshReply;
 use crate::Api;
 use crate::auth::Authed;
 use crate::body::Json;
@@ -35,6 +36,8 @@ pub(crate) struct Body {
     password: Option<String>,
     device_id: Option<OwnedDeviceId>,
     initial_device_display_name: Option<String>,
+    /// The client can refresh its access token.
+    refresh_token: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +52,8 @@ struct LoginReply<'a> {
     access_token: &'a str,
     device_id: &'a DeviceId,
     home_server: &'a str,
+    #[serde(flatten)]
+    refresh: Option<RefreshReply<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     well_known: Option<ClientWellKnown<'a>>,
 }
@@ -64,7 +69,11 @@ pub(crate) async fn login(
     }
     let user = login_name(body.identifier, body.user)?;
     let password = Secret::new(required(body.password, "password")?);
-    let device = DeviceRequest { device_id: body.device_id, display_name: body.initial_device_display_name };
+    let device = DeviceRequest {
+        device_id: body.device_id,
+        display_name: body.initial_device_display_name,
+        refresh: body.refresh_token.unwrap_or(false),
+    };
     let attempt = api.limits.password_attempt(&user, Some(address))?;
     let done = api.accounts.login_password(&user, &password, device).await;
     if !matches!(done, Err(LoginError::Forbidden)) {
@@ -76,6 +85,7 @@ pub(crate) async fn login(
         access_token: done.session.access_token.expose(),
         device_id: &done.session.device_id,
         home_server: done.user_id.server_name().as_str(),
+        refresh: RefreshReply::of(&done.session),
         well_known: ClientWellKnown::of(&api.settings),
     }))
 }

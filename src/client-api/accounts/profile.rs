@@ -1,4 +1,4 @@
-//! `/profile/{userId}…`. A change travels into every room of the user.
+//! `/profile/{userId}…`. A change of the name or the avatar travels into every room of the user.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use hearth_accounts::{Profile, Requester};
 use hearth_rooms::MemberProfile;
+use hearth_store::StoreError;
 use ruma_common::{OwnedUserId, UserId};
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::Api;
@@ -17,41 +17,43 @@ use crate::error::ApiError;
 use crate::params::Segments;
 use crate::reply;
 
-/// A field of profiles; others are not kept, which the capability `m.profile_fields` says.
-#[derive(Clone, Copy)]
+/// A field of profiles.
 enum Field {
     Displayname,
     AvatarUrl,
+    /// A time zone, or what only clients know the meaning of.
+    Other(String),
 }
 
 impl Field {
-    fn parse(name: &str) -> Option<Self> {
+    fn of(name: &str) -> Self {
         match name {
-            "displayname" => Some(Self::Displayname),
-            "avatar_url" => Some(Self::AvatarUrl),
-            _ => None,
-        }
-    }
-
-    fn of(self, profile: Profile) -> Option<String> {
-        match self {
-            Self::Displayname => profile.displayname,
-            Self::AvatarUrl => profile.avatar_url,
+            "displayname" => Self::Displayname,
+            "avatar_url" => Self::AvatarUrl,
+            _ => Self::Other(name.to_owned()),
         }
     }
 }
 
-#[derive(Serialize)]
-struct ProfileReply {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    displayname: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    avatar_url: Option<String>,
-}
-
-async fn profile(api: &Api, user: &UserId) -> Result<Profile, ApiError> {
+/// The profile as JSON.
+async fn profile(api: &Api, user: &UserId) -> Result<Map<String, Value>, ApiError> {
     let profile = api.accounts.profile(user).await?;
-    profile.ok_or_else(|| ApiError::not_found("there is no such profile"))
+    let Profile { displayname, avatar_url, fields } =
+        profile.ok_or_else(|| ApiError::not_found("there is no such profile"))?;
+    let mut all = Map::new();
+    for (name, json) in fields {
+        let value = serde_json::from_str(&json).map_err(|error| StoreError::Corrupt {
+            keyspace: "Profiles",
+            detail: format!("{name} of {user}: {error}").into(),
+        })?;
+        all.insert(name, value);
+    }
+    for (name, value) in [("displayname", displayname), ("avatar_url", avatar_url)] {
+        if let Some(value) = value {
+            all.insert(name.to_owned(), value.into());
+        }
+    }
+    Ok(all)
 }
 
 /// `GET /profile/{userId}`
@@ -59,8 +61,7 @@ pub(crate) async fn get(
     State(api): State<Arc<Api>>,
     Segments(user): Segments<OwnedUserId>,
 ) -> Result<Response, ApiError> {
-    let Profile { displayname, avatar_url } = profile(&api, &user).await?;
-    Ok(reply::json(&ProfileReply { displayname, avatar_url }))
+    Ok(reply::json(&profile(&api, &user).await?))
 }
 
 /// `GET /profile/{userId}/{keyName}`
@@ -68,10 +69,9 @@ pub(crate) async fn get_field(
     State(api): State<Arc<Api>>,
     Segments((user, name)): Segments<(OwnedUserId, String)>,
 ) -> Result<Response, ApiError> {
-    let profile = profile(&api, &user).await?;
-    let field = Field::parse(&name).ok_or_else(|| ApiError::not_found("there is no such profile field"))?;
-    let value = field.of(profile).ok_or_else(|| ApiError::not_found("this profile field is not set"))?;
-    Ok(reply::json(&Map::from_iter([(name, Value::String(value))])))
+    let value = profile(&api, &user).await?.remove(&name);
+    let value = value.ok_or_else(|| ApiError::not_found("this profile field is not set"))?;
+    Ok(reply::json(&Map::from_iter([(name, value)])))
 }
 
 /// `PUT /profile/{userId}/{keyName}`
@@ -81,15 +81,9 @@ pub(crate) async fn put_field(
     Segments((user, name)): Segments<(OwnedUserId, String)>,
     Json(mut body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
-    let field = writable(&requester, &user, &name)?;
-    let value = match body.remove(&name) {
-        None => return Err(ApiError::missing_param(&name)),
-        // Clients of the older versions say `null` to take a field away.
-        Some(Value::Null) => None,
-        Some(Value::String(value)) => Some(value),
-        Some(_) => return Err(ApiError::bad_json(format!("\"{name}\" must be a string"))),
-    };
-    set(&api, &requester, field, value).await
+    only_oneself(&requester, &user)?;
+    let value = body.remove(&name).ok_or_else(|| ApiError::missing_param(&name))?;
+    set(&api, &requester, &name, Some(value)).await
 }
 
 /// `DELETE /profile/{userId}/{keyName}`
@@ -98,23 +92,35 @@ pub(crate) async fn delete_field(
     Authed(requester): Authed,
     Segments((user, name)): Segments<(OwnedUserId, String)>,
 ) -> Result<Response, ApiError> {
-    let field = writable(&requester, &user, &name)?;
-    set(&api, &requester, field, None).await
+    only_oneself(&requester, &user)?;
+    set(&api, &requester, &name, None).await
 }
 
-fn writable(requester: &Requester, user: &UserId, name: &str) -> Result<Field, ApiError> {
-    only_oneself(requester, user)?;
-    Field::parse(name).ok_or_else(|| ApiError::forbidden("this server keeps no such profile field"))
-}
-
-async fn set(api: &Api, requester: &Requester, field: Field, value: Option<String>) -> Result<Response, ApiError> {
-    let change = match field {
-        Field::Displayname => api.accounts.set_displayname(requester.user, value).await?,
-        Field::AvatarUrl => api.accounts.set_avatar_url(requester.user, value).await?,
+async fn set(api: &Api, requester: &Requester, name: &str, value: Option<Value>) -> Result<Response, ApiError> {
+    let user = requester.user;
+    let change = match Field::of(name) {
+        Field::Displayname => api.accounts.set_displayname(user, text(name, value)?).await?,
+        Field::AvatarUrl => api.accounts.set_avatar_url(user, text(name, value)?).await?,
+        Field::Other(name) => {
+            if name == "m.tz" && value.as_ref().is_some_and(|value| !value.is_string()) {
+                return Err(ApiError::bad_json("\"m.tz\" must be a string"));
+            }
+            api.accounts.set_profile_field(user, &name, value.map(|value| value.to_string())).await?;
+            return Ok(reply::empty());
+        }
     };
     // Also when nothing changed: an earlier request may have broken off between the two steps, and a
     // room that knows already is left alone.
     let profile = MemberProfile { displayname: change.after.displayname, avatar_url: change.after.avatar_url };
     api.rooms.update_profile(&requester.user_id, &profile).await?;
     Ok(reply::empty())
+}
+
+/// A value that must be a string. Clients of the older versions say `null` to take a field away.
+fn text(name: &str, value: Option<Value>) -> Result<Option<String>, ApiError> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(value)) => Ok(Some(value)),
+        Some(_) => Err(ApiError::bad_json(format!("\"{name}\" must be a string"))),
+    }
 }

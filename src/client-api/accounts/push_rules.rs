@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use hearth_accounts::Requester;
 use http::StatusCode;
 use ruma_common::push::{
     Action, AnyPushRuleRef, InsertPushRuleError, NewConditionalPushRule, NewPatternedPushRule, NewPushRule,
@@ -67,6 +66,12 @@ pub(crate) struct AttributeBody {
     actions: Option<Vec<Action>>,
 }
 
+/// What of a rule can be changed by itself.
+enum Attribute {
+    Enabled(bool),
+    Actions(Vec<Action>),
+}
+
 /// `PUT /pushrules/global/{kind}/{ruleId}/{attribute}`
 pub(crate) async fn put_attribute(
     State(api): State<Arc<Api>>,
@@ -75,14 +80,20 @@ pub(crate) async fn put_attribute(
     Json(body): Json<AttributeBody>,
 ) -> Result<Response, ApiError> {
     let kind = parse_kind(&kind)?;
-    let mut rules = api.accounts.push_rules(&requester.user_id).await?;
-    match attribute.as_str() {
-        "enabled" => rules.set_enabled(kind, &rule_id, required(body.enabled, "enabled")?),
-        "actions" => rules.set_actions(kind, &rule_id, required(body.actions, "actions")?),
+    let attribute = match attribute.as_str() {
+        "enabled" => Attribute::Enabled(required(body.enabled, "enabled")?),
+        "actions" => Attribute::Actions(required(body.actions, "actions")?),
         _ => return Err(crate::edge::unknown_path().await),
-    }
-    .map_err(|_| no_rule())?;
-    store(&api, &requester, rules).await
+    };
+    let change = |rules: &mut Ruleset| {
+        match &attribute {
+            Attribute::Enabled(enabled) => rules.set_enabled(kind.clone(), &rule_id, *enabled),
+            Attribute::Actions(actions) => rules.set_actions(kind.clone(), &rule_id, actions.clone()),
+        }
+        .map_err(|_| no_rule())
+    };
+    api.accounts.change_push_rules(&requester.user_id, change).await?;
+    Ok(reply::empty())
 }
 
 #[derive(Deserialize)]
@@ -101,9 +112,10 @@ pub(crate) async fn put_rule(
     Json(body): Json<RuleBody>,
 ) -> Result<Response, ApiError> {
     let rule = new_rule(&kind, rule_id, body)?;
-    let mut rules = api.accounts.push_rules(&requester.user_id).await?;
-    insert(&mut rules, rule, query.get("after"), query.get("before"))?;
-    store(&api, &requester, rules).await
+    let (after, before) = (query.get("after"), query.get("before"));
+    let change = |rules: &mut Ruleset| insert(rules, rule.clone(), after, before);
+    api.accounts.change_push_rules(&requester.user_id, change).await?;
+    Ok(reply::empty())
 }
 
 /// `DELETE /pushrules/global/{kind}/{ruleId}`
@@ -112,16 +124,14 @@ pub(crate) async fn delete_rule(
     Authed(requester): Authed,
     Segments((kind, rule_id)): Segments<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let mut rules = api.accounts.push_rules(&requester.user_id).await?;
-    match rules.remove(parse_kind(&kind)?, &rule_id) {
-        Ok(()) => store(&api, &requester, rules).await,
-        Err(RemovePushRuleError::ServerDefault) => Err(refused("the server's own rules cannot be deleted")),
-        Err(_) => Err(no_rule()),
-    }
-}
-
-async fn store(api: &Api, requester: &Requester, rules: Ruleset) -> Result<Response, ApiError> {
-    api.accounts.set_push_rules(requester.user, rules).await?;
+    let kind = parse_kind(&kind)?;
+    let change = |rules: &mut Ruleset| {
+        rules.remove(kind.clone(), &rule_id).map_err(|error| match error {
+            RemovePushRuleError::ServerDefault => refused("the server's own rules cannot be deleted"),
+            _ => no_rule(),
+        })
+    };
+    api.accounts.change_push_rules(&requester.user_id, change).await?;
     Ok(reply::empty())
 }
 

@@ -12,6 +12,7 @@ use ruma_common::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::refresh::RefreshReply;
 use crate::body::OptionalJson;
 use crate::error::ApiError;
 use crate::params::{Query, invalid, required};
@@ -25,6 +26,8 @@ pub(crate) struct Body {
     device_id: Option<OwnedDeviceId>,
     initial_device_display_name: Option<String>,
     inhibit_login: Option<bool>,
+    /// The client can refresh its access token.
+    refresh_token: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -35,6 +38,8 @@ struct RegisterReply<'a> {
     access_token: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     device_id: Option<&'a DeviceId>,
+    #[serde(flatten)]
+    refresh: Option<RefreshReply<'a>>,
 }
 
 /// `POST /register`
@@ -52,7 +57,11 @@ pub(crate) async fn register(
     let account = NewAccount {
         localpart: body.username,
         password: Some(Secret::new(required(body.password, "password")?)),
-        device: DeviceRequest { device_id: body.device_id, display_name: body.initial_device_display_name },
+        device: DeviceRequest {
+            device_id: body.device_id,
+            display_name: body.initial_device_display_name,
+            refresh: body.refresh_token.unwrap_or(false),
+        },
         inhibit_login: body.inhibit_login.unwrap_or(false),
         registration_token: confirmed.registration_token.clone(),
     };
@@ -63,6 +72,7 @@ pub(crate) async fn register(
         home_server: done.user_id.server_name().as_str(),
         access_token: done.session.as_ref().map(|session| session.access_token.expose().as_str()),
         device_id: done.session.as_ref().map(|session| &*session.device_id),
+        refresh: done.session.as_ref().and_then(RefreshReply::of),
     }))
 }
 

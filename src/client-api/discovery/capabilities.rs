@@ -21,7 +21,7 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, _: Authed) -> Response {
         "m.room_versions": {"default": default, "available": available},
         "m.set_displayname": {"enabled": true},
         "m.set_avatar_url": {"enabled": true},
-        "m.profile_fields": {"enabled": true, "allowed": ["displayname", "avatar_url"]},
+        "m.profile_fields": {"enabled": true},
         "m.3pid_changes": {"enabled": false},
         "m.get_login_token": {"enabled": false},
         "m.forget_forced_upon_leave": {"enabled": false},

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use hearth_rooms::{DirectoryPage, DirectoryQuery, DirectoryToken};
+use hearth_rooms::{DirectoryPage, DirectoryQuery, DirectoryToken, RoomVisibility};
 use ruma_common::OwnedRoomId;
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +134,10 @@ pub(crate) async fn set_visibility(
     Segments(room_id): Segments<OwnedRoomId>,
     Json(body): Json<Listing>,
 ) -> Result<Response, ApiError> {
-    let listed = matches!(body.visibility, None | Some(Visibility::Public));
-    api.rooms.set_listed(&requester.user_id, &room_id, listed).await?;
+    let visibility = match body.visibility {
+        None | Some(Visibility::Public) => RoomVisibility::Public,
+        Some(Visibility::Private) => RoomVisibility::Private,
+    };
+    api.rooms.set_listed(&requester.user_id, &room_id, visibility).await?;
     Ok(reply::empty())
 }

@@ -1,9 +1,11 @@
 //! Paths of accounts and of what belongs to a user.
 
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 
 use super::Table;
-use crate::accounts::{account, account_data, devices, filter, login, profile, push_rules, register};
+use crate::accounts::{
+    account, account_data, devices, filter, login, openid, profile, push_rules, refresh, register, tags,
+};
 use crate::discovery::{capabilities, versions, well_known};
 
 /// Below `/_matrix/client/v3`.
@@ -16,12 +18,22 @@ pub(super) fn elsewhere() -> Table {
     vec![
         ("/.well-known/matrix/client", get(well_known::get)),
         ("/_matrix/client/versions", get(versions::get)),
+        (
+            "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}/account_data/{type}",
+            delete(account_data::delete_global),
+        ),
+        (
+            "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}/rooms/{room_id}/account_data/{type}",
+            delete(account_data::delete_of_room),
+        ),
+        ("/_matrix/federation/v1/openid/userinfo", get(openid::userinfo)),
         ("/_matrix/client/v1/register/m.login.registration_token/validity", get(register::token_validity)),
     ]
 }
 
 fn logins() -> Table {
     vec![
+        ("/account/3pid", get(account::third_party_ids)),
         ("/account/deactivate", post(account::deactivate)),
         ("/account/password", post(account::password)),
         ("/account/whoami", get(login::whoami)),
@@ -32,6 +44,7 @@ fn logins() -> Table {
         ("/login", get(login::flows).post(login::login)),
         ("/logout", post(login::logout)),
         ("/logout/all", post(login::logout_all)),
+        ("/refresh", post(refresh::refresh)),
         ("/register", post(register::register)),
         ("/register/available", get(register::available)),
         ("/thirdparty/protocols", get(capabilities::protocols)),
@@ -40,7 +53,10 @@ fn logins() -> Table {
 }
 
 fn user_data() -> Table {
-    let account_data_of_room = get(account_data::get_of_room).put(account_data::put_of_room);
+    let account_data_of_user =
+        get(account_data::get_global).put(account_data::put_global).delete(account_data::delete_global);
+    let account_data_of_room =
+        get(account_data::get_of_room).put(account_data::put_of_room).delete(account_data::delete_of_room);
     let rule = get(push_rules::get_rule).put(push_rules::put_rule).delete(push_rules::delete_rule);
     vec![
         ("/profile/{user_id}", get(profile::get)),
@@ -52,9 +68,12 @@ fn user_data() -> Table {
             "/pushrules/global/{kind}/{rule_id}/{attribute}",
             get(push_rules::get_attribute).put(push_rules::put_attribute),
         ),
-        ("/user/{user_id}/account_data/{type}", get(account_data::get_global).put(account_data::put_global)),
+        ("/user/{user_id}/account_data/{type}", account_data_of_user),
         ("/user/{user_id}/filter", post(filter::post)),
         ("/user/{user_id}/filter/{filter_id}", get(filter::get)),
+        ("/user/{user_id}/openid/request_token", post(openid::request_token)),
         ("/user/{user_id}/rooms/{room_id}/account_data/{type}", account_data_of_room),
+        ("/user/{user_id}/rooms/{room_id}/tags", get(tags::list)),
+        ("/user/{user_id}/rooms/{room_id}/tags/{tag}", put(tags::put).delete(tags::delete)),
     ]
 }

@@ -137,6 +137,63 @@ async fn a_token_ends_with_its_session() {
 }
 
 #[tokio::test]
+async fn who_asks_for_it_can_refresh_a_session() {
+    let world = World::new();
+    let wish =
+        json!({"username": "ann", "password": PASSWORD, "refresh_token": true, "auth": {"type": "m.login.dummy"}});
+    let made = world.open(Method::POST, "/register", wish).await.ok();
+    assert_eq!(made["expires_in_ms"], 300_000);
+    let body = json!({"type": "m.login.password", "user": "ann", "password": PASSWORD, "refresh_token": true});
+    let login = world.open(Method::POST, "/login", body).await.ok();
+    for session in [made, login] {
+        let renewed = world.open(Method::POST, "/refresh", json!({"refresh_token": session["refresh_token"]})).await;
+        let renewed = renewed.ok();
+        assert_eq!((renewed["expires_in_ms"].as_u64(), renewed.as_object().unwrap().len()), (Some(300_000), 3));
+        let ann = Person { token: renewed["access_token"].as_str().unwrap().to_owned(), ..person(&session) };
+        assert_eq!(world.get("/account/whoami", &ann).await.ok()["device_id"], session["device_id"]);
+        assert_eq!(world.get("/account/whoami", &person(&session)).await.verdict(), (401, "M_UNKNOWN_TOKEN"));
+    }
+    let unknown = world.open(Method::POST, "/refresh", json!({"refresh_token": "x"})).await;
+    assert_eq!((unknown.verdict(), &unknown.body["soft_logout"]), ((401, "M_UNKNOWN_TOKEN"), &json!(false)));
+    assert_eq!(world.open(Method::POST, "/refresh", json!({})).await.verdict(), (400, "M_MISSING_PARAM"));
+    let plain = world.register("bob").await;
+    world.get("/account/whoami", &plain).await.ok();
+    let body = json!({"type": "m.login.password", "user": "bob", "password": PASSWORD});
+    assert_eq!(world.open(Method::POST, "/login", body).await.ok()["refresh_token"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_expired_token_is_a_soft_logout() {
+    let world = World::new();
+    let wish =
+        json!({"username": "ann", "password": PASSWORD, "refresh_token": true, "auth": {"type": "m.login.dummy"}});
+    let ann = person(&world.open(Method::POST, "/register", wish).await.ok());
+    world.get("/account/whoami", &ann).await.ok();
+    world.clock.advance(Duration::from_secs(300));
+    let expired = world.get("/account/whoami", &ann).await;
+    assert_eq!((expired.verdict(), &expired.body["soft_logout"]), ((401, "M_UNKNOWN_TOKEN"), &json!(true)));
+}
+
+#[tokio::test]
+async fn an_openid_token_tells_others_who_somebody_is() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let path = format!("/user/{}/openid/request_token", pct(&ann.id));
+    assert_eq!(world.post(&path, &bob, json!({})).await.verdict(), (403, "M_FORBIDDEN"));
+    let token = world.post(&path, &ann, json!({})).await.ok();
+    let rest = ["token_type", "matrix_server_name", "expires_in"].map(|key| token[key].clone());
+    assert_eq!(rest, [json!("Bearer"), json!("hs.test"), json!(3600)]);
+    let info = "/_matrix/federation/v1/openid/userinfo";
+    let text = token["access_token"].as_str().unwrap();
+    let asked = world.raw(Method::GET, &format!("{info}?access_token={}", pct(text)), None, "").await;
+    assert_eq!(asked.ok(), json!({"sub": "@ann:hs.test"}));
+    let wrong = world.raw(Method::GET, &format!("{info}?access_token=x"), None, "").await;
+    assert_eq!(wrong.verdict(), (401, "M_UNKNOWN_TOKEN"));
+    assert_eq!(world.raw(Method::GET, info, None, "").await.verdict(), (400, "M_MISSING_PARAM"));
+    assert_eq!(world.get("/account/3pid", &ann).await.ok(), json!({"threepids": []}));
+}
+
+#[tokio::test]
 async fn deleting_devices_needs_the_password_and_for_that_request_only() {
     let world = World::new();
     let ann = world.register("ann").await;
@@ -244,12 +301,28 @@ async fn profiles_are_open_to_read_and_travel_into_rooms() {
     world.raw(Method::DELETE, &format!("{CLIENT}{name}"), Some(&ann), "").await.ok();
     assert_eq!(world.get(&member, &ann).await.ok()["displayname"], Value::Null);
 
-    let long = "x".repeat(5000);
+    let zone = format!("{own}/m.tz");
+    world.put(&zone, &ann, json!({"m.tz": "Europe/Vienna"})).await.ok();
+    world.put(&format!("{own}/org.x"), &ann, json!({"org.x": {"a": [null, 1]}})).await.ok();
+    assert_eq!(world.open(Method::GET, &zone, json!({})).await.ok(), json!({"m.tz": "Europe/Vienna"}));
+    let all = json!({"avatar_url": "mxc://hs.test/a", "m.tz": "Europe/Vienna", "org.x": {"a": [null, 1]}});
+    assert_eq!(world.open(Method::GET, &own, json!({})).await.ok(), all);
+    for _ in 0..2 {
+        world.raw(Method::DELETE, &format!("{CLIENT}{zone}"), Some(&ann), "").await.ok();
+    }
+    assert_eq!(world.open(Method::GET, &zone, json!({})).await.verdict(), (404, "M_NOT_FOUND"));
+    assert_eq!(world.raw(Method::DELETE, &format!("{CLIENT}{own}/org.x"), Some(&bob), "").await.status.as_u16(), 403);
+
+    let (long, key) = ("x".repeat(5000), format!("a.{}", "b".repeat(254)));
     for (path, body, wanted) in [
         (name.clone(), json!({}), (400, "M_MISSING_PARAM")),
         (name.clone(), json!({"displayname": 5}), (400, "M_BAD_JSON")),
         (name.clone(), json!({"displayname": long}), (400, "M_INVALID_PARAM")),
-        (format!("{own}/m.tz"), json!({"m.tz": "Europe/Vienna"}), (403, "M_FORBIDDEN")),
+        (format!("{own}/m.tz"), json!({"m.tz": 5}), (400, "M_BAD_JSON")),
+        (format!("{own}/org.x"), json!({"org.y": 5}), (400, "M_MISSING_PARAM")),
+        (format!("{own}/colour"), json!({"colour": 5}), (400, "M_INVALID_PARAM")),
+        (format!("{own}/{key}"), json!({(key.as_str()): 5}), (400, "M_KEY_TOO_LARGE")),
+        (format!("{own}/org.x"), json!({"org.x": "x".repeat(66_000)}), (400, "M_PROFILE_TOO_LARGE")),
         (format!("/profile/{}/displayname", pct(&bob.id)), json!({"displayname": "x"}), (403, "M_FORBIDDEN")),
         ("/profile/nobody/displayname".into(), json!({"displayname": "x"}), (400, "M_INVALID_PARAM")),
     ] {
@@ -281,6 +354,64 @@ async fn account_data_is_kept_as_it_came() {
     assert_eq!(world.put(&global, &ann, json!([1])).await.verdict(), (400, "M_BAD_JSON"));
     let large = json!({"a": "x".repeat(70_000)});
     assert_eq!(world.put(&global, &ann, large).await.verdict(), (413, "M_TOO_LARGE"));
+}
+
+#[tokio::test]
+async fn deleted_account_data_is_told_once_and_then_gone() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let room = world.create_room(&ann, json!({})).await;
+    let (in_user, of_room) = (format!("user/{}", pct(&ann.id)), format!("rooms/{}/", pct(&room)));
+    let unstable = "/_matrix/client/unstable/org.matrix.msc3391";
+    for (place, prefix) in [("", CLIENT), ("", unstable), (of_room.as_str(), CLIENT), (of_room.as_str(), unstable)] {
+        let path = format!("/{in_user}/{place}account_data/x.y");
+        world.put(&path, &ann, json!({"a": 1})).await.ok();
+        let first = world.get("/sync", &ann).await.ok();
+        let delete = async |by: &Person| world.raw(Method::DELETE, &format!("{prefix}{path}"), Some(by), "").await;
+        assert_eq!(delete(&bob).await.verdict(), (403, "M_FORBIDDEN"));
+        assert_eq!(delete(&ann).await.ok(), json!({}));
+        assert_eq!(world.get(&path, &ann).await.verdict(), (404, "M_NOT_FOUND"));
+        let since = first["next_batch"].as_str().unwrap();
+        let news = world.get(&format!("/sync?timeout=5000&since={since}"), &ann).await.ok();
+        let told = if place.is_empty() { &news } else { &news["rooms"]["join"][&room] };
+        assert_eq!(told["account_data"]["events"], json!([{"type": "x.y", "content": {}}]), "{news}");
+        assert!(first.to_string().contains("x.y"));
+        assert!(!world.get("/sync", &ann).await.ok().to_string().contains("x.y"));
+        assert_eq!(delete(&ann).await.ok(), json!({}), "a second time");
+    }
+    for kind in ["account_data/m.push_rules", "account_data/m.fully_read"] {
+        let path = format!("{CLIENT}/{in_user}/{kind}");
+        assert_eq!(world.raw(Method::DELETE, &path, Some(&ann), "").await.verdict(), (405, "M_BAD_JSON"));
+    }
+}
+
+#[tokio::test]
+async fn rooms_have_tags() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let room = world.create_room(&ann, json!({})).await;
+    let tags = format!("/user/{}/rooms/{}/tags", pct(&ann.id), pct(&room));
+    assert_eq!(world.get(&tags, &ann).await.ok(), json!({"tags": {}}));
+    world.put(&format!("{tags}/m.favourite"), &ann, json!({"order": 0.5})).await.ok();
+    world.put(&format!("{tags}/u.a%2Fb"), &ann, json!({})).await.ok();
+    let both = json!({"tags": {"m.favourite": {"order": 0.5}, "u.a/b": {}}});
+    assert_eq!(world.get(&tags, &ann).await.ok(), both);
+    let all = world.get("/sync", &ann).await.ok();
+    let told = &all["rooms"]["join"][&room]["account_data"]["events"];
+    assert_eq!(*told, json!([{"type": "m.tag", "content": both}]));
+    for _ in 0..2 {
+        world.raw(Method::DELETE, &format!("{CLIENT}{tags}/u.a%2Fb"), Some(&ann), "").await.ok();
+    }
+    assert_eq!(world.get(&tags, &ann).await.ok(), json!({"tags": {"m.favourite": {"order": 0.5}}}));
+    let long = format!("{tags}/{}", "x".repeat(256));
+    for (path, by, body, wanted) in [
+        (format!("{tags}/x"), &bob, json!({}), (403, "M_FORBIDDEN")),
+        (format!("{tags}/x"), &ann, json!([]), (400, "M_BAD_JSON")),
+        (long, &ann, json!({}), (400, "M_INVALID_PARAM")),
+    ] {
+        assert_eq!(world.put(&path, by, body).await.verdict(), wanted, "{path}");
+    }
+    assert_eq!(world.get(&tags, &bob).await.verdict(), (403, "M_FORBIDDEN"));
 }
 
 #[tokio::test]

@@ -83,8 +83,8 @@ impl World {
 
     fn with(registration: Registration, change: impl FnOnce(&mut ClientApiSettings)) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let fixed_clock = Arc::new(FixedClock::new(Millis(1_700_000_000_000)));
-        let clock: Arc<dyn Clock> = fixed_clock.clone();
+        let fixed = Arc::new(FixedClock::new(Millis(1_700_000_000_000)));
+        let clock: Arc<dyn Clock> = Arc::clone(&fixed) as _;
         let (shutdown, ids) = (CancellationToken::new(), Ids::new([5; 32]));
         let server_name = server_name!("hs.test").to_owned();
         let rooms = Rooms::new(RoomsParts {
@@ -135,13 +135,7 @@ impl World {
             settings: Arc::new(settings),
             shutdown: shutdown.clone(),
         };
-        Self {
-            router: crate::router(parts),
-            accounts,
-            clock: fixed_clock,
-            _end: shutdown.clone().drop_guard(),
-            shutdown,
-        }
+        Self { router: crate::router(parts), accounts, clock: fixed, _end: shutdown.clone().drop_guard(), shutdown }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

@@ -90,8 +90,8 @@ async fn relations_of_relations_are_followed_if_asked_for() {
     let deep = children(&world, &room, &ann, &format!("{}?recurse=true", pct(&root))).await.ok();
     assert_eq!(ids(&deep), [&*like, &*reply]);
     assert_eq!(deep["recursion_depth"], 2);
-    let likes = children(&world, &room, &ann, &format!("{}/m.annotation?recurse=true", pct(&root))).await.ok();
-    assert_eq!(ids(&likes), [&*like]);
+    let annotations = children(&world, &room, &ann, &format!("{}/m.annotation?recurse=true", pct(&root))).await.ok();
+    assert_eq!(ids(&annotations), [&*like]);
 }
 
 #[tokio::test]

@@ -88,6 +88,17 @@ fn replace_log(dir: &Path, by: &OwnedFd) {
     }
 }
 
+/// Opens a store that was just dropped: its threads may still hold the directory for a moment.
+async fn reopen(path: &Path) -> RocksStore {
+    for _ in 0..500 {
+        match open(path) {
+            Err(OpenError::InUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the directory is still in use");
+}
+
 #[tokio::test]
 async fn a_failed_sync_ends_the_store() {
     let dir = tempfile::tempdir().unwrap();
@@ -104,7 +115,7 @@ async fn a_failed_sync_ends_the_store() {
     assert!(matches!(fill(&store, 1).await, Err(CommitError::Unavailable(_))), "nothing is acknowledged any more");
     assert_eq!(present(&store, 20).await, 20, "what was committed can be read");
     drop((store, reader));
-    let store = open(&path).unwrap();
+    let store = reopen(&path).await;
     assert_eq!(present(&store, 20).await, 20);
 }
 
@@ -120,5 +131,5 @@ async fn a_failed_write_ends_the_store() {
     assert!(store.failed().borrow().is_some());
     assert!(store.shutdown().is_err() || store.failed().borrow().is_some());
     drop(store);
-    assert_eq!(present(&open(&path).unwrap(), 20).await, 20);
+    assert_eq!(present(&reopen(&path).await, 20).await, 20);
 }
