@@ -32,23 +32,23 @@ async fn children_come_by_relation_and_type_newest_first() {
     let world = World::new();
     let ann = world.register("ann").await;
     let room = world.create_room(&ann, json!({})).await;
-    let root = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
-    let first = relate(&world, &room, &ann, &root, (MESSAGE, "m.thread")).await;
-    let second = relate(&world, &room, &ann, &root, ("m.sticker", "m.thread")).await;
-    let edit = relate(&world, &room, &ann, &root, (MESSAGE, "m.replace")).await;
-    let root = pct(&root);
+    let top = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
+    let first = relate(&world, &room, &ann, &top, (MESSAGE, "m.thread")).await;
+    let second = relate(&world, &room, &ann, &top, ("m.sticker", "m.thread")).await;
+    let edit = relate(&world, &room, &ann, &top, (MESSAGE, "m.replace")).await;
+    let top = pct(&top);
 
-    let all = children(&world, &room, &ann, &root).await.ok();
+    let all = children(&world, &room, &ann, &top).await.ok();
     assert_eq!(ids(&all), [&*edit, &*second, &*first]);
     assert_eq!(all["next_batch"], Value::Null);
     assert_eq!(all["recursion_depth"], Value::Null);
-    let thread = children(&world, &room, &ann, &format!("{root}/m.thread")).await.ok();
+    let thread = children(&world, &room, &ann, &format!("{top}/m.thread")).await.ok();
     assert_eq!(ids(&thread), [&*second, &*first]);
-    let stickers = children(&world, &room, &ann, &format!("{root}/m.thread/m.sticker")).await.ok();
+    let stickers = children(&world, &room, &ann, &format!("{top}/m.thread/m.sticker")).await.ok();
     assert_eq!(ids(&stickers), [&*second]);
-    let forward = children(&world, &room, &ann, &format!("{root}?dir=f")).await.ok();
+    let forward = children(&world, &room, &ann, &format!("{top}?dir=f")).await.ok();
     assert_eq!(ids(&forward), [&*first, &*second, &*edit]);
-    assert_eq!(children(&world, &room, &ann, &format!("{root}?dir=x")).await.verdict(), (400, "M_INVALID_PARAM"));
+    assert_eq!(children(&world, &room, &ann, &format!("{top}?dir=x")).await.verdict(), (400, "M_INVALID_PARAM"));
 }
 
 #[tokio::test]
@@ -56,15 +56,15 @@ async fn children_come_in_pages_either_way() {
     let world = World::new();
     let ann = world.register("ann").await;
     let room = world.create_room(&ann, json!({})).await;
-    let root = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
+    let top = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
     let mut sent = Vec::new();
     for _ in 0..5 {
-        sent.push(relate(&world, &room, &ann, &root, (MESSAGE, "m.thread")).await);
+        sent.push(relate(&world, &room, &ann, &top, (MESSAGE, "m.thread")).await);
     }
     for direction in ["b", "f"] {
         let (mut seen, mut from) = (Vec::new(), String::new());
         loop {
-            let rest = format!("{}?dir={direction}&limit=2&from={from}", pct(&root));
+            let rest = format!("{}?dir={direction}&limit=2&from={from}", pct(&top));
             let page = children(&world, &room, &ann, &rest).await.ok();
             seen.extend(ids(&page).into_iter().map(str::to_owned));
             let Some(next) = page["next_batch"].as_str() else { break };
@@ -82,15 +82,15 @@ async fn relations_of_relations_are_followed_if_asked_for() {
     let world = World::new();
     let ann = world.register("ann").await;
     let room = world.create_room(&ann, json!({})).await;
-    let root = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
-    let reply = relate(&world, &room, &ann, &root, (MESSAGE, "m.thread")).await;
+    let top = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
+    let reply = relate(&world, &room, &ann, &top, (MESSAGE, "m.thread")).await;
     let like = relate(&world, &room, &ann, &reply, ("m.reaction", "m.annotation")).await;
-    let plain = children(&world, &room, &ann, &pct(&root)).await.ok();
+    let plain = children(&world, &room, &ann, &pct(&top)).await.ok();
     assert_eq!(ids(&plain), [&*reply]);
-    let deep = children(&world, &room, &ann, &format!("{}?recurse=true", pct(&root))).await.ok();
+    let deep = children(&world, &room, &ann, &format!("{}?recurse=true", pct(&top))).await.ok();
     assert_eq!(ids(&deep), [&*like, &*reply]);
     assert_eq!(deep["recursion_depth"], 2);
-    let annotations = children(&world, &room, &ann, &format!("{}/m.annotation?recurse=true", pct(&root))).await.ok();
+    let annotations = children(&world, &room, &ann, &format!("{}/m.annotation?recurse=true", pct(&top))).await.ok();
     assert_eq!(ids(&annotations), [&*like]);
 }
 
@@ -100,16 +100,16 @@ async fn what_is_redacted_or_not_visible_is_no_child() {
     let (ann, bob) = (world.register("ann").await, world.register("bob").await);
     let history = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}]);
     let room = world.create_room(&ann, json!({"preset": "public_chat", "initial_state": history})).await;
-    let root = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
-    assert_eq!(children(&world, &room, &bob, &pct(&root)).await.verdict(), (404, "M_NOT_FOUND"));
-    let hidden = relate(&world, &room, &ann, &root, (MESSAGE, "m.thread")).await;
+    let top = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
+    assert_eq!(children(&world, &room, &bob, &pct(&top)).await.verdict(), (404, "M_NOT_FOUND"));
+    let hidden = relate(&world, &room, &ann, &top, (MESSAGE, "m.thread")).await;
     world.post(&in_room(&room, "join"), &bob, json!({})).await.ok();
-    assert_eq!(children(&world, &room, &bob, &pct(&root)).await.verdict(), (404, "M_NOT_FOUND"), "before the join");
+    assert_eq!(children(&world, &room, &bob, &pct(&top)).await.verdict(), (404, "M_NOT_FOUND"), "before the join");
     let shown = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
     relate(&world, &room, &ann, &shown, (MESSAGE, "m.thread")).await;
     assert_eq!(ids(&children(&world, &room, &bob, &pct(&shown)).await.ok()).len(), 1);
 
     world.put(&in_room(&room, &format!("redact/{}/r", pct(&hidden))), &ann, json!({})).await.ok();
-    assert!(ids(&children(&world, &room, &ann, &pct(&root)).await.ok()).is_empty());
+    assert!(ids(&children(&world, &room, &ann, &pct(&top)).await.ok()).is_empty());
     assert_eq!(children(&world, &room, &ann, "$nothing").await.verdict(), (404, "M_NOT_FOUND"));
 }
