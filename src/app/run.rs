@@ -64,6 +64,8 @@ fn serve(runtime: &Runtime, settings: &Settings, mode: Mode<'_>) -> Result<(), F
     let key = signing_key::load(settings, &hearth_base::SystemRandom)?;
     let store = open::store(settings, mode.rollback)?;
     runtime.block_on(async {
+        // Before anybody is told that we run: whoever stops us then must not kill us.
+        let mut signals = Signals::listen()?;
         let (requests, tasks) = (Supervisor::new(), Supervisor::new());
         let graph = Graph::build(settings, &store, key, &requests, &tasks).await?;
         let limits = HttpLimits::from_settings(settings);
@@ -82,7 +84,6 @@ fn serve(runtime: &Runtime, settings: &Settings, mode: Mode<'_>) -> Result<(), F
         watch_over(&tasks, &store, &notify);
         announce(settings, mode);
         notify.ready();
-        let mut signals = Signals::listen()?;
         let failed = tokio::select! {
             name = signals.next() => {
                 tracing::info!(signal = name, "stopping");
