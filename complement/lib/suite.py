@@ -20,6 +20,15 @@ PACKAGES = {
     "tests": ("tests", "fed"),
     "msc3967": ("tests/msc3967", "msc3967"),
     "msc4222": ("tests/msc4222", "msc4222"),
+    # Not stable yet, and used by clients.
+    "msc3391": ("tests/msc3391", "msc3391"),
+    "msc3757": ("tests/msc3757", "msc3757"),
+    "msc3874": ("tests/msc3874", "msc3874"),
+    "msc3890": ("tests/msc3890", "msc3890"),
+    "msc3930": ("tests/msc3930", "msc3930"),
+    "msc4140": ("tests/msc4140", "msc4140"),
+    "msc4155": ("tests/msc4155", "msc4155"),
+    "msc4306": ("tests/msc4306", "msc4306"),
 }
 # Leaves out one subtest that is about another server, and adds six of media that it left out of the others.
 TAGS = "conduwuit_blacklist"

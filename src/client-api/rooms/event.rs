@@ -18,7 +18,7 @@ use super::render;
 use crate::Api;
 use crate::auth::Authed;
 use crate::error::ApiError;
-use crate::params::{Query, Segments};
+use crate::params::{Query, Segments, required};
 use crate::reply;
 use crate::tokens;
 
@@ -45,11 +45,9 @@ pub(crate) async fn at_time(
     Segments(room_id): Segments<OwnedRoomId>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    query.required("ts")?;
-    query.required("dir")?;
-    let time = query.parse::<u64>("ts")?.unwrap_or_default();
-    let direction = query.choice("dir", &[("b", Direction::Backward), ("f", Direction::Forward)])?;
-    let direction = direction.unwrap_or(Direction::Forward);
+    let time = required(query.parse::<u64>("ts")?, "ts")?;
+    let directions = [("b", Direction::Backward), ("f", Direction::Forward)];
+    let direction = required(query.choice("dir", &directions)?, "dir")?;
     let event = api.rooms.event_at_time(&requester.user_id, room_id, Millis(time), direction).await?;
     Ok(reply::json(&Nearest { event_id: event.event_id(), origin_server_ts: event.pdu.origin_server_ts() }))
 }
