@@ -113,7 +113,7 @@ class Suite:
         """Runs `package`, writes everything it says to `log`, and returns the results of its tests."""
         collector = results.Collector(package)
         command = [
-            self.go, "tool", "test2json", "-p", package, str(self.binary(package)),
+            self.go, "tool", "test2json", "-t", "-p", package, str(self.binary(package)),
             "-test.v=test2json", "-test.parallel=1", f"-test.timeout={PACKAGE_MINUTES}m", *arguments,
         ]
         # All packages write one file name to the temporary directory.
