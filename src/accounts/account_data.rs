@@ -7,6 +7,7 @@
 //! from an incremental /sync; everybody else is told that there is no such item. Therefore storing
 //! `{}` is deleting. Such a row goes on counting against the user's limit.
 
+use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 
 use hearth_schema::{AccountData, AccountDataEntry, AccountDataLog, Change, User, UserNid, Users};
@@ -274,4 +275,30 @@ fn put_item(batch: &mut Batch, key: &Key, old: Option<&AccountDataEntry>, json: 
     batch.put::<AccountDataLog>(&(key.0, pos), &(key.1.clone(), key.2.clone()));
     batch.fact(pos, Change::AccountData { user: key.0 }.to_bytes());
     pos
+}
+
+/// Settings that one device keeps for another, by the device's ID (MSC3890): they go with it.
+const LOCAL_NOTIFICATION_SETTINGS: [&str; 2] =
+    ["m.local_notification_settings.", "org.matrix.msc3890.local_notification_settings."];
+
+/// Deletes what `devices` of `user` were told about their notifications.
+///
+/// # Errors
+/// If the store cannot be read.
+pub(crate) async fn remove_local_notification_settings(
+    view: &View,
+    batch: &mut Batch,
+    user: UserNid,
+    devices: &BTreeSet<String>,
+) -> Result<(), StoreError> {
+    let named =
+        |device: &String| LOCAL_NOTIFICATION_SETTINGS.map(|kind| (user, String::new(), format!("{kind}{device}")));
+    let keys: Vec<Key> = devices.iter().flat_map(named).collect();
+    let rows = view.get_many::<AccountData>(&keys).await?;
+    for (key, row) in keys.iter().zip(rows) {
+        if let Some(old) = row.filter(|row| !is_empty_object(&row.json)) {
+            put_item(batch, key, Some(&old), DELETED.to_owned());
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,8 @@ use hearth_schema::{AccessTokens, Device, Devices, TokenKey, User, UserNid, User
 use hearth_store::{Batch, Order, Owner, StoreError, View};
 use ruma_common::{DeviceId, OwnedDeviceId};
 
+use crate::account_data::remove_local_notification_settings;
+use crate::pushers::remove_pushers_of;
 use crate::refresh::{access_tokens, delete_tokens};
 use crate::register::{check_device_name, lane};
 use crate::write::Attempts;
@@ -102,7 +104,7 @@ impl Accounts {
                 return Ok(());
             }
             let mut batch = Batch::new(lane(user));
-            let revoked = remove_devices(&mut batch, user, rows);
+            let revoked = remove_devices(&view, &mut batch, user, rows).await?;
             if attempts.commit_revoking(self, batch, revoked).await?.is_some() {
                 return Ok(());
             }
@@ -118,11 +120,13 @@ impl Accounts {
         let key = (requester.user, requester.device_id.to_string());
         let mut attempts = Attempts::default();
         loop {
-            let row = self.view().await?.get::<Devices>(&key).await?;
+            let view = self.view().await?;
+            let row = view.get::<Devices>(&key).await?;
             let (batch, revoked) = match row {
                 Some(row) if access_tokens(&row).any(|token| token == requester.token) => {
                     let mut batch = Batch::new(lane(requester.user));
-                    let revoked = remove_devices(&mut batch, requester.user, vec![(key.1.clone(), row)]);
+                    let rows = vec![(key.1.clone(), row)];
+                    let revoked = remove_devices(&view, &mut batch, requester.user, rows).await?;
                     (batch, revoked)
                 }
                 _ => {
@@ -148,7 +152,7 @@ impl Accounts {
             let Some(row) = view.get::<Users>(&(user,)).await? else { return Ok(()) };
             let mut batch = Batch::new(lane(user));
             change_user(&mut batch, user, &row, row.clone());
-            let revoked = remove_devices(&mut batch, user, device_rows(&view, user).await?);
+            let revoked = remove_devices(&view, &mut batch, user, device_rows(&view, user).await?).await?;
             if attempts.commit_revoking(self, batch, revoked).await?.is_some() {
                 return Ok(());
             }
@@ -167,16 +171,28 @@ pub(crate) async fn device_rows(view: &View, user: UserNid) -> Result<Vec<(Strin
     Ok(rows.into_iter().map(|((_, id), device)| (id, device)).collect())
 }
 
-/// Removes devices as they were read, and their tokens, which it returns.
-pub(crate) fn remove_devices(batch: &mut Batch, user: UserNid, rows: Vec<(String, Device)>) -> Vec<TokenKey> {
+/// Removes devices as they were read in `view`, what belongs to them, and their tokens, which it returns.
+///
+/// # Errors
+/// If the store cannot be read.
+pub(crate) async fn remove_devices(
+    view: &View,
+    batch: &mut Batch,
+    user: UserNid,
+    rows: Vec<(String, Device)>,
+) -> Result<Vec<TokenKey>, StoreError> {
     let mut revoked = Vec::new();
+    let mut gone = BTreeSet::new();
     for (id, device) in rows {
         let key = (user, id);
         batch.check::<Devices>(&key, Some(&device));
         batch.delete::<Devices>(&key);
         revoked.extend(delete_tokens(batch, &device));
+        gone.insert(key.1);
     }
-    revoked
+    remove_pushers_of(view, batch, user, &gone).await?;
+    remove_local_notification_settings(view, batch, user, &gone).await?;
+    Ok(revoked)
 }
 
 /// Replaces the user's row by `new` with the next generation, unless it is no longer `old`.

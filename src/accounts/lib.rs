@@ -25,6 +25,7 @@ mod password;
 mod pool;
 mod profile;
 mod push_rules;
+mod pushers;
 mod refresh;
 mod register;
 mod registration_tokens;
@@ -63,6 +64,7 @@ pub use profile::{
     MAX_AVATAR_URL_BYTES, MAX_DISPLAYNAME_CHARS, MAX_PROFILE_BYTES, Profile, ProfileChange, ProfileError,
 };
 pub use push_rules::push_rules;
+pub use pushers::{MAX_PUSHERS, NewPusher, PusherError, PusherInfo, Sharing};
 pub use refresh::RefreshError;
 pub use register::{DeviceRequest, NewAccount, Refreshable, RegisterError, Registered, Session};
 pub use registration_tokens::{NewRegistrationToken, RegistrationTokenError, RegistrationTokenInfo};

@@ -1,7 +1,7 @@
 //! What happens to an account between its first and its last day.
 
 use hearth_base::{Millis, Secret};
-use hearth_schema::{AccountData, AccountDataLog, Filters, Profiles, User, UserNid, Users};
+use hearth_schema::{AccountData, AccountDataLog, Filters, Profiles, Pushers, User, UserNid, Users};
 use hearth_store::{Batch, StoreError};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
@@ -130,7 +130,7 @@ impl Accounts {
                 LogoutDevices::Others(keep) => {
                     let mut rows = device_rows(&view, user).await?;
                     rows.retain(|(id, _)| id != keep.as_str());
-                    remove_devices(&mut batch, user, rows)
+                    remove_devices(&view, &mut batch, user, rows).await?
                 }
             };
             if attempts.commit_revoking(self, batch, revoked).await?.is_some() {
@@ -152,10 +152,11 @@ impl Accounts {
             let ended = User { password_hash: None, deactivated: true, admin: false, account_data: 0, ..row.clone() };
             let mut batch = Batch::new(lane(user));
             change_user(&mut batch, user, &row, ended);
-            let revoked = remove_devices(&mut batch, user, device_rows(&view, user).await?);
+            let revoked = remove_devices(&view, &mut batch, user, device_rows(&view, user).await?).await?;
             batch.delete_prefix::<AccountData, _>(&(user,));
             batch.delete_prefix::<AccountDataLog, _>(&(user,));
             batch.delete_prefix::<Filters, _>(&(user,));
+            batch.delete_prefix::<Pushers, _>(&(user,));
             if erase == Erase::Yes {
                 batch.delete::<Profiles>(&(user,));
             }

@@ -116,6 +116,28 @@ pub struct Filter {
     pub json: String,
 }
 
+/// Where and how a user wants to be notified
+/// ([spec](https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3pushersset)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pusher {
+    /// How: `http`.
+    pub kind: String,
+    /// What the application calls itself.
+    pub app_display_name: String,
+    /// What the application calls the device.
+    pub device_display_name: String,
+    /// Which of the device's own rules it follows.
+    pub profile_tag: Option<String>,
+    /// The language of its texts.
+    pub lang: String,
+    /// What the push gateway is told, as JSON, and where the gateway is.
+    pub data: String,
+    /// The device that set it. It goes with the device.
+    pub device_id: String,
+    /// When it was first set, in milliseconds since the epoch.
+    pub created_at: u64,
+}
+
 /// Where a local alias points.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AliasRow {
@@ -135,5 +157,6 @@ stored! {
     RefreshFamily = 1;
     RegistrationToken = 1;
     Filter = 1;
+    Pusher = 1;
     AliasRow = 1;
 }

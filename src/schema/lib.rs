@@ -15,7 +15,7 @@ mod user_data;
 use hearth_store::{DecodeError, KeyBuf, Keyspace, KeyspaceDef, KeyspaceId, Profile, Value};
 
 pub use account::{
-    AccessToken, AliasRow, Device, Filter, Profile as ProfileRow, Refresh, RefreshFamily, RegistrationToken,
+    AccessToken, AliasRow, Device, Filter, Profile as ProfileRow, Pusher, Refresh, RefreshFamily, RegistrationToken,
     SpentRefresh, User,
 };
 pub use event::{StoredEvent, Verdict};
@@ -120,6 +120,9 @@ keyspaces! {
     /// Every change of the user's membership in any room, for /sync.
     UserRoomLog(0x39, Scan): (UserNid, hearth_store::Pos) => RoomNid;
 
+    /// Where a user's notifications are pushed: (user, app ID, push key).
+    Pushers(0x40, Scan, guarded): (UserNid, String, String) => Pusher;
+
     // ── other owners ──
     /// Access tokens by hash.
     AccessTokens(0x50, Point): (TokenKey,) => AccessToken;
@@ -132,6 +135,9 @@ keyspaces! {
     Cursors(0x53, Point, guarded): (hearth_store::Lane, String) => Position;
     /// Families of refresh tokens by hash: all that a device gets between two log-ins.
     RefreshFamilies(0x54, Point): (TokenKey,) => RefreshFamily;
+    /// Who has a pusher with an app ID and push key, by the hash of both. A user may be named here
+    /// whose pusher is gone.
+    PushKeys(0x5f, Scan): (TokenKey, UserNid) => ();
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {

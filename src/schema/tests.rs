@@ -158,11 +158,17 @@ proptest! {
         });
         let refresh = token.map(|token| Refresh { family: token, current: token, expires_at: generation, spent });
         holds_exactly(&Device { display_name: other.clone(), token, created_at, refresh }, PLAIN)?;
+        let pushed = other.clone();
         holds_exactly(&RefreshFamily { user_id: user_id.clone(), device_id: device_id.clone() }, PLAIN)?;
         holds_exactly(&ProfileRow { displayname: some, avatar_url: other, fields }, PLAIN)?;
         holds_exactly(&AccessToken { user_id: user_id.clone(), device_id: device_id.clone() }, PLAIN)?;
         holds_exactly(&RegistrationToken { uses_allowed, used, expires_at }, PLAIN)?;
         holds_exactly(&Filter { json: json.clone() }, PLAIN)?;
+        let pusher = Pusher {
+            kind: json.clone(), app_display_name: user_id.clone(), device_display_name: device_id.clone(),
+            profile_tag: pushed, lang: json.clone(), data: json.clone(), device_id: device_id.clone(), created_at,
+        };
+        holds_exactly(&pusher, PLAIN)?;
         holds_exactly(&AliasRow { alias: json, room_id: device_id, creator: user_id }, PLAIN)?;
     }
 

@@ -7,6 +7,7 @@ mod lifecycle;
 mod limits;
 mod openid;
 mod passwords;
+mod pushers;
 mod races;
 mod refresh;
 mod register;

@@ -2,7 +2,7 @@
 
 use hearth_accounts::{
     AccountDataError, ChangePasswordError, DeactivateError, DeviceError, FilterError, LoginError, ProfileError,
-    RegisterError, StorageError,
+    PusherError, RegisterError, StorageError,
 };
 use http::StatusCode;
 
@@ -96,6 +96,17 @@ impl From<ProfileError> for ApiError {
             ProfileError::NameTooLong => bad_request("M_KEY_TOO_LARGE", error.to_string()),
             ProfileError::TooLarge => bad_request("M_PROFILE_TOO_LARGE", error.to_string()),
             ProfileError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<PusherError> for ApiError {
+    fn from(error: PusherError) -> Self {
+        match error {
+            PusherError::Invalid(why) => Self::invalid_param(why),
+            PusherError::TooMany => bad_request("M_RESOURCE_LIMIT_EXCEEDED", "too many pushers"),
+            PusherError::NoDevice => crate::auth::unknown_token("the device has been logged out"),
+            PusherError::Storage(error) => error.into(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod login;
 pub(crate) mod openid;
 pub(crate) mod profile;
 pub(crate) mod push_rules;
+pub(crate) mod pushers;
 pub(crate) mod refresh;
 pub(crate) mod register;
 pub(crate) mod tags;

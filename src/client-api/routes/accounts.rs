@@ -4,7 +4,7 @@ use axum::routing::{delete, get, post, put};
 
 use super::Table;
 use crate::accounts::{
-    account, account_data, devices, filter, login, openid, profile, push_rules, refresh, register, tags,
+    account, account_data, devices, filter, login, openid, profile, push_rules, pushers, refresh, register, tags,
 };
 use crate::discovery::{capabilities, versions, well_known};
 
@@ -44,6 +44,8 @@ fn logins() -> Table {
         ("/login", get(login::flows).post(login::login)),
         ("/logout", post(login::logout)),
         ("/logout/all", post(login::logout_all)),
+        ("/pushers", get(pushers::list)),
+        ("/pushers/set", post(pushers::set)),
         ("/refresh", post(refresh::refresh)),
         ("/register", post(register::register)),
         ("/register/available", get(register::available)),

@@ -6,6 +6,7 @@ mod compress;
 mod directory;
 mod edge;
 mod limits;
+mod pushers;
 mod relations;
 mod rooms;
 
