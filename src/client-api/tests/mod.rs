@@ -5,9 +5,12 @@ mod bodies;
 mod compress;
 mod directory;
 mod edge;
+mod entering;
+mod legacy;
 mod limits;
 mod relations;
 mod rooms;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
