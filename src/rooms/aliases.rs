@@ -11,7 +11,7 @@ use crate::query::Access;
 use crate::{CreateError, QueryError, SendError};
 
 /// Local aliases that a room may have.
-const MAX_ALIASES: usize = 100;
+pub(crate) const MAX_ALIASES: usize = 100;
 /// How often an alias is tried for while others change it.
 const MAX_TRIES: u32 = 8;
 
@@ -151,7 +151,36 @@ impl Rooms {
         if !creator && !self.may_set_aliases(&view, room, by).await? {
             return Err(AliasError::Forbidden("you may not remove this alias".into()));
         }
+        // First the claim, then the alias: whoever is told of a failure can ask again.
+        self.drop_from_canonical(&view, (room, &room_id), by, |other| other != alias).await?;
         self.drop_alias(alias, room).await
+    }
+
+    /// Points an alias of room `from` to the room `to`, with the creator that it has. One that has been
+    /// removed or points elsewhere by now stays as it is.
+    pub(crate) async fn move_alias(&self, alias: &RoomAliasId, from: RoomNid, to: &RoomId) -> Result<(), AliasError> {
+        let (key, room) = (self.ids().alias(alias), self.ids().room(to));
+        for _ in 0..MAX_TRIES {
+            let before = self.view().await?.get::<Aliases>(&(key,)).await?;
+            let Some(row) = before else { return Ok(()) };
+            let points_to =
+                OwnedRoomId::try_from(row.room_id.as_str()).map_err(|error| damaged("Aliases", error.to_string()))?;
+            if self.ids().room(&points_to) != from {
+                return Ok(());
+            }
+            let after = AliasRow { room_id: to.to_string(), ..row.clone() };
+            let mut batch = Batch::new(key.lane());
+            batch.check::<Aliases>(&(key,), Some(&row));
+            batch.put::<Aliases>(&(key,), &after);
+            batch.delete_elsewhere::<RoomAliases>(&(from, row.alias.clone()));
+            batch.put_elsewhere::<RoomAliases>(&(room, row.alias), &row.creator);
+            match self.0.store.commit(batch).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(AliasError::Store(error.into())),
+            }
+        }
+        Err(AliasError::Store(SendError::Busy))
     }
 
     /// Where an alias of this server points; `None`: nowhere.

@@ -83,6 +83,67 @@ pub struct MembershipChange {
     pub is_direct: Option<IsDirect>,
 }
 
+/// Who asks, as far as rooms make a difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequesterKind {
+    /// A user with an account.
+    #[default]
+    User,
+    /// A guest: gets only into rooms whose `m.room.guest_access` is `can_join`.
+    Guest,
+}
+
+/// Joining or knocking as a client asks for it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What shall change: membership `Join` or `Knock`, of the sender.
+    pub change: MembershipChange,
+    /// What else the client wants in the content of the member event; what the server says of the
+    /// membership itself goes before it.
+    pub content: CanonicalJsonObject,
+    /// Who asks.
+    pub requester: RequesterKind,
+}
+
+/// `POST /rooms/{roomId}/upgrade`.
+#[derive(Clone, Debug)]
+pub struct UpgradeRoom {
+    /// The room to replace.
+    pub room_id: OwnedRoomId,
+    /// Who asks: a local user, who creates the new room.
+    pub sender: OwnedUserId,
+    /// The sender's profile, for the join event.
+    pub profile: MemberProfile,
+    /// The new room's version.
+    pub version: hearth_event::RoomVersion,
+    /// Creators besides the sender, where the new version knows such.
+    pub additional_creators: Vec<OwnedUserId>,
+}
+
+/// Which relations of a redacted event go with it (MSC3912).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelTypes {
+    /// All.
+    All,
+    /// Those of these types.
+    Only(Vec<String>),
+}
+
+/// The events related to a redacted one, to be redacted too.
+#[derive(Clone, Debug)]
+pub struct RedactRelated {
+    /// Where.
+    pub room_id: OwnedRoomId,
+    /// Who asks: a local user.
+    pub sender: OwnedUserId,
+    /// What they relate to.
+    pub event_id: OwnedEventId,
+    /// How they relate to it.
+    pub rel_types: RelTypes,
+    /// Content of each redaction.
+    pub content: CanonicalJsonObject,
+}
+
 /// Marks an invitation to a direct chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IsDirect;

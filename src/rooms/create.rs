@@ -7,7 +7,7 @@ use hearth_base::Millis;
 use hearth_event::RoomVersion;
 use hearth_schema::{Membership, PublicRooms, RoomMeta, RoomNid, Rooms as RoomRows};
 use hearth_store::{Batch, CommitError, Owner};
-use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId};
+use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
 use serde_json::json;
 
 use crate::command::{CreateRoom, Preset, RoomVisibility};
@@ -37,35 +37,47 @@ impl Rooms {
         if create.alias.as_ref().is_some_and(|alias| alias.server_name() != self.0.signer.server_name) {
             return Err(CreateError::BadAlias("the alias belongs to another server".into()));
         }
+        let create = &create;
         create.invite.iter().try_for_each(|(user, _)| self.can_reach(user))?;
+        let version = create.version.unwrap_or(self.0.settings.default_version);
+        self.make_room(NewRoom {
+            version,
+            intents: intents(create, version)?,
+            visibility: create.visibility,
+            alias: create.alias.as_deref().map(|alias| (alias, &*create.creator)),
+        })
+        .await
+    }
+
+    /// Makes the room that `new` describes, or nothing.
+    pub(crate) async fn make_room(&self, new: NewRoom<'_>) -> Result<OwnedRoomId, CreateError> {
         // Version 12 names a room after its create event, so two alike in one millisecond would be one
         // room: whoever comes second is created a millisecond later.
         for later in 0..MAX_TRIES {
             let now = self.0.clock.now().plus(Duration::from_millis(later));
-            let plan = self.plan_room(&create, now)?;
+            let plan = self.plan_room(&new, now)?;
             let taken = self.view().await?.get::<RoomRows>(&(plan.room,)).await?.is_some();
-            if !taken && self.try_create(&create, &plan).await? == Outcome::Created {
+            if !taken && self.try_create(&new, &plan).await? == Outcome::Created {
                 return Ok(plan.room_id);
             }
         }
         Err(SendError::Busy.into())
     }
 
-    async fn try_create(&self, create: &CreateRoom, plan: &RoomPlan) -> Result<Outcome, CreateError> {
-        let Some(alias) = &create.alias else { return Ok(self.commit_room(create, plan).await?) };
+    async fn try_create(&self, new: &NewRoom<'_>, plan: &RoomPlan) -> Result<Outcome, CreateError> {
+        let Some((alias, creator)) = new.alias else { return Ok(self.commit_room(new.visibility, plan).await?) };
         // The alias lives in another lane, so it is taken first: an alias of a room that does not
         // exist counts as free, hence a crash in between leaves nothing behind.
-        self.take_alias(alias, &plan.room_id, &create.creator).await?;
-        let outcome = self.commit_room(create, plan).await;
+        self.take_alias(alias, &plan.room_id, creator).await?;
+        let outcome = self.commit_room(new.visibility, plan).await;
         if !matches!(outcome, Ok(Outcome::Created)) {
             self.drop_alias(alias, plan.room).await?;
         }
         Ok(outcome?)
     }
 
-    fn plan_room(&self, create: &CreateRoom, now: Millis) -> Result<RoomPlan, CreateError> {
-        let version = create.version.unwrap_or(self.0.settings.default_version);
-        let intents = intents(create, version)?;
+    fn plan_room(&self, new: &NewRoom<'_>, now: Millis) -> Result<RoomPlan, CreateError> {
+        let version = new.version;
         let room_id = match version.rules().room_id_format {
             ruma_common::room_version_rules::RoomIdFormatVersion::V1 => Some(self.random_room_id()?),
             _ => None,
@@ -75,16 +87,16 @@ impl Rooms {
         let mut planner = Planner::new_room(placeholder, room_id, version);
         let nothing = |_| None;
         let context = Context { signer: &self.0.signer, now, nodes: &nothing };
-        let mut events = Vec::with_capacity(intents.len());
-        for intent in intents {
-            events.push(planner.plan(intent, &context).map_err(refused)?);
+        let mut events = Vec::with_capacity(new.intents.len());
+        for intent in &new.intents {
+            events.push(planner.plan(intent.clone(), &context).map_err(refused)?);
         }
         let room_id = planner.room_id.clone().ok_or_else(|| SendError::Internal("a room without an ID".into()))?;
         let room = self.ids().room(&room_id);
         Ok(RoomPlan { room, room_id, version, events, planner, created_at: now.0 })
     }
 
-    async fn commit_room(&self, create: &CreateRoom, plan: &RoomPlan) -> Result<Outcome, SendError> {
+    async fn commit_room(&self, visibility: RoomVisibility, plan: &RoomPlan) -> Result<Outcome, SendError> {
         let mut batch = Batch::new(plan.room.lane());
         let meta = RoomMeta {
             room_id: plan.room_id.to_string(),
@@ -94,7 +106,7 @@ impl Rooms {
         batch.check_absent::<RoomRows>(&(plan.room,));
         batch.put::<RoomRows>(&(plan.room,), &meta);
         move_head(&mut batch, plan.room, None, &plan.planner.head);
-        if create.visibility == RoomVisibility::Public {
+        if visibility == RoomVisibility::Public {
             batch.put::<PublicRooms>(&(plan.room.lane(), plan.room), &meta.room_id);
         }
         let signer = &self.0.signer;
@@ -123,6 +135,15 @@ impl Rooms {
 
 static PLACEHOLDER: std::sync::LazyLock<OwnedRoomId> =
     std::sync::LazyLock::new(|| RoomId::parse("!new").expect("a valid room ID"));
+
+/// A room to make: its events in order, the first of them `m.room.create`.
+pub(crate) struct NewRoom<'a> {
+    pub version: RoomVersion,
+    pub intents: Vec<Intent>,
+    pub visibility: RoomVisibility,
+    /// An alias to take with it, and for whom.
+    pub alias: Option<(&'a RoomAliasId, &'a UserId)>,
+}
 
 /// What became of a planned room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +189,7 @@ fn intents(create: &CreateRoom, version: RoomVersion) -> Result<Vec<Intent>, Cre
     let member =
         |user: &OwnedUserId, content| Intent { state_key: Some(user.to_string()), ..state("m.room.member", content) };
     let mut out = vec![
-        state("m.room.create", create_content(create, preset, version)),
+        state("m.room.create", create_content(create, preset, version)?),
         member(&create.creator, member_content(Membership::Join, &create.profile)),
         state("m.room.power_levels", power_levels(create, preset, version)),
     ];
@@ -215,23 +236,38 @@ fn intents(create: &CreateRoom, version: RoomVersion) -> Result<Vec<Intent>, Cre
     Ok(out)
 }
 
-fn create_content(create: &CreateRoom, preset: Preset, version: RoomVersion) -> CanonicalJsonObject {
-    let mut content = create.creation_content.clone();
+fn create_content(
+    create: &CreateRoom,
+    preset: Preset,
+    version: RoomVersion,
+) -> Result<CanonicalJsonObject, CreateError> {
+    let mut content = with_version(create.creation_content.clone(), &create.creator, version);
+    if privileged_creators(version) && preset == Preset::TrustedPrivateChat {
+        let named = match content.remove("additional_creators") {
+            Some(CanonicalJsonValue::Array(named)) => named,
+            None => Vec::new(),
+            Some(_) => return Err(CreateError::InvalidRoomState("additional_creators must be a list".into())),
+        };
+        let invited = create.invite.iter().map(|(user, _)| CanonicalJsonValue::String(user.to_string()));
+        let mut all = named.clone();
+        all.extend(invited.filter(|user| !named.contains(user)));
+        content.insert("additional_creators".into(), CanonicalJsonValue::Array(all));
+    }
+    Ok(content)
+}
+
+/// The content of a create event with what every room's says: its version, and its creator where the
+/// version asks for that.
+pub(crate) fn with_version(
+    mut content: CanonicalJsonObject,
+    creator: &UserId,
+    version: RoomVersion,
+) -> CanonicalJsonObject {
     content.insert("room_version".into(), CanonicalJsonValue::String(version.as_str().to_owned()));
     if version.rules().authorization.use_room_create_sender {
         content.remove("creator");
     } else {
-        content.insert("creator".into(), CanonicalJsonValue::String(create.creator.to_string()));
-    }
-    if privileged_creators(version) && preset == Preset::TrustedPrivateChat {
-        let named = match content.remove("additional_creators") {
-            Some(CanonicalJsonValue::Array(named)) => named,
-            _ => Vec::new(),
-        };
-        let invited = create.invite.iter().map(|(user, _)| CanonicalJsonValue::String(user.to_string()));
-        let mut all: Vec<_> = named.clone();
-        all.extend(invited.filter(|user| !named.contains(user)));
-        content.insert("additional_creators".into(), CanonicalJsonValue::Array(all));
+        content.insert("creator".into(), CanonicalJsonValue::String(creator.to_string()));
     }
     content
 }
@@ -273,12 +309,12 @@ fn power_levels(create: &CreateRoom, preset: Preset, version: RoomVersion) -> Ca
 }
 
 /// From version 12 on creators stand above all power levels and may not be listed in them.
-fn privileged_creators(version: RoomVersion) -> bool {
+pub(crate) fn privileged_creators(version: RoomVersion) -> bool {
     version.rules().authorization.explicitly_privilege_room_creators
 }
 
 /// A JSON object that this module has written itself.
-fn object(value: serde_json::Value) -> CanonicalJsonObject {
+pub(crate) fn object(value: serde_json::Value) -> CanonicalJsonObject {
     match CanonicalJsonValue::try_from(value) {
         Ok(CanonicalJsonValue::Object(object)) => object,
         _ => unreachable!("the literals above are objects of strings and small integers"),

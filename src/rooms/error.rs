@@ -54,6 +54,12 @@ pub enum MembershipError {
     /// The target is not in the membership that the change needs.
     #[error("{0}")]
     NotInState(String),
+    /// The room lets in members of other rooms, and this server does not know whether the user is in one.
+    #[error("this server cannot tell whether you may join")]
+    CannotAuthorise,
+    /// The user may join, but no local member of the room may let others in.
+    #[error("nobody on this server may let you into the room")]
+    CannotGrant,
     /// As when sending an event.
     #[error(transparent)]
     Send(#[from] SendError),

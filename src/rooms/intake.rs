@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hearth_base::{Clock, Random};
 use hearth_event::SigningKey;
-use hearth_schema::{Ids, RoomNid, Rooms as RoomRows};
+use hearth_schema::{Ids, Membership, RoomNid, Rooms as RoomRows};
 use hearth_store::{Store, StoreError, View};
 use parking_lot::Mutex;
 use ruma_common::{OwnedServerName, RoomId, UserId};
@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::Caches;
-use crate::command::{MembershipChange, RoomSettings, SendEvent, Sent};
+use crate::command::{Entry, MembershipChange, RequesterKind, RoomSettings, SendEvent, Sent};
 use crate::ephemeral::TypingState;
+use crate::membership::Additions;
 use crate::plan::Signer;
 use crate::task::RoomTask;
 use crate::{MembershipError, SendError};
@@ -64,7 +65,7 @@ pub(crate) struct Inner {
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Event(SendEvent),
-    Membership(MembershipChange),
+    Membership(MembershipChange, Additions),
 }
 
 /// A command on its way to a room's task.
@@ -123,12 +124,14 @@ impl Rooms {
     ///
     /// # Errors
     /// See [`SendError`]; nothing is stored then.
-    pub async fn send(&self, event: SendEvent) -> Result<Sent, SendError> {
-        let room = event.room_id.clone();
-        self.ask(&room, Ask::Event(event)).await.map_err(|error| match error {
+    pub async fn send(&self, mut event: SendEvent) -> Result<Sent, SendError> {
+        let refused = |error| match error {
             MembershipError::Send(error) => error,
-            MembershipError::NotInState(why) => SendError::Forbidden(why),
-        })
+            other => SendError::Forbidden(other.to_string()),
+        };
+        self.complete_member_event(&mut event).await.map_err(refused)?;
+        let room = event.room_id.clone();
+        self.ask(&room, Ask::Event(event)).await.map_err(refused)
     }
 
     /// Joins, invites, leaves, kicks, bans or unbans. What is already so stays so.
@@ -136,11 +139,28 @@ impl Rooms {
     /// # Errors
     /// See [`MembershipError`]; nothing is stored then.
     pub async fn change_membership(&self, change: MembershipChange) -> Result<Sent, MembershipError> {
-        if change.membership == hearth_schema::Membership::Invite {
-            self.can_reach(&change.target)?;
-        }
+        let content = ruma_common::CanonicalJsonObject::new();
+        self.enter(Entry { change, content, requester: RequesterKind::User }).await
+    }
+
+    /// The same for who joins or knocks with a content of their own, or is a guest.
+    ///
+    /// # Errors
+    /// See [`MembershipError`]; nothing is stored then.
+    pub async fn enter(&self, entry: Entry) -> Result<Sent, MembershipError> {
+        let Entry { change, content, requester } = entry;
         let room = change.room_id.clone();
-        self.ask(&room, Ask::Membership(change)).await
+        let mut additions = Additions { content, authorised_by: None };
+        match change.membership {
+            Membership::Invite => self.can_reach(&change.target)?,
+            // A change of profile by who is in asks nobody.
+            Membership::Join if change.only_from.is_none() => {
+                self.check_guest(requester, &room).await?;
+                additions.authorised_by = self.authoriser(&room, &change.target).await?;
+            }
+            _ => {}
+        }
+        self.ask(&room, Ask::Membership(change, additions)).await
     }
 
     /// Nobody would tell a user of another server of an invitation, so there is none.

@@ -8,7 +8,9 @@
 mod aliases;
 mod attach;
 mod cache;
+mod canonical;
 mod command;
+mod content;
 mod create;
 mod directory;
 mod ephemeral;
@@ -20,22 +22,25 @@ mod persist;
 mod plan;
 mod profile;
 mod query;
+mod redact;
+mod restricted;
 pub mod state;
 mod task;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod visibility;
 
 pub use aliases::{AliasError, AliasTarget};
 pub use command::{
-    CreateRoom, InitialState, IsDirect, MemberProfile, MembershipChange, Preset, RoomSettings, RoomVisibility,
-    SendEvent, Sent, Transaction,
+    CreateRoom, Entry, InitialState, IsDirect, MemberProfile, MembershipChange, Preset, RedactRelated, RelTypes,
+    RequesterKind, RoomSettings, RoomVisibility, SendEvent, Sent, Transaction, UpgradeRoom,
 };
 pub use directory::{DirectoryPage, DirectoryQuery, DirectoryToken};
 pub use ephemeral::{NewReceipt, ReceiptError, Typing, TypingState};
 pub use error::{CreateError, MembershipError, QueryError, SendError};
 pub use intake::{Rooms, RoomsParts};
 pub use query::{
-    Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, Reader,
-    RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, TimelinePage,
+    Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, MutualRooms,
+    Reader, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, TimelinePage,
 };

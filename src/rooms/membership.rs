@@ -1,11 +1,25 @@
 //! From a wish about somebody's membership to a member event.
 
 use hearth_schema::Membership;
-use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId};
+use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedUserId};
 
 use crate::MembershipError;
 use crate::command::{MemberProfile, MembershipChange};
 use crate::plan::{Intent, PlanError, Planner, membership_of};
+
+/// Keys of a member event's content that are the server's to say.
+const RESERVED: [&str; 3] = ["membership", AUTHORISED_BY, "third_party_invite"];
+/// The member on whose word somebody has joined a restricted room.
+pub(crate) const AUTHORISED_BY: &str = "join_authorised_via_users_server";
+
+/// What a member event says besides what the change does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Additions {
+    /// What the client wants in it.
+    pub content: CanonicalJsonObject,
+    /// On whose word the target joins.
+    pub authorised_by: Option<OwnedUserId>,
+}
 
 /// What a request comes to on the planned state.
 pub(crate) enum Wanted {
@@ -15,7 +29,7 @@ pub(crate) enum Wanted {
     Refuse(MembershipError),
 }
 
-pub(crate) fn wanted(planner: &Planner, change: &MembershipChange) -> Result<Wanted, PlanError> {
+pub(crate) fn wanted(planner: &Planner, change: &MembershipChange, additions: &Additions) -> Result<Wanted, PlanError> {
     let current = planner.state_event("m.room.member", change.target.as_str())?;
     let membership = current.and_then(membership_of);
     if let Some(needed) = change.only_from.filter(|needed| membership != Some(*needed)) {
@@ -48,7 +62,7 @@ pub(crate) fn wanted(planner: &Planner, change: &MembershipChange) -> Result<Wan
         sender: change.sender.clone(),
         event_type: "m.room.member".into(),
         state_key: Some(change.target.to_string()),
-        content: content(change),
+        content: content(change, additions),
         redacts: None,
     };
     if let Some(event_id) = planner.same_state(&intent)? {
@@ -57,8 +71,16 @@ pub(crate) fn wanted(planner: &Planner, change: &MembershipChange) -> Result<Wan
     Ok(Wanted::Event(Box::new(intent)))
 }
 
-fn content(change: &MembershipChange) -> CanonicalJsonObject {
+fn content(change: &MembershipChange, additions: &Additions) -> CanonicalJsonObject {
     let mut content = member_content(change.membership, &change.profile);
+    for (key, value) in &additions.content {
+        if !RESERVED.contains(&key.as_str()) {
+            content.insert(key.clone(), value.clone());
+        }
+    }
+    if let Some(member) = &additions.authorised_by {
+        content.insert(AUTHORISED_BY.into(), CanonicalJsonValue::String(member.to_string()));
+    }
     if let Some(reason) = &change.reason {
         content.insert("reason".into(), CanonicalJsonValue::String(reason.clone()));
     }

@@ -228,17 +228,20 @@ impl Planner {
     }
 
     fn judge(&self, pdu: &Pdu) -> Result<(), PlanError> {
+        let forbidden =
+            |rejection: hearth_event::Rejection| PlanError::Refused(SendError::Forbidden(rejection.to_string()));
         let create = match self.state_event("m.room.create", "")? {
             Some(create) => create,
-            None if pdu.event_type() == "m.room.create" => pdu,
+            None if pdu.event_type() == "m.room.create" => {
+                return hearth_event::check_auth_events(self.version, pdu, &[]).map_err(forbidden);
+            }
             None => return Err(SendError::Internal("the room has no create event".into()).into()),
         };
         // Everything the rules may ask for is an auth event of this one, and those are loaded.
         let state = |event_type: &str, state_key: &str| {
             self.slots.get(&(event_type.to_owned(), state_key.to_owned())).and_then(|slot| slot.pdu.clone())
         };
-        hearth_event::check_auth(self.version, pdu, create, &state)
-            .map_err(|rejection| PlanError::Refused(SendError::Forbidden(rejection.to_string())))
+        hearth_event::check_auth(self.version, pdu, create, &state).map_err(forbidden)
     }
 
     fn plan_state(

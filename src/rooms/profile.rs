@@ -40,6 +40,8 @@ impl Rooms {
             match result {
                 // Left or banned in between, or the room forbids it: nothing to show there.
                 Ok(_) | Err(MembershipError::NotInState(_) | MembershipError::Send(SendError::Forbidden(_))) => {}
+                // Only asked of whom is not in the room.
+                Err(MembershipError::CannotAuthorise | MembershipError::CannotGrant) => {}
                 Err(MembershipError::Send(error)) => return Err(error),
             }
         }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attach;
 use crate::command::{Sent, Transaction};
+use crate::content;
 use crate::gather::{damaged, gather};
 use crate::intake::{Ask, Inner, Request};
 use crate::membership::{self, Wanted};
@@ -309,7 +310,7 @@ impl RoomTask {
     fn transaction_of(&self, ask: &Ask) -> Option<(UserNid, Transaction)> {
         match ask {
             Ask::Event(event) => event.transaction.clone().map(|txn| (self.rooms.signer.ids.user(&event.sender), txn)),
-            Ask::Membership(_) => None,
+            Ask::Membership(..) => None,
         }
     }
 }
@@ -317,8 +318,11 @@ impl RoomTask {
 /// What `ask` comes to on the planned state.
 fn wanted(planner: &Planner, ask: &Ask) -> Result<Wanted, PlanError> {
     match ask {
-        Ask::Membership(change) => membership::wanted(planner, change),
+        Ask::Membership(change, additions) => membership::wanted(planner, change, additions),
         Ask::Event(event) => {
+            if let Some(error) = content::refused(planner, event)? {
+                return Ok(Wanted::Refuse(error.into()));
+            }
             let intent = Intent {
                 sender: event.sender.clone(),
                 event_type: event.event_type.clone(),

@@ -121,7 +121,7 @@ fn alias(api: &Api, name: &str) -> Result<OwnedRoomAliasId, ApiError> {
     OwnedRoomAliasId::try_from(alias).map_err(|_| invalid("room_alias_name"))
 }
 
-fn version(name: &str) -> Result<RoomVersion, ApiError> {
+pub(crate) fn version(name: &str) -> Result<RoomVersion, ApiError> {
     RoomVersion::parse(name).ok_or_else(|| {
         let message = "this server does not know that room version";
         ApiError::new(StatusCode::BAD_REQUEST, "M_UNSUPPORTED_ROOM_VERSION", message)

@@ -31,6 +31,12 @@ impl From<MembershipError> for ApiError {
     fn from(error: MembershipError) -> Self {
         match error {
             MembershipError::NotInState(why) => Self::new(StatusCode::FORBIDDEN, "M_BAD_STATE", why),
+            MembershipError::CannotAuthorise => {
+                Self::new(StatusCode::BAD_REQUEST, "M_UNABLE_TO_AUTHORISE_JOIN", error.to_string())
+            }
+            MembershipError::CannotGrant => {
+                Self::new(StatusCode::BAD_REQUEST, "M_UNABLE_TO_GRANT_JOIN", error.to_string())
+            }
             MembershipError::Send(error) => error.into(),
         }
     }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use hearth_rooms::{MemberProfile, MembershipChange, MembershipError, SendError};
+use hearth_accounts::Requester;
+use hearth_rooms::{Entry, MemberProfile, MembershipChange, MembershipError, RequesterKind, SendError};
 use hearth_schema::Membership;
 use http::StatusCode;
-use ruma_common::{OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
+use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
+use super::send::content;
 use crate::Api;
 use crate::auth::Authed;
-use crate::body::{Json, OptionalJson};
+use crate::body::{Json, OptionalJson, RawBody};
 use crate::error::ApiError;
 use crate::params::{Segments, required};
 use crate::reply;
@@ -46,9 +48,9 @@ pub(crate) async fn join_by_id(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
     Segments(room_id): Segments<OwnedRoomId>,
-    OptionalJson(body): OptionalJson<ReasonBody>,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
-    join(&api, &requester.user_id, room_id, body.reason).await
+    enter(&api, &requester, room_id, Membership::Join, &body).await
 }
 
 /// `POST /join/{roomIdOrAlias}`. `via` and `server_name` name servers to ask, which nobody needs
@@ -57,10 +59,10 @@ pub(crate) async fn join_by_id_or_alias(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
     Segments(room_or_alias): Segments<String>,
-    OptionalJson(body): OptionalJson<ReasonBody>,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     let room_id = find(&api, room_or_alias).await?;
-    join(&api, &requester.user_id, room_id, body.reason).await
+    enter(&api, &requester, room_id, Membership::Join, &body).await
 }
 
 /// `POST /knock/{roomIdOrAlias}`
@@ -68,12 +70,10 @@ pub(crate) async fn knock(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
     Segments(room_or_alias): Segments<String>,
-    OptionalJson(body): OptionalJson<ReasonBody>,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
-    let (room_id, user) = (find(&api, room_or_alias).await?, &requester.user_id);
-    let profile = profile_of(&api, user).await?;
-    let change = change(&room_id, user, user, Membership::Knock);
-    enter(&api, MembershipChange { reason: body.reason, profile, ..change }).await
+    let room_id = find(&api, room_or_alias).await?;
+    enter(&api, &requester, room_id, Membership::Knock, &body).await
 }
 
 /// The room that an ID or a local alias means.
@@ -90,20 +90,39 @@ fn not_a_room() -> ApiError {
     ApiError::invalid_param("this is neither a room ID nor an alias")
 }
 
-async fn join(api: &Api, user: &UserId, room_id: OwnedRoomId, reason: Option<String>) -> Result<Response, ApiError> {
-    let profile = profile_of(api, user).await?;
-    enter(api, MembershipChange { reason, profile, ..change(&room_id, user, user, Membership::Join) }).await
-}
-
 /// Joins or knocks. Whoever has the ID of a room may learn that it is not here: asking to enter it
 /// without being told would lead nowhere.
-async fn enter(api: &Api, change: MembershipChange) -> Result<Response, ApiError> {
-    let room_id = change.room_id.clone();
-    match api.rooms.change_membership(change).await {
+async fn enter(
+    api: &Api,
+    requester: &Requester,
+    room_id: OwnedRoomId,
+    membership: Membership,
+    body: &[u8],
+) -> Result<Response, ApiError> {
+    let (content, user) = (entry_content(body)?, &requester.user_id);
+    let profile = profile_of(api, user).await?;
+    let change = MembershipChange { profile, ..change(&room_id, user, user, membership) };
+    match api.rooms.enter(Entry { change, content, requester: RequesterKind::User }).await {
         Ok(_) => Ok(room(&room_id)),
         Err(MembershipError::Send(SendError::UnknownRoom)) => Err(ApiError::not_found("there is no such room")),
         Err(other) => Err(other.into()),
     }
+}
+
+/// What a body adds to the member event: `reason`, and whatever else a client finds worth saying.
+fn entry_content(body: &[u8]) -> Result<CanonicalJsonObject, ApiError> {
+    if body.is_empty() {
+        return Ok(CanonicalJsonObject::new());
+    }
+    let mut content = content(body)?;
+    // An invitation through an identity server, which is no part of the content as it comes.
+    content.remove("third_party_signed");
+    match content.get("reason") {
+        Some(CanonicalJsonValue::Null) => drop(content.remove("reason")),
+        None | Some(CanonicalJsonValue::String(_)) => {}
+        Some(_) => return Err(ApiError::bad_json("\"reason\" must be a string")),
+    }
+    Ok(content)
 }
 
 /// `POST /rooms/{roomId}/invite`

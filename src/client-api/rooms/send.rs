@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use hearth_accounts::Requester;
 use hearth_event::{JsonLimits, parse_canonical_object};
-use hearth_rooms::{SendEvent, Transaction};
+use hearth_rooms::{RedactRelated, RelTypes, SendEvent, Transaction};
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId};
 use serde::{Deserialize, Serialize};
 
@@ -71,9 +71,12 @@ fn redacted_event(event_type: &str, content: &CanonicalJsonObject) -> Result<Opt
 #[derive(Default, Deserialize)]
 pub(crate) struct RedactBody {
     reason: Option<String>,
+    /// MSC3912
+    #[serde(alias = "org.matrix.msc3912.with_relations")]
+    with_rel_types: Option<Vec<String>>,
 }
 
-/// Redacts an event.
+/// Redacts an event, and what relates to it in the ways that the body names (MSC3912).
 pub(crate) async fn redact(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
@@ -82,16 +85,24 @@ pub(crate) async fn redact(
 ) -> Result<Response, ApiError> {
     let transaction = transaction(&requester, format!("redact/{event_id}"), txn);
     let reason = body.reason.map(|reason| ("reason".to_owned(), CanonicalJsonValue::String(reason)));
+    let content: CanonicalJsonObject = reason.into_iter().collect();
     let event = SendEvent {
-        room_id,
+        room_id: room_id.clone(),
         event_type: "m.room.redaction".into(),
         state_key: None,
-        content: reason.into_iter().collect(),
-        redacts: Some(event_id),
+        content: content.clone(),
+        redacts: Some(event_id.clone()),
         transaction: Some(transaction),
-        sender: requester.user_id,
+        sender: requester.user_id.clone(),
     };
     let done = api.rooms.send(event).await?;
+    let rel_types = body.with_rel_types.unwrap_or_default();
+    if !rel_types.is_empty() {
+        let all = rel_types.iter().any(|rel_type| rel_type == "*");
+        let rel_types = if all { RelTypes::All } else { RelTypes::Only(rel_types) };
+        let sender = requester.user_id;
+        api.rooms.redact_related(&RedactRelated { room_id, sender, event_id, rel_types, content }).await?;
+    }
     Ok(sent(&done.event_id))
 }
 

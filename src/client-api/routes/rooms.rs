@@ -3,7 +3,10 @@
 use axum::routing::{get, post, put};
 
 use super::Table;
-use crate::rooms::{aliases, create, directory, event, members, membership, messages, relations, send, state, summary};
+use crate::rooms::{
+    aliases, create, directory, event, legacy, members, membership, messages, mutual, relations, send, state, summary,
+    upgrade,
+};
 
 /// Below `/_matrix/client/v3`.
 pub(super) fn v3() -> Table {
@@ -13,6 +16,8 @@ pub(super) fn v3() -> Table {
 /// Everywhere else.
 pub(super) fn elsewhere() -> Table {
     vec![
+        ("/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms", get(mutual::get)),
+        ("/_matrix/client/v1/mutual_rooms", get(mutual::get)),
         ("/_matrix/client/v1/room_summary/{room}", get(summary::get)),
         ("/_matrix/client/v1/rooms/{room_id}/timestamp_to_event", get(event::at_time)),
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}", get(relations::of_event)),
@@ -37,17 +42,22 @@ fn commands() -> Table {
         ("/rooms/{room_id}/redact/{event_id}/{txn}", put(send::redact)),
         ("/rooms/{room_id}/send/{type}/{txn}", put(send::send)),
         ("/rooms/{room_id}/unban", post(membership::unban)),
+        ("/rooms/{room_id}/upgrade", post(upgrade::upgrade)),
     ]
 }
 
 fn queries() -> Table {
     let empty_key = get(state::get_with_empty_key).put(state::put_with_empty_key);
     vec![
+        ("/events", get(legacy::events)),
+        ("/events/{event_id}", get(legacy::event)),
+        ("/initialSync", get(legacy::initial_sync)),
         ("/joined_rooms", get(membership::joined_rooms)),
         ("/publicRooms", get(directory::list).post(directory::search)),
         ("/rooms/{room_id}/aliases", get(aliases::of_room)),
         ("/rooms/{room_id}/context/{event_id}", get(event::context)),
         ("/rooms/{room_id}/event/{event_id}", get(event::get)),
+        ("/rooms/{room_id}/initialSync", get(legacy::room_initial_sync)),
         ("/rooms/{room_id}/joined_members", get(members::joined_members)),
         ("/rooms/{room_id}/members", get(members::members)),
         ("/rooms/{room_id}/messages", get(messages::messages)),

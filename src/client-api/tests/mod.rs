@@ -5,10 +5,13 @@ mod bodies;
 mod compress;
 mod directory;
 mod edge;
+mod entering;
+mod legacy;
 mod limits;
 mod pushers;
 mod relations;
 mod rooms;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

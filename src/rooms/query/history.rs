@@ -3,12 +3,14 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use hearth_schema::{Membership, RoomNid, Timeline, Verdict};
+use hearth_schema::{EventIds, Membership, RoomNid, Timeline, Verdict};
 use hearth_store::{Order, Pos, StoreError, View};
 use ruma_common::{EventId, OwnedRoomId, RoomId, UserId};
 
 use super::event::RoomEvent;
+use super::loading::parse_room_id;
 use crate::QueryError;
+use crate::gather::damaged;
 use crate::intake::Rooms;
 
 /// Events looked at for one page at the most; a page that finds nothing still gives a token.
@@ -301,6 +303,26 @@ impl Rooms {
             return Err(QueryError::NotFound);
         }
         self.visible(&view, user, room, vec![event]).await?.pop().ok_or(QueryError::NotFound)
+    }
+
+    /// The same without knowing the room.
+    ///
+    /// # Errors
+    /// [`QueryError::NotFound`] if there is none, or none for this user.
+    pub async fn event_anywhere(&self, user: &UserId, event_id: &EventId) -> Result<Arc<RoomEvent>, QueryError> {
+        let view = self.view().await?;
+        let name = self.ids().event(event_id);
+        let keys: Vec<_> = hearth_store::Lane::all().map(|lane| (lane, name)).collect();
+        // An ID may be known in several rooms only if somebody has made them alike on purpose.
+        for found in view.get_many::<EventIds>(&keys).await?.into_iter().flatten() {
+            let meta = self.room(&view, found.room).await?;
+            let meta = meta.ok_or_else(|| damaged("Rooms", "a room with events has no row"))?;
+            match self.event(user, &parse_room_id(&meta.room_id)?, event_id).await {
+                Err(QueryError::NotFound) => {}
+                answer => return answer,
+            }
+        }
+        Err(QueryError::NotFound)
     }
 }
 

@@ -164,6 +164,23 @@ impl Rooms {
         view.get::<CurrentState>(&(room, event_type.to_owned(), state_key.to_owned())).await
     }
 
+    /// The event at one place of the current state.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn current_event(
+        &self,
+        view: &View,
+        room: RoomNid,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Option<Arc<RoomEvent>>, StoreError> {
+        match self.current_entry(view, room, event_type, state_key).await? {
+            Some(entry) => Ok(self.events(view, room, &[entry.n]).await?.pop()),
+            None => Ok(None),
+        }
+    }
+
     /// Numbers of all events of a state snapshot.
     ///
     /// # Errors

@@ -156,13 +156,19 @@ impl RelationsQuery {
 }
 
 /// A row of `Relations`.
-struct Child {
-    n: u32,
-    pos: Pos,
-    rel_type: String,
+pub(crate) struct Child {
+    pub n: u32,
+    pub pos: Pos,
+    pub rel_type: String,
 }
 
-async fn children(view: &View, room: RoomNid, parent: u32, rel_type: Option<&str>) -> Result<Vec<Child>, StoreError> {
+/// The events that relate to `parent` directly, by type of relation and then oldest first.
+pub(crate) async fn children(
+    view: &View,
+    room: RoomNid,
+    parent: u32,
+    rel_type: Option<&str>,
+) -> Result<Vec<Child>, StoreError> {
     let rows = match rel_type {
         Some(rel_type) => {
             let prefix = (room, parent, rel_type.to_owned());
