@@ -17,6 +17,7 @@ use crate::cache::Caches;
 use crate::command::{MembershipChange, RoomSettings, SendEvent, Sent};
 use crate::ephemeral::TypingState;
 use crate::plan::Signer;
+use crate::read_marks::ReadMarks;
 use crate::task::RoomTask;
 use crate::{MembershipError, SendError};
 
@@ -55,6 +56,7 @@ pub(crate) struct Inner {
     pub settings: RoomSettings,
     pub caches: Caches,
     pub typing: TypingState,
+    pub read_marks: ReadMarks,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     mailboxes: Mutex<HashMap<RoomNid, mpsc::Sender<Request>>>,
@@ -88,6 +90,7 @@ impl Rooms {
             settings: parts.settings,
             caches: Caches::new(),
             typing,
+            read_marks: ReadMarks::default(),
             shutdown: parts.shutdown,
             tasks,
             mailboxes: Mutex::default(),
@@ -102,6 +105,11 @@ impl Rooms {
     /// Where rooms are stored.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.store
+    }
+
+    /// Since when it is known what users have read.
+    pub fn read_marks(&self) -> &ReadMarks {
+        &self.0.read_marks
     }
 
     /// A view of everything committed so far.

@@ -20,6 +20,7 @@ mod persist;
 mod plan;
 mod profile;
 mod query;
+mod read_marks;
 pub mod state;
 mod task;
 #[cfg(test)]
@@ -39,3 +40,4 @@ pub use query::{
     Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, Reader,
     RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, TimelinePage,
 };
+pub use read_marks::ReadMarks;

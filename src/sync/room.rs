@@ -10,7 +10,6 @@ use hearth_store::{Pos, StoreError};
 
 use crate::account_data::write_items;
 use crate::answer::Answer;
-use crate::counts::Counts;
 use crate::ephemeral::{ReceiptEvent, write_typing};
 use crate::filter::Members;
 use crate::json::Parts;
@@ -81,7 +80,7 @@ impl Answer<'_> {
         if !something {
             return Ok(None);
         }
-        let counts = Counts::read(&self.view, self.who.user, room, live, self.until.pos).await?;
+        let counts = self.counts(room, live).await?;
         let mut out = Vec::with_capacity(512 + 640 * (page.events.len() + state.len()));
         out.extend_from_slice(b"{\"timeline\":");
         self.write_timeline(room, &page, &mut out).await?;
@@ -93,7 +92,6 @@ impl Answer<'_> {
         ephemeral.write(&self.scope.filter.ephemeral.events, &mut out);
         out.extend_from_slice(b",\"summary\":");
         write_summary(summary.as_ref(), &mut out);
-        out.extend_from_slice(b",\"unread_notifications\":");
         counts.write(&mut out);
         out.push(b'}');
         Ok(Some(out))

@@ -7,6 +7,7 @@ mod members;
 mod overview;
 mod relations;
 mod render;
+mod thread;
 mod timestamp;
 
 pub use event::{EventExtras, RoomEvent, SentBy};
