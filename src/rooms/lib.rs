@@ -21,6 +21,7 @@ mod plan;
 mod profile;
 mod query;
 mod read_marks;
+mod receipts;
 pub mod state;
 mod task;
 #[cfg(test)]
@@ -33,7 +34,7 @@ pub use command::{
     SendEvent, Sent, Transaction,
 };
 pub use directory::{DirectoryPage, DirectoryQuery, DirectoryToken};
-pub use ephemeral::{NewReceipt, ReceiptError, Typing, TypingState};
+pub use ephemeral::{Typing, TypingState};
 pub use error::{CreateError, MembershipError, QueryError, SendError};
 pub use intake::{Rooms, RoomsParts};
 pub use query::{
@@ -41,3 +42,4 @@ pub use query::{
     RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, TimelinePage,
 };
 pub use read_marks::ReadMarks;
+pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};

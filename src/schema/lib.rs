@@ -91,7 +91,7 @@ keyspaces! {
     /// Transaction ids: (room, user, device, scope, transaction) to the event's number.
     TxnIds(0x1c, Point, guarded): (RoomNid, UserNid, String, String, String) => u32;
     /// Latest receipts: (room, kind, thread or "", user ID).
-    Receipts(0x1d, Scan): (RoomNid, ReceiptKind, String, String) => Receipt;
+    Receipts(0x1d, Scan, guarded): (RoomNid, ReceiptKind, String, String) => Receipt;
     /// The same by position, so that /sync finds what is new.
     ReceiptLog(0x1e, Scan): (RoomNid, hearth_store::Pos) => ReceiptName;
     /// Local aliases of a room.

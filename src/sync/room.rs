@@ -10,7 +10,7 @@ use hearth_store::{Pos, StoreError};
 
 use crate::account_data::write_items;
 use crate::answer::Answer;
-use crate::ephemeral::{ReceiptEvent, write_typing};
+use crate::ephemeral::{ReceiptEvents, write_typing};
 use crate::filter::Members;
 use crate::json::Parts;
 use crate::live::LiveRoom;
@@ -23,7 +23,7 @@ use crate::timeline::{Check, Page};
 /// What `ephemeral` has.
 struct Ephemeral {
     typing: Option<Vec<u8>>,
-    receipts: Option<ReceiptEvent>,
+    receipts: Option<ReceiptEvents>,
 }
 
 /// How much of a room is shown.
@@ -163,12 +163,12 @@ impl Answer<'_> {
         let receipts = match self.since {
             Some(_) if since > Pos::ZERO => {
                 if live.is_none_or(|live| live.has_receipts(since)) {
-                    Some(ReceiptEvent::since(&self.view, reader, room, (since, self.until.pos)).await?)
+                    Some(ReceiptEvents::since(&self.view, reader, room, (since, self.until.pos)).await?)
                 } else {
                     None
                 }
             }
-            _ => Some(ReceiptEvent::all(&self.view, reader, room, self.until.pos).await?),
+            _ => Some(ReceiptEvents::all(&self.view, reader, room, self.until.pos).await?),
         };
         let wanted = section.events.matches_parts("m.receipt", "");
         let receipts = receipts.filter(|receipts| !receipts.is_empty() && (wanted || receipts.own));
@@ -217,7 +217,7 @@ impl Ephemeral {
             list.part(out).extend_from_slice(typing);
         }
         if let Some(receipts) = self.receipts.as_ref().filter(|_| filter.matches_parts("m.receipt", "")) {
-            receipts.write(list.part(out));
+            receipts.write(&mut list, out);
         }
         out.extend_from_slice(b"]}");
     }
