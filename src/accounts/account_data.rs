@@ -140,6 +140,20 @@ impl Accounts {
         }
     }
 
+    /// Stores an item if its content is still `expected` (`None`: there is none); `false`: it is not.
+    ///
+    /// # Errors
+    /// See [`AccountDataError`]; nothing is stored then.
+    pub async fn replace_account_data(
+        &self,
+        user: UserNid,
+        data: NewAccountData,
+        expected: Option<&str>,
+    ) -> Result<bool, AccountDataError> {
+        let replace = |found: Option<&str>| Ok::<_, AccountDataError>((found == expected).then(|| data.json.clone()));
+        Ok(self.edit_account_data(user, (data.room.as_deref(), &data.kind), replace).await?.is_some())
+    }
+
     /// Deletes an item; `false`: there was none.
     ///
     /// # Errors

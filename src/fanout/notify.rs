@@ -1,6 +1,6 @@
 //! Which events count as unread: the default push rules, as one pure function.
 //!
-//! Rules that users have changed, and counts of single threads, do not take part.
+//! Rules that users have changed do not take part.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,10 @@ use serde_json::value::RawValue;
 
 /// Users whose mention counts in one event. An event of 64 KiB could name thousands.
 const MAX_MENTIONS: usize = 512;
+/// User IDs looked for in the text of one event.
+const MAX_WRITTEN: usize = 64;
+/// Bytes of a user ID.
+const MAX_ID_BYTES: usize = 255;
 
 /// Whom an event concerns, besides its sender, who is never concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,8 @@ struct Content<'a> {
     relates_to: Option<&'a RawValue>,
     #[serde(borrow)]
     msgtype: Option<&'a RawValue>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
 }
 
 /// What the default push rules say about an event.
@@ -53,7 +59,11 @@ pub fn notification(event_type: &str, state_key: Option<&str>, content: &str) ->
     if event_type == "m.room.message" && fields.msgtype.is_some_and(|msgtype| msgtype.get() == "\"m.notice\"") {
         return Notification::default();
     }
-    let (mentions, mentions_room) = fields.mentions.map(mentions).unwrap_or_default();
+    let (mentions, mentions_room) = match fields.mentions {
+        Some(raw) => mentions(raw),
+        None if event_type == "m.room.message" => (fields.body.map(written_mentions).unwrap_or_default(), false),
+        None => (Vec::new(), false),
+    };
     let notifies = by_type && !fields.relates_to.is_some_and(is_replacement);
     Notification { notifies, mentions_room, highlights: false, mentions }
 }
@@ -68,6 +78,27 @@ fn mentions(raw: &RawValue) -> (Vec<OwnedUserId>, bool) {
     users.sort_unstable();
     users.dedup();
     (users, room)
+}
+
+/// Clients that do not know `m.mentions` mention users by writing their whole ID.
+fn written_mentions(body: &RawValue) -> Vec<OwnedUserId> {
+    let Ok(body) = serde_json::from_str::<String>(body.get()) else { return Vec::new() };
+    let mut users: Vec<OwnedUserId> =
+        body.match_indices('@').take(MAX_WRITTEN).filter_map(|(at, _)| written_user_id(&body[at..])).collect();
+    users.sort_unstable();
+    users.dedup();
+    users
+}
+
+/// The user ID that `text` begins with. Punctuation behind it is the sentence's.
+fn written_user_id(text: &str) -> Option<OwnedUserId> {
+    let (local, rest) = text.get(..MAX_ID_BYTES).unwrap_or(text).split_once(':')?;
+    if !local.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | ':')).unwrap_or(rest.len());
+    let server = rest[..end].trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    UserId::parse(format!("{local}:{server}")).ok()
 }
 
 fn user_id(raw: &RawValue) -> Option<OwnedUserId> {
@@ -113,6 +144,23 @@ mod tests {
         let found = message(edit);
         assert!(!found.notifies);
         assert_eq!(found.mentions, ["@a:x", "@b:x"].map(|id| UserId::parse(id).expect("an ID")));
+    }
+
+    #[test]
+    fn whole_ids_in_the_text_mention_where_nothing_else_does() {
+        let found = |body: &str| {
+            let content = serde_json::json!({ "msgtype": "m.text", "body": body });
+            message(&content.to_string()).mentions.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            found("Hello @bob:x.org! And (@a-b=c:x.org:8448), @bob:x.org."),
+            ["@a-b=c:x.org:8448", "@bob:x.org"]
+        );
+        assert_eq!(found("bob, b@x, @bob, @ bob:x and @:"), [""; 0]);
+        assert_eq!(found(&"@a".repeat(40_000)), [""; 0]);
+        assert_eq!(found(&format!("@{}\u{fc}:x", "a".repeat(253))), [""; 0]);
+        let intentional = r#"{"msgtype":"m.text","body":"@bob:x","m.mentions":{}}"#;
+        assert!(message(intentional).mentions.is_empty(), "who says whom it mentions has said it");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The unread consumer on real rooms: what it counts, and that doing it twice changes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hearth_base::{FixedClock, Millis, SeededRandom};
@@ -9,7 +10,8 @@ use hearth_rooms::{
     SendEvent,
 };
 use hearth_schema::{
-    Cursors, Highlights, Ids, Membership, Position, ReadPoint, ReadPoints, ReceiptKind, RoomTallies, RoomTally, UserNid,
+    Cursors, Highlights, Ids, Membership, Position, ReadPoint, ReadPoints, ReceiptKind, RoomTallies, RoomTally,
+    ThreadRead, ThreadReads, UserNid,
 };
 use hearth_store::memory::MemoryStore;
 use hearth_store::{Batch, Durability, Lane, Order, Pos, Store, View, chaos};
@@ -28,7 +30,8 @@ struct World {
 #[derive(Debug, PartialEq, Eq)]
 struct Derived {
     read: Option<ReadPoint>,
-    mentions: Vec<Pos>,
+    mentions: Vec<(Pos, Option<u32>)>,
+    threads: BTreeMap<u32, ThreadRead>,
     tallies: Vec<(Pos, RoomTally)>,
 }
 
@@ -36,8 +39,18 @@ impl Derived {
     fn unread(&self) -> (u64, u64) {
         let now = self.tallies.last().map(|(_, tally)| *tally).unwrap_or_default();
         let read = self.read.expect("the user has joined");
-        let mentions = self.mentions.iter().filter(|pos| **pos > read.pos).count() as u64;
-        (now.notifying - read.tally.notifying, now.highlighting - read.tally.highlighting + mentions)
+        let unread = now.main.since(read.main).plus(now.threads.since(read.threads));
+        let mentions = self.mentions.iter().filter(|(pos, thread)| self.is_unread(*pos, *thread)).count() as u64;
+        (unread.notifying, unread.highlighting + mentions)
+    }
+
+    fn is_unread(&self, pos: Pos, thread: Option<u32>) -> bool {
+        let read = self.read.expect("the user has joined");
+        let read_to = match thread {
+            None => Pos::new(read.main_pos),
+            Some(root) => self.threads.get(&root).map_or(read.pos, |thread| thread.pos.max(read.pos)),
+        };
+        pos > read_to
     }
 }
 
@@ -136,9 +149,11 @@ impl World {
         let (room, nid): (_, UserNid) = (self.rooms.ids().room(room_id), self.rooms.ids().user(&user(of)));
         let tallies = view.page::<RoomTallies, _>(&(room,), Order::Ascending, 10_000).await.expect("rows");
         let mentions = view.page::<Highlights, _>(&(nid, room), Order::Ascending, 10_000).await.expect("rows");
+        let threads = view.page::<ThreadReads, _>(&(nid, room), Order::Ascending, 10_000).await.expect("rows");
         Derived {
+            threads: threads.into_iter().map(|((_, _, root), read)| (root, read)).collect(),
             read: view.get::<ReadPoints>(&(nid, room)).await.expect("a row"),
-            mentions: mentions.into_iter().map(|((_, _, pos), ())| pos).collect(),
+            mentions: mentions.into_iter().map(|((_, _, pos), mention)| (pos, mention.thread)).collect(),
             tallies: tallies.into_iter().map(|((_, pos), tally)| (pos, tally)).collect(),
         }
     }
@@ -253,12 +268,16 @@ async fn the_room_is_highlighted_by_who_may_and_by_its_end() {
 /// A conversation with everything in it.
 async fn converse(world: &World) -> OwnedRoomId {
     let room_id = world.room(&["bob", "carol"]).await;
+    let mut roots = Vec::new();
     for n in 0..20 {
         let (speaker, reader) = if n % 3 == 0 { ("bob", "carol") } else { ("alice", "bob") };
         let mentions = json!({ "user_ids": [user("carol")], "room": n % 7 == 0 });
-        let event_id = world
-            .say(&room_id, speaker, json!({ "msgtype": "m.text", "body": n.to_string(), "m.mentions": mentions }))
-            .await;
+        let mut content = json!({ "msgtype": "m.text", "body": n.to_string(), "m.mentions": mentions });
+        if let Some(root) = roots.first().filter(|_| n % 3 != 1) {
+            content["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": root });
+        }
+        let event_id = world.say(&room_id, speaker, content).await;
+        roots.push(event_id.clone());
         if n % 4 == 0 {
             world.read(&room_id, reader, &event_id, ReceiptKind::Read).await;
         }
@@ -297,7 +316,7 @@ async fn consuming_again_changes_nothing() {
         world.catch_up().await;
         let after = all_derived(&world, &room_id).await;
         for (before, after) in before.iter().zip(&after) {
-            assert_eq!((before.read, &before.tallies), (after.read, &after.tallies));
+            assert_eq!((before.read, &before.tallies, &before.threads), (after.read, &after.tallies, &after.threads));
             assert_eq!(before.unread(), after.unread());
         }
     }

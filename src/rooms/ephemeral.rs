@@ -1,4 +1,4 @@
-//! Receipts (stored) and typing (in memory).
+//! Typing, which is kept in memory only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hearth_base::{Clock, Millis};
-use hearth_schema::{Change, Membership, Receipt, ReceiptKind, ReceiptLog, ReceiptName, Receipts, RoomNid};
-use hearth_store::{Batch, CommitError, Owner, StoreError};
+use hearth_schema::{Membership, RoomNid};
 use parking_lot::Mutex;
-use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use ruma_common::{OwnedUserId, RoomId, UserId};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use crate::QueryError;
 use crate::intake::Rooms;
-use crate::{QueryError, SendError};
 
 /// The longest that a typing notice lasts.
 const MAX_TYPING: Duration = Duration::from_secs(120);
@@ -25,82 +24,7 @@ const MAX_TYPISTS: usize = 100;
 /// Room changes that a slow listener may miss before it has to look at all rooms.
 const CHANGES: usize = 1024;
 
-/// A receipt that a client sends.
-#[derive(Clone, Debug)]
-pub struct NewReceipt {
-    /// In which room.
-    pub room_id: OwnedRoomId,
-    /// Whose.
-    pub user_id: OwnedUserId,
-    /// Public or private.
-    pub kind: ReceiptKind,
-    /// `main`, a thread root, or `None` for an unthreaded one.
-    pub thread: Option<String>,
-    /// Read up to here.
-    pub event_id: OwnedEventId,
-}
-
-/// Why a receipt was not stored.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ReceiptError {
-    /// The user is not in the room.
-    #[error("you are not in this room")]
-    NotJoined,
-    /// There is no such event in the room.
-    #[error("the event is not known in this room")]
-    UnknownEvent,
-    /// The store failed or is full.
-    #[error(transparent)]
-    Store(#[from] SendError),
-}
-
-impl From<StoreError> for ReceiptError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 impl Rooms {
-    /// Stores a receipt; one that would move backwards changes nothing.
-    ///
-    /// # Errors
-    /// See [`ReceiptError`].
-    pub async fn set_receipt(&self, new: &NewReceipt) -> Result<(), ReceiptError> {
-        let view = self.view().await?;
-        let (room, user) = (self.ids().room(&new.room_id), self.ids().user(&new.user_id));
-        let member = self.membership(&view, user, room).await?;
-        if member.is_none_or(|row| row.membership != Membership::Join) {
-            return Err(ReceiptError::NotJoined);
-        }
-        let event = self.event_in_room(&view, room, &new.event_id).await?.ok_or(ReceiptError::UnknownEvent)?;
-        let thread = new.thread.clone().unwrap_or_default();
-        let key = (room, new.kind, thread.clone(), new.user_id.to_string());
-        let before = view.get::<Receipts>(&key).await?;
-        if before.as_ref().is_some_and(|before| before.event_pos >= event.pos.get()) {
-            return Ok(());
-        }
-        let mut batch = Batch::new(room.lane());
-        let pos = batch.next_pos();
-        let receipt = Receipt {
-            pos,
-            event_id: new.event_id.to_string(),
-            n: event.n,
-            event_pos: event.pos.get(),
-            ts: self.0.clock.now().0,
-        };
-        batch.put::<Receipts>(&key, &receipt);
-        if let Some(before) = before {
-            batch.delete::<ReceiptLog>(&(room, before.pos));
-        }
-        let name = ReceiptName { kind: new.kind, thread, user_id: new.user_id.to_string() };
-        batch.put::<ReceiptLog>(&(room, pos), &name);
-        batch.fact(pos, Change::Receipt { room, user }.to_bytes());
-        match self.0.store.commit(batch).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(ReceiptError::Store(SendError::from(error))),
-        }
-    }
-
     /// Who is typing.
     pub fn typing(&self) -> &TypingState {
         &self.0.typing
@@ -232,12 +156,5 @@ impl TypingState {
             drop(self.0.changes.send(room));
         }
         drop(rooms);
-    }
-}
-
-/// What a full or failed store means to who only wanted to say that something was read.
-impl From<CommitError> for ReceiptError {
-    fn from(error: CommitError) -> Self {
-        Self::Store(error.into())
     }
 }

@@ -18,6 +18,7 @@ use crate::command::{Entry, MembershipChange, RequesterKind, RoomSettings, SendE
 use crate::ephemeral::TypingState;
 use crate::membership::Additions;
 use crate::plan::Signer;
+use crate::read_marks::ReadMarks;
 use crate::task::RoomTask;
 use crate::{MembershipError, SendError};
 
@@ -56,6 +57,7 @@ pub(crate) struct Inner {
     pub settings: RoomSettings,
     pub caches: Caches,
     pub typing: TypingState,
+    pub read_marks: ReadMarks,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     mailboxes: Mutex<HashMap<RoomNid, mpsc::Sender<Request>>>,
@@ -89,6 +91,7 @@ impl Rooms {
             settings: parts.settings,
             caches: Caches::new(),
             typing,
+            read_marks: ReadMarks::default(),
             shutdown: parts.shutdown,
             tasks,
             mailboxes: Mutex::default(),
@@ -103,6 +106,11 @@ impl Rooms {
     /// Where rooms are stored.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.store
+    }
+
+    /// Since when it is known what users have read.
+    pub fn read_marks(&self) -> &ReadMarks {
+        &self.0.read_marks
     }
 
     /// A view of everything committed so far.

@@ -24,6 +24,8 @@ mod profile;
 mod query;
 mod redact;
 mod restricted;
+mod read_marks;
+mod receipts;
 pub mod state;
 mod task;
 #[cfg(test)]
@@ -37,10 +39,12 @@ pub use command::{
     RequesterKind, RoomSettings, RoomVisibility, SendEvent, Sent, Transaction, UpgradeRoom,
 };
 pub use directory::{DirectoryPage, DirectoryQuery, DirectoryToken};
-pub use ephemeral::{NewReceipt, ReceiptError, Typing, TypingState};
+pub use ephemeral::{Typing, TypingState};
 pub use error::{CreateError, MembershipError, QueryError, SendError};
 pub use intake::{Rooms, RoomsParts};
 pub use query::{
     Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, MutualRooms,
     Reader, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, TimelinePage,
 };
+pub use read_marks::ReadMarks;
+pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};

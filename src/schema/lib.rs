@@ -22,8 +22,12 @@ pub use event::{StoredEvent, Verdict};
 pub use ids::{AliasKey, EventKey, EventNid, Ids, RoomNid, StateKeyNid, TokenKey, UserNid};
 pub use room::{
     Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
+    Tally,
 };
-pub use user_data::{AccountDataEntry, ReadPoint, Receipt, ReceiptKind, ReceiptName, UserRoom};
+pub use user_data::{
+    AccountDataEntry, Mention, ReadPoint, Receipt, ReceiptKind, ReceiptName, Subscription, ThreadRead,
+    ThreadSubscription, UserRoom,
+};
 
 /// Declares keyspaces, and [`ALL`] of them.
 macro_rules! keyspaces {
@@ -87,7 +91,7 @@ keyspaces! {
     /// Transaction ids: (room, user, device, scope, transaction) to the event's number.
     TxnIds(0x1c, Point, guarded): (RoomNid, UserNid, String, String, String) => u32;
     /// Latest receipts: (room, kind, thread or "", user ID).
-    Receipts(0x1d, Scan): (RoomNid, ReceiptKind, String, String) => Receipt;
+    Receipts(0x1d, Scan, guarded): (RoomNid, ReceiptKind, String, String) => Receipt;
     /// The same by position, so that /sync finds what is new.
     ReceiptLog(0x1e, Scan): (RoomNid, hearth_store::Pos) => ReceiptName;
     /// Local aliases of a room.
@@ -97,6 +101,8 @@ keyspaces! {
     /// Rooms listed in the public directory. The lane is the room's own; it is spelt out (and takes no
     /// bytes) so that a list can ask lane by lane.
     PublicRooms(0x21, Point): (hearth_store::Lane, RoomNid) => String;
+    /// Running number of notifying messages of one thread: (room, root, timeline position).
+    ThreadTallies(0x25, Scan): (RoomNid, u32, hearth_store::Pos) => Tally;
 
     // ── users: owner UserNid ──
     /// Local accounts.
@@ -116,9 +122,13 @@ keyspaces! {
     /// Where the user has read to in a room, for counts (written by the unread consumer).
     ReadPoints(0x37, Scan): (UserNid, RoomNid) => ReadPoint;
     /// Events that mention the user: (user, room, position of the event).
-    Highlights(0x38, Scan): (UserNid, RoomNid, hearth_store::Pos) => ();
+    Highlights(0x38, Scan): (UserNid, RoomNid, hearth_store::Pos) => Mention;
     /// Every change of the user's membership in any room, for /sync.
     UserRoomLog(0x39, Scan): (UserNid, hearth_store::Pos) => RoomNid;
+    /// Where the user has read to in threads: (user, room, root), by the unread consumer.
+    ThreadReads(0x3a, Scan): (UserNid, RoomNid, u32) => ThreadRead;
+    /// Threads that the user follows, or has ceased to follow: (user, room, root).
+    ThreadSubscriptions(0x3b, Scan, guarded): (UserNid, RoomNid, u32) => ThreadSubscription;
 
     /// Where a user's notifications are pushed: (user, app ID, push key).
     Pushers(0x40, Scan, guarded): (UserNid, String, String) => Pusher;

@@ -132,13 +132,44 @@ impl Value for RawNode {
     }
 }
 
+/// Events counted up to a position of the timeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Those that the default push rules notify about.
+    pub notifying: u64,
+    /// Those that the default push rules highlight for every member (`@room`, tombstones).
+    pub highlighting: u64,
+}
+
+impl Tally {
+    /// What was counted between `earlier` and this.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            notifying: self.notifying.saturating_sub(earlier.notifying),
+            highlighting: self.highlighting.saturating_sub(earlier.highlighting),
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            notifying: self.notifying.saturating_add(other.notifying),
+            highlighting: self.highlighting.saturating_add(other.highlighting),
+        }
+    }
+}
+
 /// Running totals of a room's timeline, written by the unread consumer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomTally {
-    /// Events up to here that the default push rules notify about.
-    pub notifying: u64,
-    /// Events up to here that the default push rules highlight for every member (`@room`, tombstones).
-    pub highlighting: u64,
+    /// Events up to here that are in no thread.
+    pub main: Tally,
+    /// Events up to here that are in threads, all threads together.
+    pub threads: Tally,
+    /// Root of the thread that the event at this position is in.
+    pub thread: Option<u32>,
 }
 
 /// A fact of the change log.
@@ -177,6 +208,7 @@ stored! {
     RoomHead = 1;
     StateEntry = 1;
     StateLogEntry = 1;
-    RoomTally = 1;
+    Tally = 1;
+    RoomTally = 2;
     Change = 1;
 }

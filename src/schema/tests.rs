@@ -82,8 +82,12 @@ fn kind() -> impl Strategy<Value = ReceiptKind> {
     prop::sample::select(vec![ReceiptKind::Read, ReceiptKind::ReadPrivate])
 }
 
-fn tally() -> impl Strategy<Value = RoomTally> {
-    (any::<u64>(), any::<u64>()).prop_map(|(notifying, highlighting)| RoomTally { notifying, highlighting })
+fn tally() -> impl Strategy<Value = Tally> {
+    (any::<u64>(), any::<u64>()).prop_map(|(notifying, highlighting)| Tally { notifying, highlighting })
+}
+
+fn subscription() -> impl Strategy<Value = Subscription> {
+    prop::sample::select(vec![Subscription::Manual, Subscription::Automatic, Subscription::Ended])
 }
 
 fn stored_event() -> impl Strategy<Value = StoredEvent> {
@@ -129,6 +133,8 @@ proptest! {
         holds_exactly(&StateEntry { n: previous.unwrap_or(7), membership: joined }, PLAIN)?;
         holds_exactly(&StateLogEntry { n, previous }, PLAIN)?;
         holds_exactly(&tally, PLAIN)?;
+        holds_exactly(&RoomTally { main: tally, threads: Tally::default(), thread: n }, PLAIN)?;
+        holds_exactly(&Mention { thread: n }, PLAIN)?;
         holds_exactly(&event, PLAIN)?;
         holds_exactly(&event.room, PLAIN)?;
         holds_exactly(&StateKeyNid(event.n), PLAIN)?;
@@ -176,13 +182,15 @@ proptest! {
     fn rows_between_users_and_rooms_survive_the_round_trip(
         pos in position(), (room_id, thread, user_id) in (text(), text(), text()), kind in kind(),
         membership in membership(), (n, event_pos, ts) in any::<(u32, u64, u64)>(),
-        (own, forgotten) in any::<(bool, bool)>(), tally in tally(),
+        (own, forgotten) in any::<(bool, bool)>(), tally in tally(), subscription in subscription(),
     ) {
         holds_exactly(&ReceiptName { kind, thread: thread.clone(), user_id: user_id.clone() }, PLAIN)?;
         holds_exactly(&Receipt { pos, event_id: room_id.clone(), n, event_pos, ts }, STAMPED)?;
         holds_exactly(&AccountDataEntry { pos, json: thread }, STAMPED)?;
         holds_exactly(&UserRoom { pos, room_id, membership, n, own, forgotten }, STAMPED)?;
-        holds_exactly(&ReadPoint { pos, tally }, STAMPED)?;
+        holds_exactly(&ReadPoint { pos, main_pos: event_pos, main: tally, threads: tally }, STAMPED)?;
+        holds_exactly(&ThreadRead { pos, tally }, STAMPED)?;
+        holds_exactly(&ThreadSubscription { pos, subscription }, STAMPED)?;
         prop_assert_eq!(Position::decode(&encoded(&Position(pos))), Ok(Position(pos)));
         prop_assert!(Position::decode(&encoded(&Position(pos))[1..]).is_err());
     }

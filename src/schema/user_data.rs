@@ -3,7 +3,7 @@
 use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Pos};
 use serde::{Deserialize, Serialize};
 
-use crate::{Membership, stamped};
+use crate::{Membership, Tally, stamped};
 
 /// A receipt's kind. Also an element of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,6 +43,7 @@ pub struct ReceiptName {
 
 crate::stored! {
     ReceiptName = 1;
+    Mention = 1;
 }
 
 /// A user's latest receipt of one kind and thread in a room.
@@ -92,16 +93,60 @@ pub struct UserRoom {
 /// Where a user has read to in a room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadPoint {
-    /// Timeline position up to which everything is read.
+    /// Timeline position up to which everything is read, in every thread.
     #[serde(skip)]
     pub pos: Pos,
-    /// The room's tally at that position.
-    pub tally: crate::RoomTally,
+    /// Position up to which everything outside threads is read; never before `pos`.
+    pub main_pos: u64,
+    /// The room's tally of events outside threads at `main_pos`.
+    pub main: Tally,
+    /// What is read of all threads together: up to `pos`, and beyond it as far as `ThreadReads` say.
+    pub threads: Tally,
+}
+
+/// Where a user has read to in a thread. Counts only beyond the user's `ReadPoint`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadRead {
+    /// Timeline position up to which the thread is read.
+    #[serde(skip)]
+    pub pos: Pos,
+    /// The thread's tally at that position.
+    pub tally: Tally,
+}
+
+/// An event mentions a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mention {
+    /// Root of the thread that the event is in.
+    pub thread: Option<u32>,
+}
+
+/// Whether a user follows a thread (MSC4306).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subscription {
+    /// The user wanted it.
+    Manual,
+    /// A client found a reason for it.
+    Automatic,
+    /// The user has ended it: what came before is no reason for an automatic one any more.
+    Ended,
+}
+
+/// A user's latest decision about a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadSubscription {
+    /// When it was made.
+    #[serde(skip)]
+    pub pos: Pos,
+    /// What it is.
+    pub subscription: Subscription,
 }
 
 stamped! {
     Receipt = 1;
     AccountDataEntry = 1;
     UserRoom = 1;
-    ReadPoint = 1;
+    ReadPoint = 2;
+    ThreadRead = 1;
+    ThreadSubscription = 1;
 }

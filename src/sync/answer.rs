@@ -34,6 +34,9 @@ pub(crate) struct Answer<'a> {
     pub user: &'a LiveUser,
     /// At or after `until`.
     pub view: View,
+    /// What follows from everything at or below is in `view`. Before `until` only while counting is
+    /// behind.
+    pub counted: Pos,
     pub scope: Scope<'a>,
     /// `None`: the first answer of all.
     pub since: Option<Token>,

@@ -16,19 +16,23 @@ const MAX_RECEIPTS: usize = 4096;
 
 /// Receipts by event, kind and user, as `m.receipt` nests them.
 #[derive(Default)]
-pub(crate) struct ReceiptEvent {
-    by_event: BTreeMap<String, BTreeMap<&'static str, Vec<Line>>>,
+pub(crate) struct ReceiptEvents {
+    by_event: BTreeMap<String, BTreeMap<&'static str, ByUser>>,
     /// Whether one of them is the reader's.
     pub own: bool,
 }
 
+/// An event `m.receipt` has one place for a user's receipts for an event. One without a thread says
+/// it all; those of several threads need several events.
+type ByUser = BTreeMap<String, Vec<Line>>;
+
 struct Line {
-    user_id: String,
+    /// `""`: the receipt has no thread.
     thread: String,
     ts: u64,
 }
 
-impl ReceiptEvent {
+impl ReceiptEvents {
     /// Those that were stored after `since` and not after `upto`.
     pub(crate) async fn since(
         view: &View,
@@ -52,7 +56,7 @@ impl ReceiptEvent {
                     keyspace: "Receipts",
                     detail: "a receipt is logged but absent".into(),
                 })?;
-                found.add(reader, kind, Line { user_id, thread, ts: row.ts }, row.event_id);
+                found.add(reader, (kind, user_id), Line { thread, ts: row.ts }, row.event_id);
             }
             if complete {
                 return Ok(found);
@@ -68,7 +72,7 @@ impl ReceiptEvent {
             let mut add = |(_, kind, thread, user_id), row: Receipt| {
                 // A receipt that moved after `upto` comes with the next answer.
                 if row.pos <= upto {
-                    found.add(reader, kind, Line { user_id, thread, ts: row.ts }, row.event_id);
+                    found.add(reader, (kind, user_id), Line { thread, ts: row.ts }, row.event_id);
                 }
                 seen += 1;
                 if seen < MAX_RECEIPTS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -79,30 +83,46 @@ impl ReceiptEvent {
     }
 
     /// Private receipts are for who sent them.
-    fn add(&mut self, reader: &UserId, kind: ReceiptKind, line: Line, event_id: String) {
-        let own = line.user_id == reader.as_str();
+    fn add(&mut self, reader: &UserId, (kind, user_id): (ReceiptKind, String), line: Line, event_id: String) {
+        let own = user_id == reader.as_str();
         let word = match kind {
             ReceiptKind::Read => "m.read",
             ReceiptKind::ReadPrivate if own => "m.read.private",
             ReceiptKind::ReadPrivate => return,
         };
         self.own |= own;
-        self.by_event.entry(event_id).or_default().entry(word).or_default().push(line);
+        let lines = self.by_event.entry(event_id).or_default().entry(word).or_default().entry(user_id).or_default();
+        if line.thread.is_empty() {
+            lines.clear();
+        } else if lines.iter().any(|known| known.thread.is_empty()) {
+            return;
+        }
+        lines.push(line);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.by_event.is_empty()
     }
 
-    /// Appends the event `m.receipt`.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    /// Appends events `m.receipt`: one, unless somebody has read an event in several threads.
+    pub(crate) fn write(&self, list: &mut Parts, out: &mut Vec<u8>) {
+        let users = self.by_event.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values);
+        let events = users.map(Vec::len).max().unwrap_or(0);
+        for nth in 0..events {
+            self.write_event(nth, list.part(out));
+        }
+    }
+
+    /// Everybody's `nth` receipt for each event.
+    fn write_event(&self, nth: usize, out: &mut Vec<u8>) {
+        let has_any = |users: &ByUser| users.values().any(|lines| lines.len() > nth);
         out.extend_from_slice(b"{\"content\":");
         let mut events = Parts::open(b'{', out);
-        for (event_id, kinds) in &self.by_event {
+        for (event_id, kinds) in self.by_event.iter().filter(|(_, kinds)| kinds.values().any(has_any)) {
             let out = events.key(event_id, out);
             let mut object = Parts::open(b'{', out);
-            for (kind, lines) in kinds {
-                write_lines(lines, object.key(kind, out));
+            for (kind, users) in kinds.iter().filter(|(_, users)| has_any(users)) {
+                write_lines(users, nth, object.key(kind, out));
             }
             out.push(b'}');
         }
@@ -110,11 +130,9 @@ impl ReceiptEvent {
     }
 }
 
-fn write_lines(lines: &[Line], out: &mut Vec<u8>) {
-    // A user may have read one event in two threads, and has one place here: the later one stays.
-    let users: BTreeMap<&str, &Line> = lines.iter().map(|line| (line.user_id.as_str(), line)).collect();
+fn write_lines(users: &ByUser, nth: usize, out: &mut Vec<u8>) {
     let mut object = Parts::open(b'{', out);
-    for (user_id, line) in users {
+    for (user_id, line) in users.iter().filter_map(|(user_id, lines)| Some((user_id, lines.get(nth)?))) {
         let out = object.key(user_id, out);
         if line.thread.is_empty() {
             out.extend_from_slice(b"{\"ts\":");

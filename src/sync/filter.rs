@@ -70,6 +70,8 @@ pub struct RoomSection {
     pub events: EventFilter,
     /// How much of the members.
     pub members: Members,
+    /// How unread events in threads are counted.
+    pub thread_counts: ThreadCounts,
 }
 
 impl RoomSection {
@@ -94,6 +96,16 @@ pub enum Members {
     Lazy,
     /// Those of the senders of the timeline.
     LazyAndRedundant,
+}
+
+/// `unread_thread_notifications`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThreadCounts {
+    /// In the counts of the room.
+    #[default]
+    Together,
+    /// Each thread by itself; the counts of the room are those of the main timeline.
+    Apart,
 }
 
 /// A filter that cannot be used.
@@ -144,9 +156,7 @@ struct RawSection {
     contains_url: Option<bool>,
     lazy_load_members: Option<bool>,
     include_redundant_members: Option<bool>,
-    /// Counts of single threads are not kept: those of the room cover all of it.
-    #[serde(rename = "unread_thread_notifications")]
-    _unread_thread_notifications: Option<bool>,
+    unread_thread_notifications: Option<bool>,
 }
 
 impl Filter {
@@ -236,6 +246,10 @@ impl RawSection {
                 lazy_load_members: lazy.then_some(LazyLoad),
             },
             members,
+            thread_counts: match self.unread_thread_notifications {
+                Some(true) => ThreadCounts::Apart,
+                _ => ThreadCounts::Together,
+            },
         }
     }
 }
@@ -266,6 +280,7 @@ mod tests {
         assert!(filter.include_leave);
         assert_eq!(["!a", "!b", "!c"].map(|id| filter.rooms.contains(id)), [true, false, false]);
         assert_eq!(filter.timeline.limit(), 5);
+        assert_eq!(filter.timeline.thread_counts, ThreadCounts::Apart);
         assert!(filter.timeline.events.matches_parts("m.room.message", "@a:x"));
         assert!(!filter.timeline.events.matches_parts("org.m", "@a:x"));
         assert!(!filter.ephemeral.events.matches_parts("m.typing", ""));
@@ -296,6 +311,7 @@ mod tests {
             r#"{"room":{"timeline":{"limit":-1}}}"#,
             r#"{"room":{"timeline":{"limit":"10"}}}"#,
             r#"{"room":{"timeline":{"limit":1.5}}}"#,
+            r#"{"room":{"timeline":{"unread_thread_notifications":"true"}}}"#,
             r#"{"room":{"timeline":{"types":"m.room.message"}}}"#,
             r#"{"room":{"state":{"lazy_load_members":"true"}}}"#,
             r#"{"room":{"rooms":{"a":1}}}"#,

@@ -22,6 +22,7 @@ mod room;
 mod state;
 mod stay;
 mod summary;
+mod threads;
 mod timeline;
 mod token;
 mod v3;
@@ -31,6 +32,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use filter::{EventFormat, Filter, FilterError, Members, RoomChoice, RoomSection};
+pub use filter::{EventFormat, Filter, FilterError, Members, RoomChoice, RoomSection, ThreadCounts};
 pub use token::{Incarnation, PageToken, Token, TokenError};
 pub use v3::{Sync, SyncError, SyncParts, SyncRequest, SyncSettings};

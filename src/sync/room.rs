@@ -10,8 +10,7 @@ use hearth_store::{Pos, StoreError};
 
 use crate::account_data::write_items;
 use crate::answer::Answer;
-use crate::counts::Counts;
-use crate::ephemeral::{ReceiptEvent, write_typing};
+use crate::ephemeral::{ReceiptEvents, write_typing};
 use crate::filter::Members;
 use crate::json::Parts;
 use crate::live::LiveRoom;
@@ -24,7 +23,7 @@ use crate::timeline::{Check, Page};
 /// What `ephemeral` has.
 struct Ephemeral {
     typing: Option<Vec<u8>>,
-    receipts: Option<ReceiptEvent>,
+    receipts: Option<ReceiptEvents>,
 }
 
 /// How much of a room is shown.
@@ -81,7 +80,7 @@ impl Answer<'_> {
         if !something {
             return Ok(None);
         }
-        let counts = Counts::read(&self.view, self.who.user, room, live, self.until.pos).await?;
+        let counts = self.counts(room, live).await?;
         let mut out = Vec::with_capacity(512 + 640 * (page.events.len() + state.len()));
         out.extend_from_slice(b"{\"timeline\":");
         self.write_timeline(room, &page, &mut out).await?;
@@ -93,7 +92,6 @@ impl Answer<'_> {
         ephemeral.write(&self.scope.filter.ephemeral.events, &mut out);
         out.extend_from_slice(b",\"summary\":");
         write_summary(summary.as_ref(), &mut out);
-        out.extend_from_slice(b",\"unread_notifications\":");
         counts.write(&mut out);
         out.push(b'}');
         Ok(Some(out))
@@ -165,12 +163,12 @@ impl Answer<'_> {
         let receipts = match self.since {
             Some(_) if since > Pos::ZERO => {
                 if live.is_none_or(|live| live.has_receipts(since)) {
-                    Some(ReceiptEvent::since(&self.view, reader, room, (since, self.until.pos)).await?)
+                    Some(ReceiptEvents::since(&self.view, reader, room, (since, self.until.pos)).await?)
                 } else {
                     None
                 }
             }
-            _ => Some(ReceiptEvent::all(&self.view, reader, room, self.until.pos).await?),
+            _ => Some(ReceiptEvents::all(&self.view, reader, room, self.until.pos).await?),
         };
         let wanted = section.events.matches_parts("m.receipt", "");
         let receipts = receipts.filter(|receipts| !receipts.is_empty() && (wanted || receipts.own));
@@ -219,7 +217,7 @@ impl Ephemeral {
             list.part(out).extend_from_slice(typing);
         }
         if let Some(receipts) = self.receipts.as_ref().filter(|_| filter.matches_parts("m.receipt", "")) {
-            receipts.write(list.part(out));
+            receipts.write(&mut list, out);
         }
         out.extend_from_slice(b"]}");
     }

@@ -3,3 +3,4 @@
 mod follow;
 mod rooms;
 mod state;
+mod threads;

@@ -248,10 +248,12 @@ impl Inner {
         let mut attempts = 0;
         loop {
             let typing = self.live.typing().max(since.map_or(0, |since| since.typing));
-            let pos = self.live.processed().max(since.map_or(Pos::ZERO, |since| since.pos));
+            let counted = self.live.processed();
+            let pos = counted.max(since.map_or(Pos::ZERO, |since| since.pos));
             let view = self.rooms.view().await?;
             let until = Token { incarnation: self.incarnation, pos, typing };
-            let answer = Answer { rooms: &self.rooms, who, user, view, scope, since, until, now: self.clock.now() };
+            let (rooms, now) = (&self.rooms, self.clock.now());
+            let answer = Answer { rooms, who, user, view, counted, scope, since, until, now };
             match answer.write().await {
                 Ok((bytes, empty)) => return Ok(Answered { bytes, empty, pos, typing }),
                 Err(StoreError::SnapshotExpired) if attempts < MAX_VIEWS => attempts += 1,

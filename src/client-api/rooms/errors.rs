@@ -107,6 +107,7 @@ impl From<ReceiptError> for ApiError {
         match error {
             ReceiptError::NotJoined => Self::forbidden("you are not in this room"),
             ReceiptError::UnknownEvent => Self::not_found("there is no such event in this room"),
+            ReceiptError::NotInThread => Self::invalid_param("\"event_id\" is not related to \"thread_id\""),
             ReceiptError::Store(error) => error.into(),
         }
     }

@@ -344,7 +344,9 @@ async fn typing_and_receipts_reach_others_by_sync() {
     for (path, body, wanted) in [
         (receipt("m.odd", &first), json!({}), (400, "M_INVALID_PARAM")),
         (receipt("m.read", &first), json!({"thread_id": ""}), (400, "M_INVALID_PARAM")),
-        (receipt("m.read", &first), json!({"thread_id": 5}), (400, "M_BAD_JSON")),
+        (receipt("m.read", &first), json!({"thread_id": 5}), (400, "M_INVALID_PARAM")),
+        (receipt("m.read", &first), json!({"thread_id": null}), (400, "M_INVALID_PARAM")),
+        (receipt("m.read", &first), json!({"thread_id": first}), (400, "M_INVALID_PARAM")),
         (receipt("m.fully_read", &first), json!({"thread_id": "main"}), (400, "M_INVALID_PARAM")),
         (receipt("m.read", "$unknown"), json!({}), (404, "M_NOT_FOUND")),
         (receipt("m.fully_read", "$unknown"), json!({}), (404, "M_NOT_FOUND")),

@@ -8,6 +8,7 @@ mod mutual;
 mod overview;
 mod relations;
 mod render;
+mod thread;
 mod timestamp;
 
 pub use event::{EventExtras, RoomEvent, SentBy};

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
 
 use super::{LiveRoom, Newest};
+use crate::counts::ReadStates;
 use crate::filter::Filter;
 use crate::lazy::SentMembers;
 
@@ -36,6 +37,8 @@ pub(crate) struct LiveUser {
     filters: Mutex<HashMap<String, Arc<Filter>>>,
     /// Member events that its devices have.
     pub(crate) sent_members: SentMembers,
+    /// What it has read, as answers have found it.
+    pub(crate) read_states: ReadStates,
 }
 
 /// A user's membership in a room.
@@ -61,6 +64,7 @@ impl LiveUser {
             last_poll: Mutex::new(Instant::now()),
             filters: Mutex::default(),
             sent_members: SentMembers::default(),
+            read_states: ReadStates::default(),
         }
     }
 
