@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Caches;
 use crate::command::{MembershipChange, RoomSettings, SendEvent, Sent};
+use crate::delayed::Delays;
 use crate::ephemeral::TypingState;
 use crate::plan::Signer;
 use crate::task::RoomTask;
@@ -55,8 +56,9 @@ pub(crate) struct Inner {
     pub settings: RoomSettings,
     pub caches: Caches,
     pub typing: TypingState,
+    pub delays: Delays,
     shutdown: CancellationToken,
-    tasks: TaskTracker,
+    pub tasks: TaskTracker,
     mailboxes: Mutex<HashMap<RoomNid, mpsc::Sender<Request>>>,
 }
 
@@ -88,6 +90,7 @@ impl Rooms {
             settings: parts.settings,
             caches: Caches::new(),
             typing,
+            delays: Delays::default(),
             shutdown: parts.shutdown,
             tasks,
             mailboxes: Mutex::default(),

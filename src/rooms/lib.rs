@@ -10,6 +10,7 @@ mod attach;
 mod cache;
 mod command;
 mod create;
+mod delayed;
 mod directory;
 mod ephemeral;
 mod error;
@@ -31,6 +32,7 @@ pub use command::{
     CreateRoom, InitialState, IsDirect, MemberProfile, MembershipChange, Preset, RoomSettings, RoomVisibility,
     SendEvent, Sent, Transaction,
 };
+pub use delayed::{DelayLimits, Delayed, DelayedAction, DelayedError};
 pub use directory::{DirectoryPage, DirectoryQuery, DirectoryToken};
 pub use ephemeral::{NewReceipt, ReceiptError, Typing, TypingState};
 pub use error::{CreateError, MembershipError, QueryError, SendError};

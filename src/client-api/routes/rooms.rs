@@ -3,7 +3,9 @@
 use axum::routing::{get, post, put};
 
 use super::Table;
-use crate::rooms::{aliases, create, directory, event, members, membership, messages, relations, send, state, summary};
+use crate::rooms::{
+    aliases, create, delayed, directory, event, members, membership, messages, relations, send, state, summary,
+};
 
 /// Below `/_matrix/client/v3`.
 pub(super) fn v3() -> Table {
@@ -12,12 +14,33 @@ pub(super) fn v3() -> Table {
 
 /// Everywhere else.
 pub(super) fn elsewhere() -> Table {
+    let mut all = delayed_events();
+    all.extend(queries_of_v1());
+    all
+}
+
+fn queries_of_v1() -> Table {
     vec![
         ("/_matrix/client/v1/room_summary/{room}", get(summary::get)),
         ("/_matrix/client/v1/rooms/{room_id}/timestamp_to_event", get(event::at_time)),
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}", get(relations::of_event)),
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}", get(relations::with_relation)),
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}/{event_type}", get(relations::with_type)),
+    ]
+}
+
+fn delayed_events() -> Table {
+    vec![
+        ("/_matrix/client/v1/delayed_events/{delay_id}", get(delayed::get)),
+        ("/_matrix/client/v1/delayed_events/{delay_id}/cancel", post(delayed::cancel)),
+        ("/_matrix/client/v1/delayed_events/{delay_id}/restart", post(delayed::restart)),
+        ("/_matrix/client/v1/delayed_events/{delay_id}/send", post(delayed::send)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events", get(delayed::list)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}", get(delayed::get_unstable)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/cancel", post(delayed::cancel_by_id)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/restart", post(delayed::restart_by_id)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/send", post(delayed::send_by_id)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/rooms/{room_id}/delayed_event/{type}/{txn}", put(delayed::put)),
     ]
 }
 
@@ -29,6 +52,7 @@ fn commands() -> Table {
         ("/join/{room}", post(membership::join_by_id_or_alias)),
         ("/knock/{room}", post(membership::knock)),
         ("/rooms/{room_id}/ban", post(membership::ban)),
+        ("/rooms/{room_id}/delayed_event/{type}/{txn}", put(delayed::put)),
         ("/rooms/{room_id}/forget", post(membership::forget)),
         ("/rooms/{room_id}/invite", post(membership::invite)),
         ("/rooms/{room_id}/join", post(membership::join_by_id)),
