@@ -11,7 +11,7 @@ use hearth_base::{Clock, Random, Supervisor, SystemClock, SystemRandom};
 use hearth_client_api::{ClientApi, ClientApiSettings, RateLimits, TrustedProxies};
 use hearth_event::{RoomVersion, SigningKey};
 use hearth_fanout::{Follower, Unread};
-use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
+use hearth_rooms::{DelayLimits, RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
 use hearth_settings::{RegistrationMode, Settings, TokenPlace, TrustedProxy};
 use hearth_store::Store;
@@ -83,6 +83,8 @@ impl Graph {
         });
         tasks.spawn("unread", unread.run(tasks.stopping()));
         tasks.spawn("notifier", notifier);
+        // With the requests: what it sends is asked of the rooms, which go on until these have ended.
+        requests.spawn("delayed events", rooms.clone().run_delayed(requests.stopping()));
         let router = hearth_client_api::router(ClientApi {
             rooms: rooms.clone(),
             accounts,
@@ -125,6 +127,7 @@ impl Ground {
             json_depth: settings.limits.json_depth as usize,
             query_access_token: settings.accounts.access_token_in == TokenPlace::HeaderOrQuery,
             compress: settings.listen.compress,
+            delays: delays(settings),
             rate_limits: rate_limits(settings),
             trusted_proxies: trusted_proxies(settings),
             ..ClientApiSettings::new(self.server_name.clone())
@@ -158,6 +161,14 @@ impl Ground {
             },
         })
         .map_err(|error| Failure::new(Code::Unusable, error))
+    }
+}
+
+fn delays(settings: &Settings) -> DelayLimits {
+    let max_scheduled = settings.rooms.max_delayed_events as usize;
+    match settings.rooms.max_event_delay {
+        Some(max_delay) => DelayLimits { max_delay, max_scheduled },
+        None => DelayLimits { max_delay: Duration::ZERO, max_scheduled: 0 },
     }
 }
 

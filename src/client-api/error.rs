@@ -107,6 +107,11 @@ impl ApiError {
         Self { cause: Some(cause.to_string().into()), ..error }
     }
 
+    /// The error as JSON that is part of another answer.
+    pub(crate) fn standard(&self) -> Value {
+        serde_json::json!({"errcode": self.errcode, "error": self.message})
+    }
+
     fn retry_after(&self) -> Option<HeaderValue> {
         let millis = self.extra.as_ref()?.get("retry_after_ms")?.as_u64()?;
         Some(HeaderValue::from(millis.div_ceil(1000)))

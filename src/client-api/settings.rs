@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hearth_event::RoomVersion;
+use hearth_rooms::DelayLimits;
 use ruma_common::OwnedServerName;
 
 use crate::limits::{RateLimits, TrustedProxies};
@@ -27,6 +28,8 @@ pub struct ClientApiSettings {
     pub query_access_token: bool,
     /// Whether large answers are compressed for clients that accept it.
     pub compress: bool,
+    /// What is allowed of delayed events.
+    pub delays: DelayLimits,
     /// How often clients may do things; `None`: as often as they like.
     pub rate_limits: Option<RateLimits>,
     /// Whose word counts for where a request comes from.
@@ -45,6 +48,7 @@ impl ClientApiSettings {
             json_depth: 64,
             query_access_token: false,
             compress: true,
+            delays: DelayLimits::default(),
             rate_limits: None,
             trusted_proxies: TrustedProxies::default(),
         }

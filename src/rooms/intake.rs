@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Caches;
 use crate::command::{Entry, MembershipChange, RequesterKind, RoomSettings, SendEvent, Sent};
+use crate::delayed::Delays;
 use crate::ephemeral::TypingState;
 use crate::membership::Additions;
 use crate::plan::Signer;
@@ -58,8 +59,9 @@ pub(crate) struct Inner {
     pub caches: Caches,
     pub typing: TypingState,
     pub read_marks: ReadMarks,
+    pub delays: Delays,
     shutdown: CancellationToken,
-    tasks: TaskTracker,
+    pub tasks: TaskTracker,
     mailboxes: Mutex<HashMap<RoomNid, mpsc::Sender<Request>>>,
 }
 
@@ -92,6 +94,7 @@ impl Rooms {
             caches: Caches::new(),
             typing,
             read_marks: ReadMarks::default(),
+            delays: Delays::default(),
             shutdown: parts.shutdown,
             tasks,
             mailboxes: Mutex::default(),

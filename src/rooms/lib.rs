@@ -12,6 +12,7 @@ mod canonical;
 mod command;
 mod content;
 mod create;
+mod delayed;
 mod directory;
 mod ephemeral;
 mod error;
@@ -38,6 +39,7 @@ pub use command::{
     CreateRoom, Entry, InitialState, IsDirect, MemberProfile, MembershipChange, Preset, RedactRelated, RelTypes,
     RequesterKind, RoomSettings, RoomVisibility, SendEvent, Sent, Transaction, UpgradeRoom,
 };
+pub use delayed::{DelayLimits, Delayed, DelayedAction, DelayedError};
 pub use directory::{DirectoryPage, DirectoryQuery, DirectoryToken};
 pub use ephemeral::{Typing, TypingState};
 pub use error::{CreateError, MembershipError, QueryError, SendError};

@@ -31,7 +31,8 @@ pub struct StoredEvent {
     pub redacted_by: Option<u32>,
     /// `m.replace`-style previous event in the same state slot, by number.
     pub replaces_state: Option<u32>,
-    /// The device and transaction id of the local client that sent it, for that client's echo.
+    /// The device and transaction id of the local client that sent it, for that client's echo. For a
+    /// delayed event the device is `""`, which no device is named, and the id is the delay id.
     pub transaction: Option<(String, String)>,
     /// Its ID.
     pub event_id: Box<str>,

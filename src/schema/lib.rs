@@ -5,6 +5,7 @@
 //! that nobody outside can choose names that collide or that crowd one lane.
 
 mod account;
+mod delayed;
 mod event;
 mod ids;
 mod room;
@@ -18,6 +19,7 @@ pub use account::{
     AccessToken, AliasRow, Device, Filter, Profile as ProfileRow, Pusher, Refresh, RefreshFamily, RegistrationToken,
     SpentRefresh, User,
 };
+pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{StoredEvent, Verdict};
 pub use ids::{AliasKey, EventKey, EventNid, Ids, RoomNid, StateKeyNid, TokenKey, UserNid};
 pub use room::{
@@ -148,6 +150,11 @@ keyspaces! {
     /// Who has a pusher with an app ID and push key, by the hash of both. A user may be named here
     /// whose pusher is gone.
     PushKeys(0x5f, Scan): (TokenKey, UserNid) => ();
+    /// Events to be sent later, and for a while what became of them: (sender, the secret in the delay id).
+    DelayedEvents(0x5b, Point): (UserNid, String) => DelayedEvent;
+    /// The list of each user's delayed events. The lane is the user's own; it is spelt out (and takes no
+    /// bytes) so that a start can read all of them lane by lane.
+    DelayedLists(0x5c, Scan, guarded): (hearth_store::Lane, UserNid) => DelayedList;
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {

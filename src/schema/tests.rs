@@ -196,6 +196,24 @@ proptest! {
     }
 
     #[test]
+    fn delayed_events_survive_the_round_trip(
+        (room_id, sender, event_type, content) in (text(), text(), text(), text()),
+        (state_key, redacts, transaction) in (option::of(text()), option::of(text()), option::of(text())),
+        (delay_ms, since, at, generation) in any::<(u64, u64, u64, u64)>(), ended in option::of(0..3_u8),
+    ) {
+        let finalised = ended.map(|how| Finalised { at, outcome: match how {
+            0 => DelayedOutcome::Cancelled,
+            1 => DelayedOutcome::Sent { event_id: room_id.clone() },
+            _ => DelayedOutcome::Failed { why: DelayedFailure::Forbidden, message: sender.clone() },
+        } });
+        let entry = DelayedEntry { id: sender.clone(), at, transaction };
+        let event = DelayedEvent { room_id, sender, event_type, state_key, content, redacts, delay_ms, since, finalised };
+        holds_exactly(&event, PLAIN)?;
+        let list = DelayedList { generation, scheduled: vec![entry.clone()], finalised: vec![entry] };
+        holds_exactly(&list, PLAIN)?;
+    }
+
+    #[test]
     fn any_bytes_are_a_row_or_refused(
         keyspace in prop_oneof![prop::sample::select(ALL).prop_map(|def| def.id), any::<u16>().prop_map(KeyspaceId)],
         key in prop::collection::vec(any::<u8>(), 0..80), value in prop::collection::vec(any::<u8>(), 0..80),

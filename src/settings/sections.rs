@@ -153,6 +153,11 @@ sections! {
     rooms: Rooms {
         /// Version of new rooms when the client does not say. Clients can ask for any of 1 to 12.
         default_version: String = default("12".to_owned());
+        /// Longest delay of delayed events, which clients in calls use to be seen leaving even when
+        /// their connection breaks. `"off"`: there are no delayed events.
+        max_event_delay: Option<Duration> = default(Some(Duration::from_secs(24 * 60 * 60)));
+        /// Delayed events that one user may have scheduled at a time.
+        max_delayed_events: u32 = default(100);
     }
 
     /// Bounds for what clients send. The defaults suit nearly everybody.

@@ -6,6 +6,7 @@
 //! and the tests use; [`report::Invariant`] says what each one means.
 
 mod accounts;
+mod delayed;
 mod report;
 mod rooms;
 mod scan;

@@ -1,15 +1,16 @@
 //! From stored bytes to what has to be looked up about them.
 
 use hearth_schema::{
-    AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Change, CurrentState, Device, Devices,
-    EventIds, EventKey, EventNid, Events, Receipt, ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily,
-    RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys,
-    StateNodes, StoredEvent, Timeline, TokenKey, TxnIds, User, UserNid, UserRoom, UserRooms, Users,
+    AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Change, CurrentState, DelayedEvent,
+    DelayedEvents, DelayedList, DelayedLists, Device, Devices, EventIds, EventKey, EventNid, Events, Receipt,
+    ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily, RoomAliases, RoomHead, RoomHeads, RoomMeta,
+    RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, TokenKey,
+    TxnIds, User, UserNid, UserRoom, UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 
 use super::report::{Invariant, Violation, keyspace_name};
-use super::{Context, Finding, accounts, rooms};
+use super::{Context, Finding, accounts, delayed, rooms};
 
 /// A row that speaks of other rows.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) enum Row {
     RefreshFamily(TokenKey, RefreshFamily),
     AccountData(UserNid, (String, String), Pos),
     AccountDataLog(UserNid, Pos, (String, String)),
+    DelayedEvent(UserNid, String, Box<DelayedEvent>),
+    DelayedList(UserNid, DelayedList),
 }
 
 impl Row {
@@ -131,6 +134,12 @@ impl Row {
         } else if id == AccountDataLog::DEF.id {
             let ((user, pos), name) = both::<AccountDataLog>(key, value)?;
             Self::AccountDataLog(user, pos, name)
+        } else if id == DelayedEvents::DEF.id {
+            let ((user, secret), row) = both::<DelayedEvents>(key, value)?;
+            Self::DelayedEvent(user, secret, Box::new(row))
+        } else if id == DelayedLists::DEF.id {
+            let ((_, user), list) = both::<DelayedLists>(key, value)?;
+            Self::DelayedList(user, list)
         } else {
             hearth_schema::decode_row(id, key.0.get(RawKey::HEADER..).unwrap_or_default(), value)?;
             return Ok(None);
@@ -174,6 +183,8 @@ impl Row {
             Self::RefreshFamily(key, row) => accounts::refresh_family(context, key, row).await,
             Self::AccountData(user, name, pos) => accounts::account_data(context, user, name, pos).await,
             Self::AccountDataLog(user, pos, name) => accounts::account_data_log(context, user, pos, name).await,
+            Self::DelayedEvent(user, id, row) => delayed::event(context, user, id, &row).await,
+            Self::DelayedList(user, list) => delayed::list(context, user, list).await,
         }
     }
 }

@@ -9,10 +9,10 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use hearth_base::{SeededRandom, Supervisor};
 use hearth_schema::{
-    AccessTokens, CurrentState, EventIds, EventNid, Events, Membership, RoomHeads, RoomNid, Timeline, TxnIds, User,
-    UserNid, UserRooms, Users,
+    AccessTokens, CurrentState, DelayedEvents, DelayedLists, EventIds, EventNid, Events, Membership, RoomHeads,
+    RoomNid, Timeline, TxnIds, User, UserNid, UserRooms, Users,
 };
-use hearth_store::{Batch, Op, Owner as _, Pos, raw_key};
+use hearth_store::{Batch, Keyspace as _, Op, Owner as _, Pos, raw_key};
 use ruma_common::{EventId, RoomId, UserId};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -84,6 +84,8 @@ async fn filled() -> Filled {
     call(&router, "PUT", &redact, &alice, json!({})).await;
     call(&router, "POST", &format!("/rooms/{room_id}/receipt/m.read/{event_id}"), &alice, json!({})).await;
     call(&router, "PUT", "/user/@alice:hearth.test/account_data/org.example", &alice, json!({"a": 1})).await;
+    let later = format!("/rooms/{room_id}/send/m.room.message/t3?org.matrix.msc4140.delay=100000");
+    call(&router, "PUT", &later, &alice, json!({})).await;
     call(&router, "PUT", "/profile/@alice:hearth.test/displayname", &alice, json!({"displayname": "Al"})).await;
     call(&router, "POST", "/logout", &bob, json!({})).await;
     requests.shutdown(Duration::from_secs(5)).await.expect("stopped");
@@ -208,4 +210,20 @@ async fn a_readable_password_and_a_token_without_device_are_told() {
         .await;
     filled.breaks(Invariant::I14).await;
     filled.breaks(Invariant::I13).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_event_and_its_list_have_each_other() {
+    for lost in [DelayedEvents::DEF.id, DelayedLists::DEF.id] {
+        let filled = filled().await;
+        let user = filled.user;
+        let mut batch = Batch::new(user.lane());
+        if lost == DelayedEvents::DEF.id {
+            batch.delete_prefix::<DelayedEvents, _>(&(user,));
+        } else {
+            batch.delete::<DelayedLists>(&(user.lane(), user));
+        }
+        filled.store.commit(batch).await.expect("committed");
+        filled.breaks(Invariant::I13).await;
+    }
 }

@@ -15,10 +15,17 @@ use crate::reply;
 /// What users of this server can do.
 pub(crate) async fn get(State(api): State<Arc<Api>>, _: Authed) -> Response {
     let available: BTreeMap<_, _> = RoomVersion::all().map(|version| (version.as_str(), "stable")).collect();
+    let delays = api.settings.delays;
+    let delays = json!({
+        "max_delay_ms": u64::try_from(delays.max_delay.as_millis()).unwrap_or(u64::MAX),
+        "max_scheduled": delays.max_scheduled,
+    });
     let default = api.settings.default_room_version.as_str();
     reply::json(&json!({"capabilities": {
         "m.change_password": {"enabled": true},
         "m.room_versions": {"default": default, "available": available},
+        "m.delayed_events": delays,
+        "org.matrix.msc4140.delayed_events": delays,
         "m.set_displayname": {"enabled": true},
         "m.set_avatar_url": {"enabled": true},
         "m.profile_fields": {"enabled": true},

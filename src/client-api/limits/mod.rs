@@ -123,6 +123,12 @@ const RULES: &[(Method, &str, Rule)] = &[
     (Method::GET, "/register/available", Rule::Lookup),
     (Method::GET, "/_matrix/client/v1/register/m.login.registration_token/validity", Rule::Lookup),
     (Method::PUT, "/rooms/{room_id}/send/{type}/{txn}", Rule::Sending),
+    (Method::PUT, "/rooms/{room_id}/delayed_event/{type}/{txn}", Rule::Sending),
+    (
+        Method::PUT,
+        "/_matrix/client/unstable/org.matrix.msc4140/rooms/{room_id}/delayed_event/{type}/{txn}",
+        Rule::Sending,
+    ),
     (Method::PUT, "/rooms/{room_id}/redact/{event_id}/{txn}", Rule::Sending),
     (Method::PUT, "/rooms/{room_id}/state/{type}", Rule::Sending),
     (Method::PUT, "/rooms/{room_id}/state/{type}/", Rule::Sending),

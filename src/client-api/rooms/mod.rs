@@ -2,6 +2,7 @@
 
 pub(crate) mod aliases;
 pub(crate) mod create;
+pub(crate) mod delayed;
 pub(crate) mod directory;
 mod errors;
 pub(crate) mod event;

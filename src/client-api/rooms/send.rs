@@ -10,11 +10,12 @@ use hearth_rooms::{RedactRelated, RelTypes, SendEvent, Transaction};
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId};
 use serde::{Deserialize, Serialize};
 
+use super::delayed;
 use crate::Api;
 use crate::auth::Authed;
 use crate::body::{OptionalJson, RawBody};
 use crate::error::ApiError;
-use crate::params::Segments;
+use crate::params::{Query, Segments};
 use crate::reply;
 
 #[derive(Serialize)]
@@ -37,11 +38,18 @@ pub(crate) async fn send(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
     Segments((room_id, event_type, txn)): Segments<(OwnedRoomId, String, String)>,
+    query: Query,
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
+    let delay = delayed::wanted(&query)?;
+    let transaction = transaction(&requester, format!("send/{event_type}"), txn);
+    if delay.is_some()
+        && let Some(answer) = delayed::repeated(&api, &room_id, &requester.user_id, &transaction).await?
+    {
+        return Ok(answer);
+    }
     let content = content(&body)?;
     let redacts = redacted_event(&event_type, &content)?;
-    let transaction = transaction(&requester, format!("send/{event_type}"), txn);
     let event = SendEvent {
         room_id,
         event_type,
@@ -51,12 +59,18 @@ pub(crate) async fn send(
         transaction: Some(transaction),
         sender: requester.user_id,
     };
+    if let Some(delay) = delay {
+        return delayed::schedule(&api, &event, delay).await;
+    }
     let done = api.rooms.send(event).await?;
     Ok(sent(&done.event_id))
 }
 
 /// Since v1.18 redactions may also come through `/send`, with `redacts` in their content.
-fn redacted_event(event_type: &str, content: &CanonicalJsonObject) -> Result<Option<OwnedEventId>, ApiError> {
+pub(crate) fn redacted_event(
+    event_type: &str,
+    content: &CanonicalJsonObject,
+) -> Result<Option<OwnedEventId>, ApiError> {
     if event_type != "m.room.redaction" {
         return Ok(None);
     }
@@ -106,6 +120,6 @@ pub(crate) async fn redact(
     Ok(sent(&done.event_id))
 }
 
-fn transaction(requester: &Requester, scope: String, id: String) -> Transaction {
+pub(crate) fn transaction(requester: &Requester, scope: String, id: String) -> Transaction {
     Transaction { device_id: requester.device_id.to_string(), scope, id }
 }

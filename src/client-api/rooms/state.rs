@@ -8,8 +8,8 @@ use hearth_rooms::SendEvent;
 use http::StatusCode;
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAliasId, RoomId};
 
-use super::render;
 use super::send::{content, sent};
+use super::{delayed, render};
 use crate::Api;
 use crate::auth::Authed;
 use crate::body::RawBody;
@@ -65,9 +65,10 @@ pub(crate) async fn put_with_empty_key(
     state: State<Arc<Api>>,
     requester: Authed,
     Segments((room_id, event_type)): Segments<(OwnedRoomId, String)>,
+    query: Query,
     body: RawBody,
 ) -> Result<Response, ApiError> {
-    put(state, requester, Segments((room_id, event_type, String::new())), body).await
+    put(state, requester, Segments((room_id, event_type, String::new())), query, body).await
 }
 
 /// `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`
@@ -75,12 +76,12 @@ pub(crate) async fn put(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
     Segments((room_id, event_type, state_key)): Segments<(OwnedRoomId, String, String)>,
+    query: Query,
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
+    let delay = delayed::wanted(&query)?;
     let content = content(&body)?;
-    if event_type == "m.room.canonical_alias" && state_key.is_empty() {
-        check_aliases(&api, &room_id, &content).await?;
-    }
+    check_claims(&api, &room_id, (&event_type, &state_key), &content).await?;
     let event = SendEvent {
         room_id,
         event_type,
@@ -90,8 +91,24 @@ pub(crate) async fn put(
         transaction: None,
         sender: requester.user_id,
     };
+    if let Some(delay) = delay {
+        return delayed::schedule(&api, &event, delay).await;
+    }
     let done = api.rooms.send(event).await?;
     Ok(sent(&done.event_id))
+}
+
+/// State that says something about more than its room must be true.
+pub(crate) async fn check_claims(
+    api: &Api,
+    room_id: &RoomId,
+    (event_type, state_key): (&str, &str),
+    content: &CanonicalJsonObject,
+) -> Result<(), ApiError> {
+    if event_type == "m.room.canonical_alias" && state_key.is_empty() {
+        check_aliases(api, room_id, content).await?;
+    }
+    Ok(())
 }
 
 /// Aliases that a room claims must point to it, or it could pass for another room.

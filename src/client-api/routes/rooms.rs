@@ -4,8 +4,8 @@ use axum::routing::{get, post, put};
 
 use super::Table;
 use crate::rooms::{
-    aliases, create, directory, event, legacy, members, membership, messages, mutual, relations, send, state, summary,
-    upgrade,
+    aliases, create, delayed, directory, event, legacy, members, membership, messages, mutual, relations, send, state,
+    summary, upgrade,
 };
 
 /// Below `/_matrix/client/v3`.
@@ -15,6 +15,12 @@ pub(super) fn v3() -> Table {
 
 /// Everywhere else.
 pub(super) fn elsewhere() -> Table {
+    let mut all = delayed_events();
+    all.extend(queries_of_v1());
+    all
+}
+
+fn queries_of_v1() -> Table {
     vec![
         ("/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms", get(mutual::get)),
         ("/_matrix/client/v1/mutual_rooms", get(mutual::get)),
@@ -26,6 +32,21 @@ pub(super) fn elsewhere() -> Table {
     ]
 }
 
+fn delayed_events() -> Table {
+    vec![
+        ("/_matrix/client/v1/delayed_events/{delay_id}", get(delayed::get)),
+        ("/_matrix/client/v1/delayed_events/{delay_id}/cancel", post(delayed::cancel)),
+        ("/_matrix/client/v1/delayed_events/{delay_id}/restart", post(delayed::restart)),
+        ("/_matrix/client/v1/delayed_events/{delay_id}/send", post(delayed::send)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events", get(delayed::list)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}", get(delayed::get_unstable)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/cancel", post(delayed::cancel_by_id)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/restart", post(delayed::restart_by_id)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/send", post(delayed::send_by_id)),
+        ("/_matrix/client/unstable/org.matrix.msc4140/rooms/{room_id}/delayed_event/{type}/{txn}", put(delayed::put)),
+    ]
+}
+
 fn commands() -> Table {
     vec![
         ("/createRoom", post(create::create)),
@@ -34,6 +55,7 @@ fn commands() -> Table {
         ("/join/{room}", post(membership::join_by_id_or_alias)),
         ("/knock/{room}", post(membership::knock)),
         ("/rooms/{room_id}/ban", post(membership::ban)),
+        ("/rooms/{room_id}/delayed_event/{type}/{txn}", put(delayed::put)),
         ("/rooms/{room_id}/forget", post(membership::forget)),
         ("/rooms/{room_id}/invite", post(membership::invite)),
         ("/rooms/{room_id}/join", post(membership::join_by_id)),

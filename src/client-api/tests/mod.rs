@@ -3,6 +3,7 @@
 mod accounts;
 mod bodies;
 mod compress;
+mod delayed;
 mod directory;
 mod edge;
 mod entering;
@@ -128,6 +129,7 @@ impl World {
             shutdown: shutdown.clone(),
         });
         tokio::spawn(notifier);
+        tokio::spawn(rooms.clone().run_delayed(shutdown.clone()));
         tokio::spawn(unread.run(shutdown.clone()));
         let mut settings = ClientApiSettings::new(server_name);
         change(&mut settings);

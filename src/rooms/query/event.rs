@@ -37,9 +37,9 @@ pub struct RoomEvent {
 /// The local client that sent an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentBy {
-    /// Its device.
+    /// Its device; `""` for a delayed event, which the server has sent.
     pub device_id: String,
-    /// The id that it chose.
+    /// The id that it chose, or the delay id.
     pub transaction_id: String,
 }
 
@@ -50,6 +50,8 @@ pub struct EventExtras<'a> {
     pub now: Option<Millis>,
     /// For the client that sent it.
     pub transaction_id: Option<&'a str>,
+    /// For the sender of a delayed event.
+    pub delay_id: Option<&'a str>,
     /// The reader's membership when the event was sent.
     pub membership: Option<&'a str>,
     /// The event that was in its place of the state before.
@@ -140,6 +142,11 @@ impl RoomEvent {
         }
         if let Some(id) = extras.transaction_id {
             json_string(id, unsigned.key("transaction_id"));
+        }
+        if let Some(id) = extras.delay_id {
+            // The second name is what clients look for as long as the first is not in the specification.
+            json_string(id, unsigned.key("delay_id"));
+            json_string(id, unsigned.key("org.matrix.msc4140.delay_id"));
         }
         unsigned.finish();
     }

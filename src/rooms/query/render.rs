@@ -55,6 +55,7 @@ impl Rooms {
             let extras = EventExtras {
                 now: Some(reader.now),
                 transaction_id: transaction_id(event, reader),
+                delay_id: delay_id(event, reader),
                 membership: self.membership_at(view, reader, event, mine).await?.map(Membership::as_str),
                 previous: other(event.replaces_state),
                 redacted_because: other(event.redacted_by),
@@ -84,6 +85,12 @@ impl Rooms {
             }
         }
     }
+}
+
+/// For the sender on any device: whoever has it can look up what became of the event.
+fn delay_id<'a>(event: &'a RoomEvent, reader: &Reader<'_>) -> Option<&'a str> {
+    let by = event.sent_by.as_ref()?;
+    (event.sender() == reader.user_id && by.device_id.is_empty()).then_some(by.transaction_id.as_str())
 }
 
 fn transaction_id<'a>(event: &'a RoomEvent, reader: &Reader<'_>) -> Option<&'a str> {
