@@ -3,9 +3,11 @@
 mod accounts;
 mod bodies;
 mod compress;
+mod coverage;
 mod directory;
 mod edge;
 mod limits;
+mod record;
 mod relations;
 mod rooms;
 
@@ -135,7 +137,13 @@ impl World {
             settings: Arc::new(settings),
             shutdown: shutdown.clone(),
         };
-        Self { router: crate::router(parts), accounts, clock: fixed, _end: shutdown.clone().drop_guard(), shutdown }
+        Self {
+            router: record::around(crate::router(parts)),
+            accounts,
+            clock: fixed,
+            _end: shutdown.clone().drop_guard(),
+            shutdown,
+        }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
