@@ -23,10 +23,10 @@ mod persist;
 mod plan;
 mod profile;
 mod query;
-mod redact;
-mod restricted;
 mod read_marks;
 mod receipts;
+mod redact;
+mod restricted;
 pub mod state;
 mod task;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod accounts;
 mod bodies;
 mod compress;
+mod coverage;
 mod delayed;
 mod directory;
 mod edge;
@@ -10,6 +11,7 @@ mod entering;
 mod legacy;
 mod limits;
 mod pushers;
+mod record;
 mod relations;
 mod rooms;
 mod upgrade;
@@ -141,7 +143,13 @@ impl World {
             settings: Arc::new(settings),
             shutdown: shutdown.clone(),
         };
-        Self { router: crate::router(parts), accounts, clock: fixed, _end: shutdown.clone().drop_guard(), shutdown }
+        Self {
+            router: record::around(crate::router(parts)),
+            accounts,
+            clock: fixed,
+            _end: shutdown.clone().drop_guard(),
+            shutdown,
+        }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
