@@ -61,6 +61,8 @@ async fn a_delayed_message_is_listed_then_sent_and_its_sender_sees_which_it_was(
     let found = world.raw(Method::GET, &format!("{STABLE}/delayed_events/{delay_id}"), Some(&ann), "").await.ok();
     assert_eq!(found["finalised"]["finalised_ts"], 1_700_000_005_000_u64);
     assert!(found.get("delay").is_none());
+    let old = world.raw(Method::GET, &format!("{UNSTABLE}/delayed_events/{delay_id}"), Some(&ann), "").await.ok();
+    assert_eq!(old["delay_id"], json!(delay_id));
     let event_id = found["finalised"]["event_id"].as_str().unwrap();
     let event = in_room(&room, &format!("event/{}", pct(event_id)));
     let to_ann = world.get(&event, &ann).await.ok();
