@@ -38,10 +38,15 @@ impl Rooms {
             .await;
         for result in results {
             match result {
-                // Left or banned in between, or the room forbids it: nothing to show there.
-                Ok(_) | Err(MembershipError::NotInState(_) | MembershipError::Send(SendError::Forbidden(_))) => {}
-                // Only asked of whom is not in the room.
-                Err(MembershipError::CannotAuthorise | MembershipError::CannotGrant) => {}
+                // Left or banned in between, or the room forbids it: nothing to show there. (The last two are
+                // only said to whom is not in the room.)
+                Ok(_)
+                | Err(
+                    MembershipError::NotInState(_)
+                    | MembershipError::Send(SendError::Forbidden(_))
+                    | MembershipError::CannotAuthorise
+                    | MembershipError::CannotGrant,
+                ) => {}
                 Err(MembershipError::Send(error)) => return Err(error),
             }
         }

@@ -168,8 +168,8 @@ impl Rooms {
         let fits = match &new.thread {
             None => true,
             Some(ReceiptThread::Main) => self.thread_of(view, &event).await?.is_none(),
-            Some(ReceiptThread::Root(root)) => match self.event_in_room(view, room, root).await? {
-                Some(root) => self.is_about_thread(view, &event, root.n).await?,
+            Some(ReceiptThread::Root(thread)) => match self.event_in_room(view, room, thread).await? {
+                Some(thread) => self.is_about_thread(view, &event, thread.n).await?,
                 None => false,
             },
         };

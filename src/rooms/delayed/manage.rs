@@ -145,14 +145,14 @@ impl Rooms {
         key: &Key,
         change: impl Fn(&mut DelayedEvent, &mut hearth_schema::DelayedList) -> Option<T> + Sync,
     ) -> Result<T, SendError> {
-        let lost = |what: &'static str| -> StoreError { damaged("DelayedEvents", what) };
+        let broken = |what: &'static str| -> StoreError { damaged("DelayedEvents", what) };
         for _ in 0..MAX_TRIES {
             let view = self.view().await?;
-            let before = delayed_list(&view, key.0).await?.ok_or_else(|| lost("an event has no list"))?;
+            let before = delayed_list(&view, key.0).await?.ok_or_else(|| broken("an event has no list"))?;
             let row = view.get::<DelayedEvents>(key).await?;
-            let mut row = row.ok_or_else(|| lost("an event in the works is absent"))?;
+            let mut row = row.ok_or_else(|| broken("an event in the works is absent"))?;
             let mut list = before.clone();
-            let done = change(&mut row, &mut list).ok_or_else(|| lost("an event is not in its list"))?;
+            let done = change(&mut row, &mut list).ok_or_else(|| broken("an event is not in its list"))?;
             match self.put_delayed(Some(&before), list, key, &row).await {
                 Ok(()) => return Ok(done),
                 Err(CommitError::Conflict(_)) => {}

@@ -290,8 +290,11 @@ fn forget_old(list: &mut DelayedList, now: Millis) -> Vec<String> {
 fn delay_id(user: UserNid, secret: &str) -> String {
     let mut bytes = KeyBuf::default();
     user.encode(&mut bytes);
-    let digits: String = bytes.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    digits + secret
+    let mut id = String::with_capacity(USER_DIGITS + SECRET_CHARS);
+    for byte in &bytes.bytes {
+        id.extend([byte >> 4, byte & 15].map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or('0')));
+    }
+    id + secret
 }
 
 pub(crate) fn parse_delay_id(delay_id: &str) -> Option<Key> {
