@@ -2,8 +2,8 @@
 
 use hearth_base::{Millis, Secret};
 use hearth_schema::{
-    AccountData, AccountDataLog, AccountKind, Filters, LoginTokens, Moderation, Profiles, Pushers, User, UserNid,
-    Users,
+    AccountData, AccountDataLog, AccountKind, ErasedUsers, Filters, LoginTokens, Moderation, Position, Profiles,
+    Pushers, User, UserNid, Users,
 };
 use hearth_store::{Batch, StoreError};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
@@ -47,7 +47,7 @@ pub enum LogoutDevices {
 /// Whether a deactivated account should be forgotten as far as possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Erase {
-    /// The profile goes, too.
+    /// The profile goes, too, and who comes into a room later sees none of what the user said.
     Yes,
     /// The profile stays, for those who read old messages.
     No,
@@ -180,6 +180,8 @@ impl Accounts {
             batch.delete_prefix::<LoginTokens, _>(&(user,));
             if erase == Erase::Yes {
                 batch.delete::<Profiles>(&(user,));
+                let at = batch.next_pos();
+                batch.put::<ErasedUsers>(&(lane(user), user), &Position(at));
             }
             if attempts.commit_revoking(self, batch, revoked).await?.is_some() {
                 return Ok(());

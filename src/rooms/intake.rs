@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::cache::Caches;
 use crate::command::{MembershipChange, RoomSettings, SendEvent, Sent};
 use crate::ephemeral::TypingState;
+use crate::erasure::Erased;
 use crate::plan::Signer;
 use crate::task::RoomTask;
 use crate::{MembershipError, SendError};
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub random: Arc<dyn Random>,
     pub settings: RoomSettings,
     pub caches: Caches,
+    pub erased: Erased,
     pub typing: TypingState,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -87,6 +89,7 @@ impl Rooms {
             random: parts.random,
             settings: parts.settings,
             caches: Caches::new(),
+            erased: Erased::default(),
             typing,
             shutdown: parts.shutdown,
             tasks,

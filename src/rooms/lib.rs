@@ -12,6 +12,7 @@ mod command;
 mod create;
 mod directory;
 mod ephemeral;
+mod erasure;
 mod error;
 mod gather;
 mod intake;

@@ -139,6 +139,9 @@ keyspaces! {
     LoginTokens(0x55, Scan, guarded): (UserNid, TokenKey) => LoginToken;
     /// Where users get the server's notices.
     NoticeRooms(0x56, Point, guarded): (UserNid,) => NoticeRoom;
+    /// Local users who wanted to be forgotten, with the position of that. The lane is the user's own; it
+    /// is spelt out (and takes no bytes) so that a list can ask lane by lane.
+    ErasedUsers(0x57, Point): (hearth_store::Lane, UserNid) => Position;
     /// Who has a pusher with an app ID and push key, by the hash of both. A user may be named here
     /// whose pusher is gone.
     PushKeys(0x5f, Scan): (TokenKey, UserNid) => ();

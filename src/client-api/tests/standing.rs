@@ -306,3 +306,47 @@ async fn well_known_files_say_what_is_set_and_nothing_else() {
     ];
     assert_eq!(said, expected);
 }
+
+#[tokio::test]
+async fn who_comes_later_does_not_see_what_an_erased_user_said() {
+    let world = World::new();
+    let (ann, bob, carl) = (world.register("ann").await, world.register("bob").await, world.register("carl").await);
+    let room = world.create_room(&bob, json!({"preset": "public_chat"})).await;
+    world.post(&in_room(&room, "join"), &ann, json!({})).await.ok();
+    let said = json!({"msgtype": "m.text", "body": "a secret"});
+    let said = world.put(&in_room(&room, "send/m.room.message/1"), &ann, said).await.ok();
+    let event = in_room(&room, &format!("event/{}", pct(said["event_id"].as_str().unwrap())));
+    let asked = world.post("/account/deactivate", &ann, json!({"erase": true})).await;
+    let auth = with_password(&ann, &asked.body["session"]);
+    world.post("/account/deactivate", &ann, json!({"erase": true, "auth": auth})).await.ok();
+    world.post(&in_room(&room, "join"), &carl, json!({})).await.ok();
+
+    let messages = in_room(&room, "messages?dir=b&limit=50");
+    let bodies = async |by: &Person| {
+        let chunk = world.get(&messages, by).await.ok()["chunk"].clone();
+        let said = chunk.as_array().unwrap().iter().find(|other| other["event_id"] == said["event_id"]);
+        said.expect("it is there").clone()
+    };
+    assert_eq!(bodies(&bob).await["content"]["body"], "a secret");
+    assert_eq!(world.get(&event, &bob).await.ok()["content"]["body"], "a secret");
+    assert_eq!(bodies(&carl).await["content"], json!({}));
+    assert_eq!(world.get(&event, &carl).await.ok()["content"], json!({}));
+    let sync = world.get("/sync?timeout=0", &carl).await.ok();
+    assert!(!sync.to_string().contains("a secret"), "{sync}");
+    // Who leaves and comes back was there when it was said.
+    world.post(&in_room(&room, "leave"), &bob, json!({})).await.ok();
+    world.post(&in_room(&room, "join"), &bob, json!({})).await.ok();
+    assert_eq!(bodies(&bob).await["content"]["body"], "a secret");
+    // Who only deactivates is still read.
+    let dora = world.register("dora").await;
+    world.post(&in_room(&room, "join"), &dora, json!({})).await.ok();
+    let said = json!({"msgtype": "m.text", "body": "no secret"});
+    world.put(&in_room(&room, "send/m.room.message/1"), &dora, said).await.ok();
+    let asked = world.post("/account/deactivate", &dora, json!({})).await;
+    let auth = with_password(&dora, &asked.body["session"]);
+    world.post("/account/deactivate", &dora, json!({ "auth": auth })).await.ok();
+    let emma = world.register("emma").await;
+    world.post(&in_room(&room, "join"), &emma, json!({})).await.ok();
+    let all = world.get(&messages, &emma).await.ok().to_string();
+    assert!(all.contains("no secret") && !all.contains("a secret"));
+}
