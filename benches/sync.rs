@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hearth_accounts::{Accounts, AccountsParts, AccountsSettings, Requester};
+use hearth_accounts::{Accounts, AccountsParts, AccountsSettings, Requester, Standing};
 use hearth_base::{Random, SeededRandom, SystemClock};
 use hearth_event::{RoomVersion, SigningKey};
 use hearth_fanout::{Follower, Unread};
@@ -121,7 +121,13 @@ impl World {
 
 fn requester(ids: &Ids, n: usize) -> Requester {
     let user_id = UserId::parse(format!("@user{n}:hearth.test")).expect("a valid user ID");
-    Requester { user: ids.user(&user_id), user_id, device_id: "DEVICE".into(), token: ids.token("none") }
+    Requester {
+        user: ids.user(&user_id),
+        user_id,
+        device_id: "DEVICE".into(),
+        token: ids.token("none"),
+        standing: Standing::default(),
+    }
 }
 
 fn object(value: serde_json::Value) -> CanonicalJsonObject {

@@ -5,12 +5,13 @@
 //!
 //! A deleted item keeps its row, with the content `{}`, so that devices that were away hear of it once
 //! from an incremental /sync; everybody else is told that there is no such item. Therefore storing
-//! `{}` is deleting. Such a row goes on counting against the user's limit.
+//! `{}` is deleting. Such rows do not count against the user's limit; when there are as many rows again
+//! as the limit, those of deleted items go, and a device that was away for so long does not hear of them.
 
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 
-use hearth_schema::{AccountData, AccountDataEntry, AccountDataLog, Change, User, UserNid, Users};
+use hearth_schema::{AccountData, AccountDataEntry, AccountDataLog, Change, UserNid, Users};
 use hearth_store::{Batch, Order, Pos, StoreError, View};
 use ruma_common::{OwnedRoomId, RoomId};
 
@@ -24,6 +25,8 @@ pub const MAX_ACCOUNT_DATA_BYTES: usize = 64 * 1024;
 /// Items a user may have, rooms' items included; read markers do not count, because the server bounds
 /// them by the user's rooms.
 pub const MAX_ACCOUNT_DATA_ENTRIES: u32 = 1000;
+/// Rows a user may have, those of deleted items included.
+const MAX_ROWS: u32 = 2 * MAX_ACCOUNT_DATA_ENTRIES;
 /// Bytes of an item's type.
 const MAX_TYPE_BYTES: usize = 255;
 const READ_MARKER: &str = "m.fully_read";
@@ -176,22 +179,17 @@ impl Accounts {
         key: &Key,
         (old, json): (Option<AccountDataEntry>, String),
     ) -> Result<Option<Pos>, AccountDataError> {
-        let (user, room, kind) = key;
+        let (user, _, kind) = key;
         if json.len() > MAX_ACCOUNT_DATA_BYTES {
             return Err(AccountDataError::TooLarge("account data has at most 65536 bytes"));
         }
         if kind.len() > MAX_TYPE_BYTES {
             return Err(AccountDataError::TooLarge("a type has at most 255 bytes"));
         }
-        let counts = kind != READ_MARKER || room.is_empty();
         let mut batch = Batch::new(lane(*user));
-        if old.is_none() && counts {
-            let row = row_of(view.get::<Users>(&(*user,)).await?, "Users")?;
-            if row.account_data >= MAX_ACCOUNT_DATA_ENTRIES {
-                return Err(AccountDataError::TooMany);
-            }
-            let counted = User { account_data: row.account_data + 1, ..row.clone() };
-            change_user(&mut batch, *user, &row, counted);
+        if !is_read_marker(key) {
+            let was = old.as_ref().map(|row| !is_empty_object(&row.json));
+            count(&mut batch, view, *user, (was, !is_empty_object(&json))).await?;
         }
         let pos = put_item(&mut batch, key, old.as_ref(), json);
         Ok(attempts.commit(self, batch).await?.map(|committed| committed.resolve(pos)))
@@ -277,6 +275,60 @@ fn room_key(room: Option<&RoomId>) -> String {
 fn is_empty_object(json: &str) -> bool {
     let inside = json.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     inside.is_some_and(|members| members.trim().is_empty())
+}
+
+/// Counts an item that appears, comes back or goes. `was` is `None` if it has no row, else whether it was
+/// there; `is` whether it will be.
+async fn count(
+    batch: &mut Batch,
+    view: &View,
+    user: UserNid,
+    (was, is): (Option<bool>, bool),
+) -> Result<(), AccountDataError> {
+    if was == Some(is) {
+        return Ok(());
+    }
+    let row = row_of(view.get::<Users>(&(user,)).await?, "Users")?;
+    let mut counted = row.clone();
+    match (was == Some(true), is) {
+        (false, true) if row.account_data >= MAX_ACCOUNT_DATA_ENTRIES => return Err(AccountDataError::TooMany),
+        (false, true) => counted.account_data += 1,
+        (true, false) => counted.account_data = row.account_data.saturating_sub(1),
+        _ => {}
+    }
+    if was.is_none() {
+        if row.account_data_rows >= MAX_ROWS {
+            counted.account_data_rows = row.account_data_rows.saturating_sub(drop_deleted(batch, view, user).await?);
+        }
+        counted.account_data_rows += 1;
+    }
+    change_user(batch, user, &row, counted);
+    Ok(())
+}
+
+/// Takes the rows of deleted items away: gives how many there were that count.
+async fn drop_deleted(batch: &mut Batch, view: &View, user: UserNid) -> Result<u32, StoreError> {
+    let mut deleted = Vec::new();
+    view.scan::<AccountData, _>(&(user,), Order::Ascending, PAGE, |key, row| {
+        if is_empty_object(&row.json) && !is_read_marker(&key) {
+            deleted.push((key, row));
+        }
+        ControlFlow::Continue(())
+    })
+    .await?;
+    let mut dropped = 0;
+    for (key, row) in deleted {
+        batch.check::<AccountData>(&key, Some(&row));
+        batch.delete::<AccountData>(&key);
+        batch.delete::<AccountDataLog>(&(user, row.pos));
+        dropped += 1;
+    }
+    Ok(dropped)
+}
+
+/// Read markers of rooms do not count.
+fn is_read_marker((_, room, kind): &Key) -> bool {
+    kind == READ_MARKER && !room.is_empty()
 }
 
 fn put_item(batch: &mut Batch, key: &Key, old: Option<&AccountDataEntry>, json: String) -> Pos {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hearth_schema::{AccessTokens, Device, Devices, TokenKey, User, UserNid, Users};
+use hearth_schema::{AccessTokens, Device, Devices, LoginTokens, TokenKey, User, UserNid, Users};
 use hearth_store::{Batch, Order, Owner, StoreError, View};
 use ruma_common::{DeviceId, OwnedDeviceId};
 
@@ -152,6 +152,7 @@ impl Accounts {
             let Some(row) = view.get::<Users>(&(user,)).await? else { return Ok(()) };
             let mut batch = Batch::new(lane(user));
             change_user(&mut batch, user, &row, row.clone());
+            batch.delete_prefix::<LoginTokens, _>(&(user,));
             let revoked = remove_devices(&view, &mut batch, user, device_rows(&view, user).await?).await?;
             if attempts.commit_revoking(self, batch, revoked).await?.is_some() {
                 return Ok(());

@@ -17,9 +17,13 @@ mod account_data;
 mod devices;
 mod error;
 mod filters;
+mod guests;
 mod lifecycle;
 mod login;
+mod login_tokens;
+mod moderation;
 mod names;
+mod notices;
 mod openid;
 mod password;
 mod pool;
@@ -30,7 +34,9 @@ mod refresh;
 mod register;
 mod registration_tokens;
 mod sessions;
+mod shared_secret;
 mod tags;
+mod terms;
 mod token;
 mod uia;
 mod write;
@@ -44,7 +50,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_base::{Clock, Random};
+use hearth_base::{Clock, Random, Secret};
 use hearth_schema::{Ids, UserNid};
 use hearth_store::{Store, StoreError, View};
 use ruma_common::{OwnedServerName, UserId};
@@ -58,6 +64,8 @@ pub use error::StorageError;
 pub use filters::{FilterError, MAX_FILTER_BYTES, MAX_FILTERS};
 pub use lifecycle::{AccountInfo, Admin, ChangePasswordError, DeactivateError, Erase, LogoutDevices};
 pub use login::{LoggedIn, LoginError};
+pub use login_tokens::{LoginTokenError, MAX_LOGIN_TOKENS};
+pub use moderation::{AdminError, Measure, Standing};
 pub use openid::OPENID_LIFETIME;
 pub use password::Argon2Cost;
 pub use profile::{
@@ -69,7 +77,9 @@ pub use refresh::RefreshError;
 pub use register::{DeviceRequest, NewAccount, Refreshable, RegisterError, Registered, Session};
 pub use registration_tokens::{NewRegistrationToken, RegistrationTokenError, RegistrationTokenInfo};
 pub use sessions::{Requester, TokenState};
+pub use shared_secret::{SharedSecretError, SharedSecretRequest};
 pub use tags::MAX_TAGS;
+pub use terms::Policy;
 pub use uia::{
     RequestDigest, Stage, StageData, StageFailure, UiaAttempt, UiaChallenge, UiaComplete, UiaError, UiaOperation,
     UiaOutcome, UiaRequest,
@@ -77,6 +87,7 @@ pub use uia::{
 
 use pool::HashPool;
 use sessions::SessionCache;
+use shared_secret::Nonces;
 use uia::UiaSessions;
 
 /// Who may make an account.
@@ -105,6 +116,16 @@ pub struct AccountsSettings {
     pub min_password_chars: usize,
     /// Localparts that nobody may register.
     pub reserved_localparts: BTreeSet<String>,
+    /// User IDs of administrators, beside those whose account says so.
+    pub admins: BTreeSet<String>,
+    /// Whether there are guests.
+    pub guests: bool,
+    /// Policies that whoever registers has to accept.
+    pub policies: Vec<Policy>,
+    /// Who knows it can register anybody, of at least 8 bytes; `None`: nobody can.
+    pub shared_secret: Option<Secret<String>>,
+    /// How long a token works that logs in once; `None`: there are none.
+    pub login_token_lifetime: Option<Duration>,
     /// How long an access token works that comes with a refresh token.
     pub access_token_lifetime: Duration,
     /// How many access tokens are kept in memory (about 300 bytes each).
@@ -123,6 +144,11 @@ impl Default for AccountsSettings {
             registration: Registration::Closed,
             min_password_chars: 8,
             reserved_localparts: BTreeSet::new(),
+            admins: BTreeSet::new(),
+            guests: false,
+            policies: Vec::new(),
+            shared_secret: None,
+            login_token_lifetime: None,
             access_token_lifetime: Duration::from_secs(300),
             cached_tokens: 20_000,
             uia_sessions: 10_000,
@@ -157,6 +183,7 @@ pub struct Accounts {
     pool: HashPool,
     sessions: Arc<SessionCache>,
     uia: UiaSessions,
+    nonces: Nonces,
 }
 
 impl Accounts {
@@ -166,10 +193,14 @@ impl Accounts {
     /// If the threads cannot be started or the costs of Argon2 are outside its limits.
     pub fn new(parts: AccountsParts) -> Result<Self, StartError> {
         let AccountsParts { store, ids, clock, random, server_name, settings } = parts;
+        if settings.shared_secret.as_ref().is_some_and(|secret| !shared_secret::is_secret(secret)) {
+            return Err(StartError::ShortSecret);
+        }
         Ok(Self {
             pool: HashPool::start(settings.argon2, settings.hash_workers, settings.hash_queue)?,
             sessions: Arc::new(SessionCache::new(settings.cached_tokens)),
             uia: UiaSessions::new(settings.uia_sessions),
+            nonces: Nonces::default(),
             store,
             ids,
             clock,
@@ -216,6 +247,9 @@ pub enum StartError {
     /// Argon2 does not accept these costs.
     #[error("the costs of Argon2 are outside its limits: {0}")]
     Argon2(argon2::Error),
+    /// The shared secret for registration is too short.
+    #[error("the shared secret for registration must have at least 8 characters")]
+    ShortSecret,
     /// The operating system gave no thread.
     #[error("no thread for hashing passwords: {0}")]
     Thread(#[from] std::io::Error),

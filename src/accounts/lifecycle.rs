@@ -1,7 +1,10 @@
 //! What happens to an account between its first and its last day.
 
 use hearth_base::{Millis, Secret};
-use hearth_schema::{AccountData, AccountDataLog, Filters, Profiles, Pushers, User, UserNid, Users};
+use hearth_schema::{
+    AccountData, AccountDataLog, AccountKind, ErasedUsers, Filters, LoginTokens, Moderation, Position, Profiles,
+    Pushers, User, UserNid, Users,
+};
 use hearth_store::{Batch, StoreError};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
@@ -24,6 +27,12 @@ pub struct AccountInfo {
     pub admin: bool,
     /// Can log in by password.
     pub has_password: bool,
+    /// Whether somebody registered.
+    pub kind: AccountKind,
+    /// What administrators have decided.
+    pub moderation: Moderation,
+    /// What the operator's program called the account when it made it.
+    pub user_type: Option<String>,
 }
 
 /// Which devices a new password logs out.
@@ -38,7 +47,7 @@ pub enum LogoutDevices {
 /// Whether a deactivated account should be forgotten as far as possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Erase {
-    /// The profile goes, too.
+    /// The profile goes, too, and who comes into a room later sees none of what the user said.
     Yes,
     /// The profile stays, for those who read old messages.
     No,
@@ -93,11 +102,14 @@ impl Accounts {
         let row = self.view().await?.get::<Users>(&(user,)).await?;
         row.map(|row| {
             Ok(AccountInfo {
-                user_id: OwnedUserId::try_from(row.user_id).map_err(|error| damaged("Users", error))?,
+                user_id: OwnedUserId::try_from(row.user_id.as_str()).map_err(|error| damaged("Users", error))?,
                 created_at: Millis(row.created_at),
+                admin: self.is_admin(&row),
                 deactivated: row.deactivated,
-                admin: row.admin,
                 has_password: row.password_hash.is_some(),
+                kind: row.kind,
+                moderation: row.moderation,
+                user_type: row.user_type,
             })
         })
         .transpose()
@@ -130,6 +142,7 @@ impl Accounts {
                 LogoutDevices::Others(keep) => {
                     let mut rows = device_rows(&view, user).await?;
                     rows.retain(|(id, _)| id != keep.as_str());
+                    batch.delete_prefix::<LoginTokens, _>(&(user,));
                     remove_devices(&view, &mut batch, user, rows).await?
                 }
             };
@@ -149,7 +162,14 @@ impl Accounts {
         loop {
             let view = self.view().await?;
             let row = view.get::<Users>(&(user,)).await?.ok_or(DeactivateError::NoAccount)?;
-            let ended = User { password_hash: None, deactivated: true, admin: false, account_data: 0, ..row.clone() };
+            let ended = User {
+                password_hash: None,
+                deactivated: true,
+                admin: false,
+                account_data: 0,
+                account_data_rows: 0,
+                ..row.clone()
+            };
             let mut batch = Batch::new(lane(user));
             change_user(&mut batch, user, &row, ended);
             let revoked = remove_devices(&view, &mut batch, user, device_rows(&view, user).await?).await?;
@@ -157,8 +177,11 @@ impl Accounts {
             batch.delete_prefix::<AccountDataLog, _>(&(user,));
             batch.delete_prefix::<Filters, _>(&(user,));
             batch.delete_prefix::<Pushers, _>(&(user,));
+            batch.delete_prefix::<LoginTokens, _>(&(user,));
             if erase == Erase::Yes {
                 batch.delete::<Profiles>(&(user,));
+                let at = batch.next_pos();
+                batch.put::<ErasedUsers>(&(lane(user), user), &Position(at));
             }
             if attempts.commit_revoking(self, batch, revoked).await?.is_some() {
                 return Ok(());
@@ -177,7 +200,7 @@ impl Accounts {
             let Some(row) = row else { return Ok(false) };
             let mut batch = Batch::new(lane(user));
             change_user(&mut batch, user, &row, User { admin: admin == Admin::Yes, ..row.clone() });
-            if attempts.commit(self, batch).await?.is_some() {
+            if attempts.commit_standing(self, batch).await?.is_some() {
                 return Ok(true);
             }
         }

@@ -33,6 +33,9 @@ pub enum LoginError {
     /// The account has been deactivated.
     #[error("this account has been deactivated")]
     Deactivated,
+    /// An administrator has locked the account; only who proves to be its user is told.
+    #[error("this account has been locked")]
+    Locked,
     /// The device's ID or name is too long.
     #[error("{0}")]
     InvalidDevice(&'static str),
@@ -98,6 +101,9 @@ impl Accounts {
                 proven = self.prove(Some(row), password).await?;
                 continue;
             }
+            if row.moderation.locked {
+                return Err(LoginError::Locked);
+            }
             let plan = self.plan_session(&view, &user_id, &device).await?;
             let mut batch = plan.batch;
             let mut changed = User { generation: row.generation + 1, ..row.clone() };
@@ -157,7 +163,7 @@ impl Accounts {
     }
 
     /// A batch that gives the device a token. The caller adds its check of the user's row.
-    async fn plan_session(
+    pub(crate) async fn plan_session(
         &self,
         view: &View,
         user_id: &OwnedUserId,
@@ -187,8 +193,10 @@ impl Accounts {
     }
 }
 
-struct PlannedSession {
-    batch: Batch,
-    session: Session,
-    revoked: Vec<TokenKey>,
+/// A session that exists once its batch is durable.
+pub(crate) struct PlannedSession {
+    pub(crate) batch: Batch,
+    pub(crate) session: Session,
+    /// Tokens that the batch takes away.
+    pub(crate) revoked: Vec<TokenKey>,
 }

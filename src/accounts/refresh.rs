@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use hearth_base::{Millis, Secret};
 use hearth_schema::{
-    AccessToken, AccessTokens, Device, Devices, Refresh, RefreshFamilies, SpentRefresh, TokenKey, UserNid,
+    AccessToken, AccessTokens, Device, Devices, Refresh, RefreshFamilies, SpentRefresh, TokenKey, UserNid, Users,
 };
 use hearth_store::{Batch, StoreError};
 use ruma_common::OwnedUserId;
 
 use crate::error::damaged;
 use crate::register::{Refreshable, Session, lane};
-use crate::write::Attempts;
+use crate::write::{Attempts, row_of};
 use crate::{Accounts, StorageError, token};
 
 /// How long a spent refresh token gives the same pair again, whatever has been used since.
@@ -38,6 +38,9 @@ pub enum RefreshError {
     /// The token was spent, which ended the session; the device is still there to log in again on.
     #[error("the refresh token has already been used")]
     Spent,
+    /// An administrator has locked the account.
+    #[error("this account has been locked")]
+    Locked,
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -78,6 +81,10 @@ impl Accounts {
             let refresh = refresh.ok_or(RefreshError::Unknown)?;
             if device.token.is_none() {
                 return Err(RefreshError::Spent);
+            }
+            let account = row_of(view.get::<Users>(&(key.0,)).await?, "Users")?;
+            if account.moderation.locked {
+                return Err(RefreshError::Locked);
             }
             let plan = match judge(&refresh, self.ids.token(token), self.clock.now()) {
                 Shown::Reused => {

@@ -1,9 +1,13 @@
 //! Making accounts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hearth_base::Secret;
-use hearth_schema::{AccessToken, AccessTokens, Device, Devices, RefreshFamilies, RefreshFamily, User, UserNid, Users};
+use hearth_schema::{
+    AccessToken, AccessTokens, AccountKind, Device, Devices, Moderation, ProfileRow, Profiles, RefreshFamilies,
+    RefreshFamily, User, UserNid, Users,
+};
 use hearth_store::{Batch, StoreError};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
@@ -12,7 +16,7 @@ use crate::password::SALT_BYTES;
 use crate::pool::PoolError;
 use crate::registration_tokens::Reserved;
 use crate::write::Attempts;
-use crate::{Accounts, Registration, StorageError, token};
+use crate::{Accounts, LoginError, Registration, StorageError, token};
 
 /// Bytes of a password that are looked at; longer ones are refused.
 const MAX_PASSWORD_BYTES: usize = 512;
@@ -48,6 +52,16 @@ pub struct NewAccount {
     pub inhibit_login: bool,
     /// The token that permits it, where registration needs one.
     pub registration_token: Option<String>,
+}
+
+/// What an account gets that no client can wish for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Grant {
+    pub(crate) kind: AccountKind,
+    pub(crate) admin: bool,
+    pub(crate) user_type: Option<String>,
+    pub(crate) displayname: Option<String>,
+    pub(crate) accepted_terms: BTreeMap<String, String>,
 }
 
 /// A device that is logged in now.
@@ -97,6 +111,9 @@ pub enum RegisterError {
     /// The device's ID or name is too long.
     #[error("{0}")]
     InvalidDevice(&'static str),
+    /// There are no guests here.
+    #[error("guests are not served here")]
+    NoGuests,
     /// Nobody can register here.
     #[error("registration is closed")]
     Closed,
@@ -120,6 +137,18 @@ impl From<StoreError> for RegisterError {
 impl From<PoolError> for RegisterError {
     fn from(_: PoolError) -> Self {
         Self::Busy
+    }
+}
+
+/// Planning a session can fail in these ways only.
+impl From<LoginError> for RegisterError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::InvalidDevice(why) => Self::InvalidDevice(why),
+            LoginError::TooManyDevices => Self::InvalidDevice("too many devices"),
+            LoginError::Storage(error) => Self::Storage(error),
+            LoginError::Forbidden | LoginError::Deactivated | LoginError::Locked | LoginError::Busy => Self::Busy,
+        }
     }
 }
 
@@ -156,20 +185,31 @@ impl Accounts {
         if let Some(localpart) = &account.localpart {
             self.is_available(localpart).await?;
         }
-        self.check_registration_token(account.registration_token.as_deref()).await?;
-        let password_hash = match &account.password {
-            None => None,
-            Some(password) => Some(self.hash_new_password(password).await?),
-        };
+        self.check_open(account.registration_token.as_deref()).await?;
+        let password_hash = self.hash_wished(&account).await?;
         let reserved = self.reserve_registration_token(account.registration_token.as_deref()).await?;
-        let result = self.create(&account, password_hash).await;
+        let grant = Grant { accepted_terms: self.terms_in_force(), ..Grant::default() };
+        let result = self.create(&account, password_hash, grant).await;
         if result.is_err() {
             self.give_back(reserved).await;
         }
         result
     }
 
-    async fn create(&self, account: &NewAccount, password_hash: Option<String>) -> Result<Registered, RegisterError> {
+    /// The hash of the password that comes with the wish for an account.
+    pub(crate) async fn hash_wished(&self, account: &NewAccount) -> Result<Option<String>, RegisterError> {
+        match &account.password {
+            None => Ok(None),
+            Some(password) => Ok(Some(self.hash_new_password(password).await?)),
+        }
+    }
+
+    pub(crate) async fn create(
+        &self,
+        account: &NewAccount,
+        password_hash: Option<String>,
+        grant: Grant,
+    ) -> Result<Registered, RegisterError> {
         let mut attempts = Attempts::default();
         loop {
             let user_id = match &account.localpart {
@@ -182,14 +222,23 @@ impl Accounts {
                 password_hash: password_hash.clone(),
                 created_at: self.clock.now().0,
                 deactivated: false,
-                admin: false,
+                admin: grant.admin,
                 next_filter: 0,
                 account_data: 0,
+                account_data_rows: 0,
                 generation: 0,
+                kind: grant.kind,
+                moderation: Moderation::default(),
+                user_type: grant.user_type.clone(),
+                accepted_terms: grant.accepted_terms.clone(),
             };
             let mut batch = Batch::new(lane(user));
             batch.check_absent::<Users>(&(user,));
             batch.put::<Users>(&(user,), &row);
+            if let Some(displayname) = &grant.displayname {
+                let profile = ProfileRow { displayname: Some(displayname.clone()), ..ProfileRow::default() };
+                batch.put::<Profiles>(&(user,), &profile);
+            }
             let session = (!account.inhibit_login).then(|| self.new_session(&mut batch, &user_id, &account.device));
             if attempts.commit(self, batch).await?.is_some() {
                 return Ok(Registered { user_id, session });
@@ -268,8 +317,10 @@ impl Accounts {
         self.random.alphanumeric(RANDOM_LOCALPART_CHARS).to_ascii_lowercase()
     }
 
-    async fn check_registration_token(&self, token: Option<&str>) -> Result<(), RegisterError> {
+    /// Whether somebody with this token may register.
+    pub(crate) async fn check_open(&self, token: Option<&str>) -> Result<(), RegisterError> {
         match (self.settings.registration, token) {
+            (Registration::Closed, _) => Err(RegisterError::Closed),
             (Registration::Token, None) => Err(RegisterError::InvalidToken),
             (Registration::Token, Some(token)) if !self.registration_token_is_valid(token).await? => {
                 Err(RegisterError::InvalidToken)
@@ -278,7 +329,10 @@ impl Accounts {
         }
     }
 
-    async fn reserve_registration_token(&self, token: Option<&str>) -> Result<Option<Reserved>, RegisterError> {
+    pub(crate) async fn reserve_registration_token(
+        &self,
+        token: Option<&str>,
+    ) -> Result<Option<Reserved>, RegisterError> {
         match (self.settings.registration, token) {
             (Registration::Token, Some(token)) => {
                 self.reserve(token).await?.ok_or(RegisterError::InvalidToken).map(Some)

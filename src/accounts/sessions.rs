@@ -1,6 +1,7 @@
 //! Whose token is this: the question of every request.
 //!
-//! The first look-up reads the token's row and the device's, which must name each other; the answer
+//! The first look-up reads the token's row and the device's, which must name each other, and the
+//! account's, which says what it may do; the answer
 //! is kept in memory. A token that is taken away must not come back through a look-up that read
 //! before the commit and answered after it: therefore each look-up remembers the cache's epoch, each
 //! revocation moves the epoch, and a look-up of an older epoch is answered but not kept.
@@ -8,7 +9,7 @@
 use std::sync::Arc;
 
 use hearth_base::Millis;
-use hearth_schema::{AccessTokens, Device, Devices, TokenKey, UserNid};
+use hearth_schema::{AccessTokens, Device, Devices, TokenKey, UserNid, Users};
 use hearth_store::StoreError;
 use moka::sync::Cache;
 use parking_lot::Mutex;
@@ -16,7 +17,8 @@ use ruma_common::{OwnedDeviceId, OwnedUserId};
 
 use crate::error::damaged;
 use crate::refresh::access_tokens;
-use crate::{Accounts, token};
+use crate::write::row_of;
+use crate::{Accounts, Standing, token};
 
 /// Who makes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Requester {
     pub device_id: OwnedDeviceId,
     /// The hash of the token that was shown.
     pub token: TokenKey,
+    /// What the account may do.
+    pub standing: Standing,
 }
 
 /// What a token is good for.
@@ -90,6 +94,12 @@ impl SessionCache {
             self.by_token.invalidate(token);
         }
     }
+
+    /// The same for all tokens.
+    pub(crate) fn forget_all(&self) {
+        *self.epoch.lock() += 1;
+        self.by_token.invalidate_all();
+    }
 }
 
 impl Accounts {
@@ -139,7 +149,9 @@ impl Accounts {
             Some(spent) if device.token != Some(token) => Millis(spent.access_expires_at),
             _ => Millis(refresh.expires_at),
         });
-        let requester = Requester { user_id, user, device_id: row.device_id.into(), token };
+        let account = row_of(view.get::<Users>(&(user,)).await?, "Users")?;
+        let standing = self.standing(&account);
+        let requester = Requester { user_id, user, device_id: row.device_id.into(), token, standing };
         Ok(Some((Known { requester, expires_at }, device)))
     }
 

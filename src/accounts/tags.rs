@@ -23,7 +23,7 @@ impl Accounts {
     /// If the store cannot be read.
     pub async fn room_tags(&self, user: UserNid, room: &RoomId) -> Result<Map<String, Value>, StoreError> {
         let stored = self.account_data(user, Some(room), TYPE).await?;
-        Ok(parse(stored.as_deref()).1)
+        Ok(parse(stored.as_deref())?.tags)
     }
 
     /// Gives a room a tag, or the tag a new content. `None`: it was so before.
@@ -73,7 +73,7 @@ impl Accounts {
         change: impl Fn(&mut Map<String, Value>) -> Result<Changed, AccountDataError> + Send + Sync,
     ) -> Result<Option<Pos>, AccountDataError> {
         self.edit_account_data(user, (Some(room), TYPE), |stored: Option<&str>| {
-            let (mut content, mut tags) = parse(stored);
+            let Stored { mut tags, rest: mut content } = parse(stored)?;
             if change(&mut tags)? == Changed::No {
                 return Ok(None);
             }
@@ -92,12 +92,21 @@ enum Changed {
     No,
 }
 
-/// What `m.tag` holds besides the tags, and the tags. Clients can store anything under this type by the
-/// endpoints of account data; what has another shape holds no tags.
-fn parse(stored: Option<&str>) -> (Map<String, Value>, Map<String, Value>) {
-    let mut content: Map<String, Value> = stored.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-    match content.remove(TAGS) {
-        Some(Value::Object(tags)) => (content, tags),
-        _ => (content, Map::new()),
-    }
+/// What `m.tag` holds.
+#[derive(Default)]
+struct Stored {
+    tags: Map<String, Value>,
+    /// What is beside the tags.
+    rest: Map<String, Value>,
+}
+
+/// Clients can store any JSON object under this type by the endpoints of account data; one in which
+/// `tags` is something else holds no tags. What is no JSON object has been damaged.
+fn parse(stored: Option<&str>) -> Result<Stored, StoreError> {
+    let Some(json) = stored else { return Ok(Stored::default()) };
+    let mut rest: Map<String, Value> = serde_json::from_str(json).map_err(|error| damaged("AccountData", error))?;
+    Ok(match rest.remove(TAGS) {
+        Some(Value::Object(tags)) => Stored { tags, rest },
+        _ => Stored { tags: Map::new(), rest },
+    })
 }

@@ -10,6 +10,12 @@ use crate::{Accounts, StorageError};
 /// How often a use-case plans again because somebody else was faster.
 const ATTEMPTS: u32 = 16;
 
+/// What the cache of sessions does not know any more after a commit.
+enum Forget {
+    Tokens(Vec<TokenKey>),
+    All,
+}
+
 /// Counts the tries of one use-case: read, plan, [`Self::commit`], and from the start if that gave
 /// `None`.
 #[derive(Debug, Default)]
@@ -36,13 +42,35 @@ impl Attempts {
         if revoked.is_empty() {
             return self.commit(accounts, batch).await;
         }
+        self.commit_forgetting(accounts, batch, Forget::Tokens(revoked)).await
+    }
+
+    /// Commits a `batch` that changes what an account may do. Any token may be that account's, also one
+    /// that was made a moment ago, so all are looked up again; it is rare.
+    pub(crate) async fn commit_standing(
+        &mut self,
+        accounts: &Accounts,
+        batch: Batch,
+    ) -> Result<Option<Committed>, StorageError> {
+        self.commit_forgetting(accounts, batch, Forget::All).await
+    }
+
+    async fn commit_forgetting(
+        &mut self,
+        accounts: &Accounts,
+        batch: Batch,
+        what: Forget,
+    ) -> Result<Option<Committed>, StorageError> {
         let commit = accounts.store.commit(batch);
         let sessions = Arc::clone(&accounts.sessions);
         // A client that hangs up drops our future, but not the batch: whoever forgets the tokens
         // must outlive the request. It lives as long as the commit, so no supervisor is needed.
         let forgotten = tokio::spawn(async move {
             let result = commit.await;
-            sessions.forget(&revoked);
+            match what {
+                Forget::Tokens(revoked) => sessions.forget(&revoked),
+                Forget::All => sessions.forget_all(),
+            }
             result
         });
         let result = forgotten.await.unwrap_or_else(|error| Err(CommitError::Unavailable(error.to_string().into())));

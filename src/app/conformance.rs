@@ -7,6 +7,11 @@ use crate::exit::{Code, Failure};
 
 /// How the suite tells a container its name.
 const SERVER_NAME: &str = "SERVER_NAME";
+/// What the suite makes administrators with.
+const SHARED_SECRET: &str = "complement";
+
+/// The file with [`SHARED_SECRET`].
+const SECRET_FILE: &str = "registration-secret";
 
 /// The configuration file in `directory`, for the server that the environment names.
 ///
@@ -18,6 +23,7 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
         |error: std::io::Error| Failure::new(Code::Io, format!("cannot prepare {}: {error}", directory.display()));
     std::fs::create_dir_all(directory).map_err(failed)?;
     let directory = directory.canonicalize().map_err(failed)?;
+    std::fs::write(directory.join(SECRET_FILE), SHARED_SECRET).map_err(failed)?;
     let file = directory.join("hearth.toml");
     std::fs::write(&file, configuration(&name, &directory)).map_err(failed)?;
     Ok(file)
@@ -29,6 +35,7 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
 fn configuration(name: &str, directory: &Path) -> String {
     let name = hearth_settings::quoted(name);
     let store = hearth_settings::quoted(&directory.join("store").display().to_string());
+    let secret = hearth_settings::quoted(&directory.join(SECRET_FILE).display().to_string());
     format!(
         "# Made by `hearth run --conformance` for a test suite. Do not use it for anything else.\n\
          [server]\n\
@@ -39,7 +46,8 @@ fn configuration(name: &str, directory: &Path) -> String {
          [storage]\n\
          path = {store}\n\n\
          [registration]\n\
-         mode = \"open\"\n\n\
+         mode = \"open\"\n\
+         shared_secret_file = {secret}\n\n\
          [accounts]\n\
          argon2_memory = \"64 KiB\"\n\
          argon2_iterations = 1\n\
@@ -67,6 +75,7 @@ mod tests {
         assert_eq!(settings.server.name, "hs1");
         assert_eq!(settings.storage.path, Path::new("/data/store"));
         assert_eq!(settings.registration.mode, RegistrationMode::Open);
+        assert!(settings.registration.shared_secret_file.is_some());
         assert!(!settings.rate_limits.enabled);
         assert_eq!(settings.rooms.default_version, "11");
         assert_eq!(settings.accounts.access_token_in, TokenPlace::HeaderOrQuery);

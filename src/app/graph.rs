@@ -1,19 +1,21 @@
 //! Everybody's constructor, in order: store, ids, rooms, accounts, consumers, sync, API.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hearth_accounts::{
-    Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Registration, RegistrationTokenError,
+    Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Policy, Registration,
+    RegistrationTokenError,
 };
 use hearth_base::{Clock, Random, Supervisor, SystemClock, SystemRandom};
-use hearth_client_api::{ClientApi, ClientApiSettings, RateLimits, TrustedProxies};
+use hearth_client_api::{ClientApi, ClientApiSettings, Contact, Notices, RateLimits, Support, TrustedProxies};
 use hearth_event::{RoomVersion, SigningKey};
 use hearth_fanout::{Follower, Unread};
 use hearth_rooms::{DelayLimits, RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
-use hearth_settings::{RegistrationMode, Settings, TokenPlace, TrustedProxy};
+use hearth_settings::{PolicyText, RegistrationMode, SecretFile, Settings, TokenPlace, TrustedProxy};
 use hearth_store::Store;
 use hearth_store_rocks::RocksStore;
 use hearth_sync::{Incarnation, Sync, SyncParts, SyncSettings};
@@ -121,6 +123,13 @@ impl Ground {
     fn client_api(&self, settings: &Settings) -> ClientApiSettings {
         ClientApiSettings {
             public_base_url: settings.server.public_base_url.clone(),
+            federation_address: settings.server.federation_address.clone(),
+            support: support(settings),
+            notices: Notices {
+                sender: settings.server_notices.sender.clone(),
+                sender_name: settings.server_notices.sender_name.clone(),
+                room_name: settings.server_notices.room_name.clone(),
+            },
             default_room_version: self.room_version,
             max_body_bytes: settings.limits.request_body.as_usize(),
             body_deadline: settings.limits.body_deadline,
@@ -141,6 +150,9 @@ impl Ground {
             iterations: chosen.argon2_iterations,
             parallelism: chosen.argon2_parallelism,
         };
+        let secret_file = settings.registration.shared_secret_file.as_ref();
+        let shared_secret = secret_file.map(SecretFile::load).transpose();
+        let shared_secret = shared_secret.map_err(|error| Failure::new(Code::Unusable, error))?;
         Accounts::new(AccountsParts {
             store: self.store.clone(),
             ids: self.ids.clone(),
@@ -157,6 +169,14 @@ impl Ground {
                     RegistrationMode::Token => Registration::Token,
                     RegistrationMode::Closed => Registration::Closed,
                 },
+                // Also when it is a name that anybody could register: the server speaks by it.
+                reserved_localparts: BTreeSet::from([settings.server_notices.sender.clone()]),
+                admins: chosen.admins.iter().cloned().collect(),
+                guests: settings.registration.guests,
+                policies: settings.registration.policies.iter().map(policy).collect(),
+                shared_secret,
+                login_token_lifetime: chosen.login_token_lifetime,
+                access_token_lifetime: chosen.access_token_lifetime,
                 ..AccountsSettings::default()
             },
         })
@@ -170,6 +190,29 @@ fn delays(settings: &Settings) -> DelayLimits {
         Some(max_delay) => DelayLimits { max_delay, max_scheduled },
         None => DelayLimits { max_delay: Duration::ZERO, max_scheduled: 0 },
     }
+}
+
+fn policy(text: &PolicyText) -> Policy {
+    Policy {
+        id: text.id.clone(),
+        version: text.version.clone(),
+        language: text.language.clone(),
+        url: text.url.clone(),
+        name: text.name.clone(),
+    }
+}
+
+fn support(settings: &Settings) -> Support {
+    let chosen = &settings.support;
+    let contact = |role, matrix_id: &Option<String>, email_address: &Option<String>| {
+        let any = matrix_id.is_some() || email_address.is_some();
+        any.then(|| Contact { matrix_id: matrix_id.clone(), email_address: email_address.clone(), role })
+    };
+    let contacts = [
+        contact("m.role.admin", &chosen.admin_user, &chosen.admin_email),
+        contact("m.role.security", &chosen.security_user, &chosen.security_email),
+    ];
+    Support { contacts: contacts.into_iter().flatten().collect(), page: chosen.page.clone() }
 }
 
 fn rate_limits(settings: &Settings) -> Option<RateLimits> {

@@ -10,7 +10,7 @@ use http::{StatusCode, header};
 use ruma_common::UserId;
 
 use crate::error::ApiError;
-use crate::{Api, ClientApiSettings, params};
+use crate::{Api, ClientApiSettings, params, standing};
 
 /// The user and device whose access token the request carries.
 pub(crate) struct Authed(pub Requester);
@@ -23,6 +23,7 @@ impl FromRequestParts<Arc<Api>> for Authed {
         match api.accounts.token_state(&token).await? {
             TokenState::Live(requester) => {
                 api.limits.authenticated(&parts.method, &parts.extensions, requester.user)?;
+                standing::check(requester.standing, parts)?;
                 Ok(Self(requester))
             }
             TokenState::Expired => Err(unknown_token("the access token has expired").with("soft_logout", true)),

@@ -17,6 +17,7 @@ mod reply;
 mod rooms;
 mod routes;
 mod settings;
+mod standing;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use hearth_sync::Sync;
 use tokio_util::sync::CancellationToken;
 
 pub use limits::{Peer, RateLimits, TrustedProxies};
-pub use settings::ClientApiSettings;
+pub use settings::{ClientApiSettings, Contact, Notices, Support};
 
 use edge::FailureIds;
 use limits::Limits;

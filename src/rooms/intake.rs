@@ -18,6 +18,7 @@ use crate::command::{Entry, MembershipChange, RequesterKind, RoomSettings, SendE
 use crate::delayed::Delays;
 use crate::ephemeral::TypingState;
 use crate::membership::Additions;
+use crate::erasure::Erased;
 use crate::plan::Signer;
 use crate::read_marks::ReadMarks;
 use crate::task::RoomTask;
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     pub random: Arc<dyn Random>,
     pub settings: RoomSettings,
     pub caches: Caches,
+    pub erased: Erased,
     pub typing: TypingState,
     pub read_marks: ReadMarks,
     pub delays: Delays,
@@ -92,6 +94,7 @@ impl Rooms {
             random: parts.random,
             settings: parts.settings,
             caches: Caches::new(),
+            erased: Erased::default(),
             typing,
             read_marks: ReadMarks::default(),
             delays: Delays::default(),

@@ -15,6 +15,7 @@ mod create;
 mod delayed;
 mod directory;
 mod ephemeral;
+mod erasure;
 mod error;
 mod gather;
 mod intake;

@@ -66,11 +66,22 @@ impl Rooms {
     /// Those of `events`, all of one room and in timeline order, that `user` may see.
     ///
     /// Nothing after a leave or ban is shown unless the room was world readable then; the events of
-    /// the user's own membership are always shown.
+    /// the user's own membership are always shown. Events of erased users may be shown pruned.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn visible(
+        &self,
+        view: &View,
+        user: &UserId,
+        room: RoomNid,
+        events: Vec<Arc<RoomEvent>>,
+    ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        let shown = self.visible_by_history(view, user, room, events).await?;
+        self.prune_erased(view, user, room, shown).await
+    }
+
+    async fn visible_by_history(
         &self,
         view: &View,
         user: &UserId,

@@ -23,9 +23,52 @@ pub struct User {
     pub next_filter: u32,
     /// How many rows of `AccountData` count against the user's limit.
     pub account_data: u32,
+    /// How many there are with those of deleted items, which make room for others when there are many.
+    pub account_data_rows: u32,
     /// Grows with every change of this row, and when a device gets a token: whoever removes all
     /// tokens checks it, so that none appears meanwhile.
     pub generation: u64,
+    /// Whether somebody registered, or only looks around.
+    pub kind: AccountKind,
+    /// What an administrator has decided.
+    pub moderation: Moderation,
+    /// What the operator's program called the account when it made it.
+    pub user_type: Option<String>,
+    /// The version of each policy that the user accepted, by the policy's id.
+    pub accepted_terms: BTreeMap<String, String>,
+}
+
+/// Who is behind an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AccountKind {
+    /// Somebody who registered.
+    #[default]
+    User,
+    /// Somebody who did not, and may do little.
+    Guest,
+}
+
+/// What administrators have decided about an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moderation {
+    /// May do nothing but log out, until unlocked.
+    pub locked: bool,
+    /// May read, leave and redact, until unsuspended.
+    pub suspended: bool,
+}
+
+/// A token that logs in once. Its text is stored nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginToken {
+    /// Milliseconds since the epoch.
+    pub expires_at: u64,
+}
+
+/// The room in which a user gets the server's notices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeRoom {
+    /// Its ID.
+    pub room_id: String,
 }
 
 /// What others see of a local user.
@@ -150,7 +193,7 @@ pub struct AliasRow {
 }
 
 stored! {
-    User = 1;
+    User = 2;
     Profile = 1;
     Device = 1;
     AccessToken = 1;
@@ -159,4 +202,6 @@ stored! {
     Filter = 1;
     Pusher = 1;
     AliasRow = 1;
+    LoginToken = 1;
+    NoticeRoom = 1;
 }

@@ -16,8 +16,8 @@ mod user_data;
 use hearth_store::{DecodeError, KeyBuf, Keyspace, KeyspaceDef, KeyspaceId, Profile, Value};
 
 pub use account::{
-    AccessToken, AliasRow, Device, Filter, Profile as ProfileRow, Pusher, Refresh, RefreshFamily, RegistrationToken,
-    SpentRefresh, User,
+    AccessToken, AccountKind, AliasRow, Device, Filter, LoginToken, Moderation, NoticeRoom, Profile as ProfileRow,
+    Pusher, Refresh, RefreshFamily, RegistrationToken, SpentRefresh, User,
 };
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{StoredEvent, Verdict};
@@ -147,6 +147,13 @@ keyspaces! {
     Cursors(0x53, Point, guarded): (hearth_store::Lane, String) => Position;
     /// Families of refresh tokens by hash: all that a device gets between two log-ins.
     RefreshFamilies(0x54, Point): (TokenKey,) => RefreshFamily;
+    /// Tokens that log in once, by user and hash.
+    LoginTokens(0x55, Scan, guarded): (UserNid, TokenKey) => LoginToken;
+    /// Where users get the server's notices.
+    NoticeRooms(0x56, Point, guarded): (UserNid,) => NoticeRoom;
+    /// Local users who wanted to be forgotten, with the position of that. The lane is the user's own; it
+    /// is spelt out (and takes no bytes) so that a list can ask lane by lane.
+    ErasedUsers(0x57, Point): (hearth_store::Lane, UserNid) => Position;
     /// Who has a pusher with an app ID and push key, by the hash of both. A user may be named here
     /// whose pusher is gone.
     PushKeys(0x5f, Scan): (TokenKey, UserNid) => ();

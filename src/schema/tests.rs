@@ -155,7 +155,10 @@ proptest! {
     ) {
         let user = User {
             user_id: user_id.clone(), password_hash: some.clone(), created_at, deactivated, admin, next_filter,
-            account_data, generation,
+            account_data, generation, account_data_rows: account_data,
+            kind: if admin { AccountKind::User } else { AccountKind::Guest },
+            moderation: Moderation { locked: admin, suspended: deactivated },
+            user_type: other.clone(), accepted_terms: fields.clone(),
         };
         holds_exactly(&user, PLAIN)?;
         let token = some.as_ref().map(|token| ids().token(token));
@@ -169,6 +172,8 @@ proptest! {
         holds_exactly(&ProfileRow { displayname: some, avatar_url: other, fields }, PLAIN)?;
         holds_exactly(&AccessToken { user_id: user_id.clone(), device_id: device_id.clone() }, PLAIN)?;
         holds_exactly(&RegistrationToken { uses_allowed, used, expires_at }, PLAIN)?;
+        holds_exactly(&LoginToken { expires_at: generation }, PLAIN)?;
+        holds_exactly(&NoticeRoom { room_id: device_id.clone() }, PLAIN)?;
         holds_exactly(&Filter { json: json.clone() }, PLAIN)?;
         let pusher = Pusher {
             kind: json.clone(), app_display_name: user_id.clone(), device_display_name: device_id.clone(),

@@ -7,6 +7,7 @@
 
 mod document;
 mod load;
+mod policy;
 mod problem;
 mod sections;
 #[cfg(test)]
@@ -15,8 +16,11 @@ mod value;
 
 pub use document::{example, reference};
 pub use load::Settings;
+pub use policy::PolicyText;
 pub use problem::{Origin, Problem, SettingsError};
-pub use sections::{Accounts, Limits, Listen, Log, RateLimits, Registration, Rooms, Server, Storage};
+pub use sections::{
+    Accounts, Limits, Listen, Log, RateLimits, Registration, Rooms, Server, ServerNotices, Storage, Support,
+};
 pub use value::{Address, LogFilter, RegistrationMode, SecretError, SecretFile, TokenPlace, TrustedProxy, quoted};
 
 /// What is known of one setting.

@@ -6,11 +6,13 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::policy::PolicyText;
 use crate::problem::with_suggestion;
 use crate::sections::{self, ALL};
 use crate::value::{Raw, Setting};
 use crate::{
-    Accounts, Limits, Listen, Log, Origin, Problem, RateLimits, Registration, Rooms, Server, SettingsError, Storage,
+    Accounts, Limits, Listen, Log, Origin, Problem, RateLimits, Registration, Rooms, Server, ServerNotices,
+    SettingsError, Storage, Support,
 };
 
 /// Environment variables that begin like this are settings: `HEARTH__SECTION__KEY`.
@@ -29,6 +31,10 @@ pub struct Settings {
     pub registration: Registration,
     /// Passwords and log-ins.
     pub accounts: Accounts,
+    /// Whom to ask about this server.
+    pub support: Support,
+    /// Messages of the server to single users.
+    pub server_notices: ServerNotices,
     /// Rooms.
     pub rooms: Rooms,
     /// Bounds for what clients send.
@@ -87,6 +93,8 @@ impl Settings {
         let storage = Storage::read(input);
         let registration = Registration::read(input);
         let accounts = Accounts::read(input);
+        let support = Support::read(input);
+        let server_notices = ServerNotices::read(input);
         let rooms = Rooms::read(input);
         let limits = Limits::read(input);
         let rate_limits = RateLimits::read(input);
@@ -97,6 +105,8 @@ impl Settings {
             storage: storage?,
             registration: registration?,
             accounts: accounts?,
+            support: support?,
+            server_notices: server_notices?,
             rooms: rooms?,
             limits: limits?,
             rate_limits: rate_limits?,
@@ -128,6 +138,33 @@ impl Settings {
         }
         if self.server.name.chars().any(|c| c.is_whitespace() || c.is_control() || "/@#?".contains(c)) {
             input.wrong("server", "name", "must be a host name with an optional port, such as \"example.org\"");
+        }
+        let address = self.server.federation_address.as_deref().unwrap_or_default();
+        if address.chars().any(|c| c.is_whitespace() || c.is_control() || "/@#?".contains(c)) {
+            input.wrong("server", "federation_address", "must be a host name with an optional port");
+        }
+        self.check_accounts(input);
+    }
+
+    fn check_accounts(&self, input: &mut Input<'_>) {
+        let is_local = |user: &String| {
+            let rest = user.strip_prefix('@').and_then(|user| user.split_once(':'));
+            rest.is_some_and(|(_, server)| server == self.server.name)
+        };
+        if !self.accounts.admins.iter().all(is_local) {
+            input.wrong("accounts", "admins", "must be user IDs of this server, such as \"@ann:example.org\"");
+        }
+        let policies = &self.registration.policies;
+        let differs = |one: &PolicyText| {
+            policies.iter().any(|other| one.id == other.id && one.version != other.version)
+                || policies.iter().filter(|other| one.id == other.id && one.language == other.language).count() > 1
+        };
+        if policies.iter().any(differs) {
+            input.wrong("registration", "policies", "must have one version of each policy, and each language once");
+        }
+        let grammar = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._=-/+".contains(c);
+        if !self.server_notices.sender.chars().all(grammar) {
+            input.wrong("server_notices", "sender", "may only contain a-z, 0-9 and . _ = - / +");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hearth_base::{ByteSize, LogFormat, Rate};
 
 use crate::load::Input;
+use crate::policy::PolicyText;
 use crate::value::{Address, LogFilter, RegistrationMode, SecretFile, Setting, TokenPlace, TrustedProxy};
 use crate::{SectionSpec, Shown, Spec};
 
@@ -77,6 +78,10 @@ sections! {
         /// Where clients reach this server, if that is not obvious from the name. Answered to clients
         /// that ask `/.well-known/matrix/client`; leave it out if your web server answers that.
         public_base_url: Option<String> = unset("\"https://matrix.example.org\"");
+        /// Where other servers reach this server, as `host:port`. Answered to servers that ask
+        /// `/.well-known/matrix/server`; leave it out if your web server answers that, or if they find it
+        /// by the name alone.
+        federation_address: Option<String> = unset("\"matrix.example.org:443\"");
         /// File with the signing key. Left out, the key is `signing.key` in the storage directory and
         /// is made at the first start. The server refuses a file that others may read.
         signing_key_file: Option<SecretFile> = unset("\"credential:signing-key\"");
@@ -125,6 +130,15 @@ sections! {
         /// File with registration tokens, one a line (lines that begin with `#` are skipped). At each
         /// start, those that the store does not know yet are added to it, for any number of accounts.
         tokens_file: Option<SecretFile> = unset("\"credential:registration-tokens\"");
+        /// Whether there are guests: accounts without name and password, that may only look into rooms
+        /// which let guests join. On the internet they are made by spammers, too.
+        guests: bool = default(false);
+        /// Policies that whoever registers has to accept. Name each again for each of its languages.
+        policies: Vec<PolicyText> = default(Vec::new());
+        /// File with a secret of at least 8 characters. Who knows it can make accounts, also of
+        /// administrators and also where registration is closed, with
+        /// `/_synapse/admin/v1/register` and the scripts that use it. Left out, nobody can.
+        shared_secret_file: Option<SecretFile> = unset("\"credential:registration-secret\"");
     }
 
     /// Passwords and log-ins.
@@ -147,6 +161,40 @@ sections! {
         /// it may also be in the address (`?access_token=`), where proxies log it; the specification
         /// discourages that, and only very old programs need it.
         access_token_in: TokenPlace = default(TokenPlace::Header);
+        /// User IDs of this server's administrators. They can lock and suspend others and send notices.
+        admins: Vec<String> = default(Vec::new());
+        /// How long an access token works that comes with a refresh token; only clients that ask for
+        /// one get one. Shorter is safer and asks more often.
+        access_token_lifetime: Duration = default(Duration::from_secs(300));
+        /// How long a token works with which somebody who is logged in logs in on another device, or
+        /// `"off"`. It is given out after asking for the password, and logs in once.
+        login_token_lifetime: Option<Duration> = default(None);
+    }
+
+    /// Whom users and other servers can ask about this server. Answered at
+    /// `/.well-known/matrix/support`; leave all out if your web server answers that, or nobody.
+    support: Support {
+        /// A page with help.
+        page: Option<String> = unset("\"https://example.org/support\"");
+        /// User ID of who answers questions.
+        admin_user: Option<String> = unset("\"@admin:example.org\"");
+        /// E-mail address of who answers questions.
+        admin_email: Option<String> = unset("\"admin@example.org\"");
+        /// User ID of who hears of security problems.
+        security_user: Option<String> = unset("\"@security:example.org\"");
+        /// E-mail address of who hears of security problems.
+        security_email: Option<String> = unset("\"security@example.org\"");
+    }
+
+    /// What administrators have to say to single users, in a room of the server for each. See
+    /// `/_synapse/admin/v1/send_server_notice`.
+    server_notices: ServerNotices {
+        /// Who sends them: the part of the user ID before the colon. Nobody can register it.
+        sender: String = default("_server".to_owned());
+        /// What the sender is called.
+        sender_name: String = default("Server Notices".to_owned());
+        /// What the rooms are called.
+        room_name: String = default("Server Notices".to_owned());
     }
 
     /// Rooms.

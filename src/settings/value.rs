@@ -24,7 +24,7 @@ pub(crate) enum Raw {
 }
 
 impl Raw {
-    fn text(&self) -> Result<&str, String> {
+    pub(crate) fn text(&self) -> Result<&str, String> {
         match self {
             Self::Text(text) | Self::Word(text) => Ok(text),
             Self::Integer(_) => Err("expected a text in quotes, found an integer".into()),

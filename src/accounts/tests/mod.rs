@@ -12,4 +12,5 @@ mod races;
 mod refresh;
 mod register;
 mod sessions;
+mod standing;
 mod uia;

@@ -9,6 +9,7 @@ use hearth_base::Clock;
 use crate::testing::*;
 use crate::{
     AccountsSettings, NewAccount, NewRegistrationToken, RegisterError, Registration, RegistrationTokenError, Requester,
+    Standing,
 };
 
 fn by_token(token: &str, localpart: &str) -> NewAccount {
@@ -28,7 +29,13 @@ async fn a_new_account_is_logged_in_on_the_device_it_asked_for() {
     assert_eq!(registered.user_id, "@ann:hs.test");
     let requester = world.accounts.authenticate(session.access_token.expose()).await.unwrap().unwrap();
     let user = world.accounts.user_nid(&registered.user_id);
-    let expected = Requester { user_id: registered.user_id, user, device_id: "PHONE".into(), token: requester.token };
+    let expected = Requester {
+        user_id: registered.user_id,
+        user,
+        device_id: "PHONE".into(),
+        token: requester.token,
+        standing: Standing::default(),
+    };
     assert_eq!(requester, expected);
     let info = world.accounts.account(user).await.unwrap().unwrap();
     assert_eq!((info.created_at, info.admin, info.deactivated), (world.clock.now(), false, false));

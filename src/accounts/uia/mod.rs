@@ -15,7 +15,7 @@ pub use request::{RequestDigest, StageData, UiaAttempt, UiaOperation, UiaRequest
 pub(crate) use sessions::UiaSessions;
 
 use crate::names::login_candidates;
-use crate::{Accounts, LoginError, Registration, Requester, StorageError};
+use crate::{Accounts, LoginError, Registration, Requester, StorageError, terms};
 
 use sessions::Progress;
 
@@ -31,6 +31,8 @@ pub enum Stage {
     RegistrationToken,
     /// `m.login.password`
     Password,
+    /// `m.login.terms`
+    Terms,
 }
 
 impl Stage {
@@ -40,6 +42,7 @@ impl Stage {
             Self::Dummy => "m.login.dummy",
             Self::RegistrationToken => "m.login.registration_token",
             Self::Password => "m.login.password",
+            Self::Terms => "m.login.terms",
         }
     }
 }
@@ -74,6 +77,8 @@ pub struct UiaChallenge {
     pub completed: Vec<Stage>,
     /// What was wrong with this attempt, if there was one.
     pub failure: Option<StageFailure>,
+    /// What clients need to know of a stage, by its name.
+    pub params: Value,
 }
 
 impl UiaChallenge {
@@ -82,7 +87,7 @@ impl UiaChallenge {
     pub fn body(&self) -> Value {
         let names = |stages: &[Stage]| stages.iter().map(|stage| stage.as_str()).collect::<Vec<_>>();
         let flows: Vec<_> = self.flows.iter().map(|stages| json!({ "stages": names(stages) })).collect();
-        json!({ "session": self.session, "flows": flows, "completed": names(&self.completed), "params": {} })
+        json!({ "session": self.session, "flows": flows, "completed": names(&self.completed), "params": self.params })
     }
 }
 
@@ -155,10 +160,10 @@ impl Accounts {
             id
         });
         let progress = self.uia.progress(&session, request, now)?;
-        let Some(data) = stage else { return Ok(outcome(session, flows, progress, None)) };
+        let Some(data) = stage else { return Ok(self.outcome(session, flows, progress, None)) };
         // A stage that was passed is not judged again.
         if data.stage().is_some_and(|stage| progress.completed.contains(&stage)) {
-            return Ok(outcome(session, flows, progress, None));
+            return Ok(self.outcome(session, flows, progress, None));
         }
         let verdict = match data.stage() {
             Some(stage) if is_next(&flows, &progress.completed, stage) => self.judge(request.operation, data).await?,
@@ -168,11 +173,11 @@ impl Accounts {
         match verdict {
             Ok((stage, token)) => {
                 let progress = self.uia.complete_stage((&session, request), now, stage, token)?;
-                Ok(outcome(session, flows, progress, None))
+                Ok(self.outcome(session, flows, progress, None))
             }
             Err(failure) => {
                 let progress = self.uia.fail_stage(&session, request, now)?;
-                Ok(outcome(session, flows, progress, Some(failure)))
+                Ok(self.outcome(session, flows, progress, Some(failure)))
             }
         }
     }
@@ -184,12 +189,37 @@ impl Accounts {
 
     /// The flows that `operation` offers.
     fn flows(&self, operation: UiaOperation<'_>) -> Result<Vec<Vec<Stage>>, UiaError> {
+        let terms = !self.settings.policies.is_empty();
         match (operation, self.settings.registration) {
             (UiaOperation::Account(_), _) => Ok(vec![vec![Stage::Password]]),
+            (UiaOperation::Register, Registration::Open) if terms => Ok(vec![vec![Stage::Terms]]),
             (UiaOperation::Register, Registration::Open) => Ok(vec![vec![Stage::Dummy]]),
+            (UiaOperation::Register, Registration::Token) if terms => {
+                Ok(vec![vec![Stage::RegistrationToken, Stage::Terms]])
+            }
             (UiaOperation::Register, Registration::Token) => Ok(vec![vec![Stage::RegistrationToken]]),
             (UiaOperation::Register, Registration::Closed) => Err(UiaError::Closed),
         }
+    }
+
+    fn outcome(
+        &self,
+        session: String,
+        flows: Vec<Vec<Stage>>,
+        progress: Progress,
+        failure: Option<StageFailure>,
+    ) -> UiaOutcome {
+        let Progress { completed, registration_token } = progress;
+        if flows.iter().any(|flow| flow.iter().all(|stage| completed.contains(stage))) {
+            return UiaOutcome::Complete(UiaComplete { session, registration_token });
+        }
+        let offers_terms = flows.iter().flatten().any(|stage| *stage == Stage::Terms);
+        let params = if offers_terms {
+            json!({ Stage::Terms.as_str(): terms::params(&self.settings.policies) })
+        } else {
+            json!({})
+        };
+        UiaOutcome::Challenge(UiaChallenge { session, flows, completed, failure, params })
     }
 
     /// The stage passed, and the registration token if that was it.
@@ -200,6 +230,7 @@ impl Accounts {
     ) -> Result<Result<(Stage, Option<String>), StageFailure>, UiaError> {
         Ok(match (data, operation) {
             (StageData::Dummy, _) => Ok((Stage::Dummy, None)),
+            (StageData::Terms, _) => Ok((Stage::Terms, None)),
             (StageData::RegistrationToken(token), _) => {
                 if self.registration_token_is_valid(&token).await? {
                     Ok((Stage::RegistrationToken, Some(token)))
@@ -233,12 +264,4 @@ impl Accounts {
 /// Whether `stage` comes next in a flow whose earlier stages are done.
 fn is_next(flows: &[Vec<Stage>], completed: &[Stage], stage: Stage) -> bool {
     flows.iter().any(|flow| flow.iter().find(|next| !completed.contains(next)) == Some(&stage))
-}
-
-fn outcome(session: String, flows: Vec<Vec<Stage>>, progress: Progress, failure: Option<StageFailure>) -> UiaOutcome {
-    let Progress { completed, registration_token } = progress;
-    if flows.iter().any(|flow| flow.iter().all(|stage| completed.contains(stage))) {
-        return UiaOutcome::Complete(UiaComplete { session, registration_token });
-    }
-    UiaOutcome::Challenge(UiaChallenge { session, flows, completed, failure })
 }

@@ -109,6 +109,8 @@ pub struct UiaAttempt {
 pub enum StageData {
     /// Nothing.
     Dummy,
+    /// That the policies are accepted.
+    Terms,
     /// A registration token.
     RegistrationToken(String),
     /// A password, and whose the client says it is.
@@ -127,6 +129,7 @@ impl StageData {
     pub const fn stage(&self) -> Option<Stage> {
         match self {
             Self::Dummy => Some(Stage::Dummy),
+            Self::Terms => Some(Stage::Terms),
             Self::RegistrationToken(_) => Some(Stage::RegistrationToken),
             Self::Password { .. } => Some(Stage::Password),
             Self::Unsupported => None,
@@ -137,6 +140,7 @@ impl StageData {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         match kind {
             "m.login.dummy" => Self::Dummy,
+            "m.login.terms" => Self::Terms,
             "m.login.registration_token" => text(&auth["token"]).map_or(Self::Unsupported, Self::RegistrationToken),
             "m.login.password" => {
                 let identifier = &auth["identifier"];

@@ -1,11 +1,11 @@
 //! Promises about accounts.
 
 use hearth_schema::{
-    AccessToken, AccessTokens, AccountData, AccountDataLog, Device, Devices, RefreshFamilies, RefreshFamily, TokenKey,
-    User, UserNid, Users,
+    AccessToken, AccessTokens, AccountData, AccountDataLog, Device, Devices, LoginTokens, NoticeRoom, NoticeRooms,
+    RefreshFamilies, RefreshFamily, Rooms, TokenKey, User, UserNid, Users,
 };
 use hearth_store::{Keyspace, Pos, StoreError};
-use ruma_common::UserId;
+use ruma_common::{RoomId, UserId};
 
 use super::report::{Invariant, Violation};
 use super::{Context, Finding};
@@ -100,6 +100,24 @@ pub(super) async fn access_token(context: &Context, key: TokenKey, row: AccessTo
     }
     // It would go on working after the log-out of its device.
     Ok(broken::<AccessTokens>(Invariant::I13, format!("{key:?} of {user_id} has no device {}", row.device_id)))
+}
+
+pub(super) async fn login_token(context: &Context, user: UserNid) -> Checked {
+    let account = context.view.get::<Users>(&(user,)).await?;
+    if account.is_some_and(|row| !row.deactivated) {
+        return Ok(None);
+    }
+    Ok(broken::<LoginTokens>(Invariant::I13, format!("a token logs in as {user:?}, who has no account")))
+}
+
+pub(super) async fn notice_room(context: &Context, user: UserNid, row: &NoticeRoom) -> Checked {
+    let Ok(room_id) = <&RoomId>::try_from(row.room_id.as_str()) else {
+        return Ok(broken::<NoticeRooms>(Invariant::I13, format!("the notices of {user:?} have no room")));
+    };
+    if context.view.get::<Rooms>(&(context.ids.room(room_id),)).await?.is_some() {
+        return Ok(None);
+    }
+    Ok(broken::<NoticeRooms>(Invariant::I13, format!("the notices of {user:?} are in {room_id}, which is not here")))
 }
 
 pub(super) async fn account_data(context: &Context, user: UserNid, name: (String, String), pos: Pos) -> Checked {

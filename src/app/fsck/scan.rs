@@ -6,6 +6,11 @@ use hearth_schema::{
     ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily, RoomAliases, RoomHead, RoomHeads, RoomMeta,
     RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, TokenKey,
     TxnIds, User, UserNid, UserRoom, UserRooms, Users,
+    AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Change, CurrentState, Device, Devices,
+    EventIds, EventKey, EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Receipt, ReceiptLog, ReceiptName,
+    Receipts, RefreshFamilies, RefreshFamily, RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry,
+    StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, TokenKey, TxnIds, User, UserNid,
+    UserRoom, UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 
@@ -33,6 +38,8 @@ pub(super) enum Row {
     Device(UserNid, String, Box<Device>),
     AccessToken(TokenKey, AccessToken),
     RefreshFamily(TokenKey, RefreshFamily),
+    LoginToken(UserNid),
+    NoticeRoom(UserNid, NoticeRoom),
     AccountData(UserNid, (String, String), Pos),
     AccountDataLog(UserNid, Pos, (String, String)),
     DelayedEvent(UserNid, String, Box<DelayedEvent>),
@@ -125,6 +132,12 @@ impl Row {
         } else if id == RefreshFamilies::DEF.id {
             let ((family,), row) = both::<RefreshFamilies>(key, value)?;
             Self::RefreshFamily(family, row)
+        } else if id == LoginTokens::DEF.id {
+            let ((user, _), _) = both::<LoginTokens>(key, value)?;
+            Self::LoginToken(user)
+        } else if id == NoticeRooms::DEF.id {
+            let ((user,), row) = both::<NoticeRooms>(key, value)?;
+            Self::NoticeRoom(user, row)
         } else if id == AccessTokens::DEF.id {
             let ((token,), row) = both::<AccessTokens>(key, value)?;
             Self::AccessToken(token, row)
@@ -180,6 +193,8 @@ impl Row {
             Self::User(user, row) => Ok(accounts::user(context, user, &row)),
             Self::Device(user, device, row) => accounts::device(context, user, &device, &row).await,
             Self::AccessToken(key, row) => accounts::access_token(context, key, row).await,
+            Self::LoginToken(user) => accounts::login_token(context, user).await,
+            Self::NoticeRoom(user, row) => accounts::notice_room(context, user, &row).await,
             Self::RefreshFamily(key, row) => accounts::refresh_family(context, key, row).await,
             Self::AccountData(user, name, pos) => accounts::account_data(context, user, name, pos).await,
             Self::AccountDataLog(user, pos, name) => accounts::account_data_log(context, user, pos, name).await,

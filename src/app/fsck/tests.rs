@@ -1,5 +1,7 @@
 //! A store that a real server has filled is clean, and each kind of damage is told.
 
+mod refresh;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;

@@ -68,6 +68,9 @@ pub(crate) async fn deactivate(
     let erase = if body.erase == Some(true) { Erase::Yes } else { Erase::No };
     api.accounts.deactivate(requester.user, erase).await?;
     api.accounts.uia_complete(&confirmed);
+    if erase == Erase::Yes {
+        api.rooms.note_erased(&requester.user_id).await?;
+    }
     leave_rooms(&api, &requester.user_id).await?;
     // There are no third-party identifiers that could be unbound.
     Ok(reply::raw(Bytes::from_static(br#"{"id_server_unbind_result":"no-support"}"#)))

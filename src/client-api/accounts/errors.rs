@@ -1,8 +1,8 @@
 //! What the refusals of accounts look like over HTTP.
 
 use hearth_accounts::{
-    AccountDataError, ChangePasswordError, DeactivateError, DeviceError, FilterError, LoginError, ProfileError,
-    PusherError, RegisterError, StorageError,
+    AccountDataError, ChangePasswordError, DeactivateError, DeviceError, FilterError, LoginError, LoginTokenError,
+    ProfileError, PusherError, RegisterError, StorageError,
 };
 use http::StatusCode;
 
@@ -35,6 +35,9 @@ impl From<RegisterError> for ApiError {
             RegisterError::WeakPassword(why) => bad_request("M_WEAK_PASSWORD", why),
             RegisterError::InvalidDevice(why) => Self::invalid_param(why),
             RegisterError::InvalidToken => Self::forbidden("the registration token is not valid"),
+            RegisterError::NoGuests => {
+                Self::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", "guests are not served here")
+            }
             RegisterError::Closed => Self::forbidden("registration is closed on this server"),
             RegisterError::Busy => Self::busy(PASSWORD_RETRY_MS),
             RegisterError::Storage(error) => error.into(),
@@ -49,6 +52,7 @@ impl From<LoginError> for ApiError {
             LoginError::Deactivated => {
                 Self::new(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED", "this account has been deactivated")
             }
+            LoginError::Locked => crate::standing::locked(),
             LoginError::InvalidDevice(why) => Self::invalid_param(why),
             LoginError::TooManyDevices => Self::forbidden("too many devices are logged in: log one out first"),
             LoginError::Busy => Self::busy(PASSWORD_RETRY_MS),
@@ -129,6 +133,16 @@ impl From<FilterError> for ApiError {
             FilterError::TooLarge => Self::too_large("a filter has at most 16384 bytes"),
             FilterError::TooMany => bad_request("M_RESOURCE_LIMIT_EXCEEDED", "too many filters"),
             FilterError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<LoginTokenError> for ApiError {
+    fn from(error: LoginTokenError) -> Self {
+        match error {
+            LoginTokenError::Disabled => bad_request("M_UNKNOWN", "there are no tokens to log in with here"),
+            LoginTokenError::TooMany => bad_request("M_RESOURCE_LIMIT_EXCEEDED", error.to_string()),
+            LoginTokenError::Storage(error) => error.into(),
         }
     }
 }

@@ -5,26 +5,32 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
 use hearth_accounts::{DeviceRequest, LoginError};
 use hearth_base::Secret;
-use http::StatusCode;
+use hearth_schema::AccountKind;
+use http::{Method, StatusCode};
 use ruma_common::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::refresh::RefreshReply;
-use crate::Api;
 use crate::auth::Authed;
-use crate::body::Json;
+use crate::body::{Json, RawBody};
 use crate::discovery::well_known::ClientWellKnown;
+use crate::edge::unknown_path;
 use crate::error::ApiError;
 use crate::limits::ClientAddress;
 use crate::params::required;
-use crate::reply;
+use crate::uia::{self, Operation};
+use crate::{Api, reply};
 
 /// `GET /login`
-pub(crate) async fn flows() -> Response {
-    reply::raw(Bytes::from_static(br#"{"flows":[{"type":"m.login.password"}]}"#))
+pub(crate) async fn flows(State(api): State<Arc<Api>>) -> Response {
+    let mut flows = vec![json!({"type": "m.login.password"})];
+    if api.accounts.login_token_lifetime().is_some() {
+        flows.push(json!({"type": "m.login.token", "get_login_token": true}));
+    }
+    reply::json(&json!({ "flows": flows }))
 }
 
 #[derive(Deserialize)]
@@ -34,6 +40,7 @@ pub(crate) struct Body {
     /// Older clients name the user here.
     user: Option<String>,
     password: Option<String>,
+    token: Option<String>,
     device_id: Option<OwnedDeviceId>,
     initial_device_display_name: Option<String>,
     /// The client can refresh its access token.
@@ -64,22 +71,31 @@ pub(crate) async fn login(
     Extension(address): Extension<ClientAddress>,
     Json(body): Json<Body>,
 ) -> Result<Response, ApiError> {
-    if required(body.r#type, "type")? != "m.login.password" {
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "this login type is not supported"));
-    }
-    let user = login_name(body.identifier, body.user)?;
-    let password = Secret::new(required(body.password, "password")?);
     let device = DeviceRequest {
         device_id: body.device_id,
         display_name: body.initial_device_display_name,
         refresh: body.refresh_token.unwrap_or(false),
     };
-    let attempt = api.limits.password_attempt(&user, Some(address))?;
-    let done = api.accounts.login_password(&user, &password, device).await;
-    if !matches!(done, Err(LoginError::Forbidden)) {
-        attempt.was_not_wrong();
-    }
-    let done = done?;
+    let done = match required(body.r#type, "type")?.as_str() {
+        "m.login.password" => {
+            let user = login_name(body.identifier, body.user)?;
+            let password = Secret::new(required(body.password, "password")?);
+            let attempt = api.limits.password_attempt(&user, Some(address))?;
+            let done = api.accounts.login_password(&user, &password, device).await;
+            if !matches!(done, Err(LoginError::Forbidden)) {
+                attempt.was_not_wrong();
+            }
+            done?
+        }
+        "m.login.token" if api.accounts.login_token_lifetime().is_some() => {
+            let token = Secret::new(required(body.token, "token")?);
+            match api.accounts.login_token(token.expose(), device).await {
+                Err(LoginError::Forbidden) => return Err(ApiError::forbidden("the token is unknown, used or expired")),
+                done => done?,
+            }
+        }
+        _ => return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "this login type is not supported")),
+    };
     Ok(reply::json(&LoginReply {
         user_id: &done.user_id,
         access_token: done.session.access_token.expose(),
@@ -88,6 +104,29 @@ pub(crate) async fn login(
         refresh: RefreshReply::of(&done.session),
         well_known: ClientWellKnown::of(&api.settings),
     }))
+}
+
+#[derive(Serialize)]
+struct LoginToken<'a> {
+    login_token: &'a str,
+    expires_in_ms: u64,
+}
+
+/// `POST /v1/login/get_token`. The user is asked for the password each time, as the spec demands.
+pub(crate) async fn get_token(
+    State(api): State<Arc<Api>>,
+    Authed(requester): Authed,
+    RawBody(bytes): RawBody,
+) -> Result<Response, ApiError> {
+    if api.accounts.login_token_lifetime().is_none() {
+        return Err(unknown_path().await);
+    }
+    let operation = Operation { method: Method::POST, path: "/login/get_token" };
+    let confirmed = uia::confirm(&api, &requester, operation, &bytes).await?;
+    let (token, lifetime) = api.accounts.create_login_token(&requester).await?;
+    api.accounts.uia_complete(&confirmed);
+    let expires_in_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+    Ok(reply::json(&LoginToken { login_token: token.expose(), expires_in_ms }))
 }
 
 /// The localpart or user ID that somebody logs in with.
@@ -120,5 +159,6 @@ struct WhoAmI<'a> {
 
 /// `GET /account/whoami`
 pub(crate) async fn whoami(Authed(requester): Authed) -> Response {
-    reply::json(&WhoAmI { user_id: &requester.user_id, device_id: &requester.device_id, is_guest: false })
+    let is_guest = requester.standing.kind == AccountKind::Guest;
+    reply::json(&WhoAmI { user_id: &requester.user_id, device_id: &requester.device_id, is_guest })
 }

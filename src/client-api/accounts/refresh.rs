@@ -54,6 +54,7 @@ impl From<RefreshError> for ApiError {
         match error {
             RefreshError::Unknown => unknown_token("the refresh token is not known").with("soft_logout", false),
             RefreshError::Spent => unknown_token("the refresh token has already been used").with("soft_logout", true),
+            RefreshError::Locked => crate::standing::locked(),
             RefreshError::Storage(error) => error.into(),
         }
     }

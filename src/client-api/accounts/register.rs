@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use hearth_accounts::{DeviceRequest, NewAccount};
+use hearth_accounts::{DeviceRequest, NewAccount, Registered, Requester};
 use hearth_base::Secret;
-use http::StatusCode;
+use hearth_schema::AccountKind;
 use ruma_common::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::refresh::RefreshReply;
 use crate::body::OptionalJson;
 use crate::error::ApiError;
-use crate::params::{Query, invalid, required};
+use crate::params::{Query, required};
 use crate::{Api, reply, uia};
 
 #[derive(Default, Deserialize)]
@@ -28,6 +28,8 @@ pub(crate) struct Body {
     inhibit_login: Option<bool>,
     /// The client can refresh its access token.
     refresh_token: Option<bool>,
+    /// A guest registers and keeps the account.
+    guest_access_token: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -48,9 +50,13 @@ pub(crate) async fn register(
     query: Query,
     OptionalJson(body): OptionalJson<Body>,
 ) -> Result<Response, ApiError> {
-    check_kind(&query)?;
+    if kind(&query)? == AccountKind::Guest {
+        let done = api.accounts.register_guest(body.initial_device_display_name).await?;
+        return Ok(registered(&done));
+    }
+    let guest = guest(&api, &body).await?;
     // The spec wants to hear of a bad name before any stage is asked for.
-    if let Some(username) = &body.username {
+    if let (Some(username), None) = (&body.username, &guest) {
         api.accounts.is_available(username).await?;
     }
     let confirmed = uia::confirm_registration(&api, body.auth.as_ref()).await?;
@@ -65,26 +71,36 @@ pub(crate) async fn register(
         inhibit_login: body.inhibit_login.unwrap_or(false),
         registration_token: confirmed.registration_token.clone(),
     };
-    let done = api.accounts.register(account).await?;
+    let done = match &guest {
+        None => api.accounts.register(account).await?,
+        Some(guest) => api.accounts.upgrade_guest(guest, account).await?,
+    };
     api.accounts.uia_complete(&confirmed);
-    Ok(reply::json(&RegisterReply {
+    Ok(registered(&done))
+}
+
+/// The answer to a registration.
+pub(crate) fn registered(done: &Registered) -> Response {
+    reply::json(&RegisterReply {
         user_id: &done.user_id,
         home_server: done.user_id.server_name().as_str(),
         access_token: done.session.as_ref().map(|session| session.access_token.expose().as_str()),
         device_id: done.session.as_ref().map(|session| &*session.device_id),
         refresh: done.session.as_ref().and_then(RefreshReply::of),
-    }))
+    })
 }
 
-fn check_kind(query: &Query) -> Result<(), ApiError> {
-    match query.get("kind") {
-        None | Some("user") => Ok(()),
-        Some("guest") => {
-            let message = "guests are not served here";
-            Err(ApiError::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", message))
-        }
-        Some(_) => Err(invalid("kind")),
-    }
+fn kind(query: &Query) -> Result<AccountKind, ApiError> {
+    let kinds = [("user", AccountKind::User), ("guest", AccountKind::Guest)];
+    Ok(query.choice("kind", &kinds)?.unwrap_or(AccountKind::User))
+}
+
+/// The guest who wants to become a user, if it is one.
+async fn guest(api: &Api, body: &Body) -> Result<Option<Requester>, ApiError> {
+    let Some(token) = &body.guest_access_token else { return Ok(None) };
+    let guest = api.accounts.guest(token, body.username.as_deref()).await?;
+    let wrong = || ApiError::forbidden("\"guest_access_token\" is not that of a guest called \"username\"");
+    guest.ok_or_else(wrong).map(Some)
 }
 
 /// `GET /register/available`

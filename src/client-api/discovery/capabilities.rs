@@ -12,8 +12,8 @@ use crate::Api;
 use crate::auth::Authed;
 use crate::reply;
 
-/// What users of this server can do.
-pub(crate) async fn get(State(api): State<Arc<Api>>, _: Authed) -> Response {
+/// What the requester can do here.
+pub(crate) async fn get(State(api): State<Arc<Api>>, Authed(requester): Authed) -> Response {
     let available: BTreeMap<_, _> = RoomVersion::all().map(|version| (version.as_str(), "stable")).collect();
     let delays = api.settings.delays;
     let delays = json!({
@@ -21,7 +21,8 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, _: Authed) -> Response {
         "max_scheduled": delays.max_scheduled,
     });
     let default = api.settings.default_room_version.as_str();
-    reply::json(&json!({"capabilities": {
+    let login_tokens = api.accounts.login_token_lifetime().is_some();
+    let mut capabilities = json!({
         "m.change_password": {"enabled": true},
         "m.room_versions": {"default": default, "available": available},
         "m.delayed_events": delays,
@@ -30,9 +31,14 @@ pub(crate) async fn get(State(api): State<Arc<Api>>, _: Authed) -> Response {
         "m.set_avatar_url": {"enabled": true},
         "m.profile_fields": {"enabled": true},
         "m.3pid_changes": {"enabled": false},
-        "m.get_login_token": {"enabled": false},
+        "m.get_login_token": {"enabled": login_tokens},
         "m.forget_forced_upon_leave": {"enabled": false},
-    }}))
+    });
+    // The spec leaves it out for everybody else.
+    if requester.standing.admin {
+        capabilities["m.account_moderation"] = json!({"suspend": true, "lock": true});
+    }
+    reply::json(&json!({ "capabilities": capabilities }))
 }
 
 /// `GET /voip/turnServer`: this server knows no TURN server.

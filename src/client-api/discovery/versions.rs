@@ -1,5 +1,7 @@
 //! `GET /versions`.
 
+use std::collections::BTreeMap;
+
 use axum::response::Response;
 use serde::Serialize;
 
@@ -12,14 +14,17 @@ const VERSIONS: [&str; 19] = [
     "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
 ];
 
+/// What is served under a name that is not final. Everything else that exists here has its final one.
+const UNSTABLE: &[&str] = &["org.matrix.msc3391"];
+
 #[derive(Serialize)]
 struct Versions {
     versions: [&'static str; 19],
-    /// None: everything that exists here has its final name.
-    unstable_features: serde_json::Map<String, serde_json::Value>,
+    unstable_features: BTreeMap<&'static str, bool>,
 }
 
 /// Which versions of the specification this server follows.
 pub(crate) async fn get() -> Response {
-    reply::json(&Versions { versions: VERSIONS, unstable_features: serde_json::Map::new() })
+    let unstable_features = UNSTABLE.iter().map(|name| (*name, true)).collect();
+    reply::json(&Versions { versions: VERSIONS, unstable_features })
 }

@@ -1,10 +1,11 @@
-//! `GET /.well-known/matrix/client`.
+//! `/.well-known/matrix/client`, `…/server` and `…/support`, each where the operator has set what it says.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::error::ApiError;
 use crate::{Api, ClientApiSettings, reply};
@@ -30,7 +31,23 @@ impl<'a> ClientWellKnown<'a> {
 }
 
 /// Where clients find this server.
-pub(crate) async fn get(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+pub(crate) async fn client(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
     let found = ClientWellKnown::of(&api.settings).ok_or_else(|| ApiError::not_found("no public address is set"))?;
     Ok(reply::json(&found))
+}
+
+/// Where other servers find this server.
+pub(crate) async fn server(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    let address = api.settings.federation_address.as_deref();
+    let address = address.ok_or_else(|| ApiError::not_found("no address for other servers is set"))?;
+    Ok(reply::json(&json!({ "m.server": address })))
+}
+
+/// Whom to ask about this server.
+pub(crate) async fn support(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    let support = &api.settings.support;
+    if support.page.is_none() && support.contacts.is_empty() {
+        return Err(ApiError::not_found("no contact is set"));
+    }
+    Ok(reply::json(support))
 }

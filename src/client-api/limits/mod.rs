@@ -18,7 +18,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::MatchedPath;
 use hearth_base::{Clock, Rate};
 use hearth_schema::UserNid;
 use http::{Extensions, HeaderMap, Method};
@@ -28,7 +27,7 @@ pub use address::{Peer, TrustedProxies};
 
 use crate::ClientApiSettings;
 use crate::error::ApiError;
-use crate::routes::PREFIXES;
+use crate::routes::behind_prefix;
 use bucket::Buckets;
 
 /// Buckets that are remembered at once: some 10 MiB when all are in use.
@@ -120,6 +119,8 @@ impl From<ClientAddress> for Who {
 const RULES: &[(Method, &str, Rule)] = &[
     (Method::POST, "/login", Rule::Login),
     (Method::POST, "/register", Rule::Registration),
+    (Method::GET, "/_synapse/admin/v1/register", Rule::Registration),
+    (Method::POST, "/_synapse/admin/v1/register", Rule::Registration),
     (Method::GET, "/register/available", Rule::Lookup),
     (Method::GET, "/_matrix/client/v1/register/m.login.registration_token/validity", Rule::Lookup),
     (Method::PUT, "/rooms/{room_id}/send/{type}/{txn}", Rule::Sending),
@@ -142,8 +143,7 @@ const RULES: &[(Method, &str, Rule)] = &[
 
 /// The rule for a route; [`Rule::User`] for all that have none of their own.
 fn rule_of(method: &Method, extensions: &Extensions) -> Rule {
-    let path = extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let path = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
+    let path = behind_prefix(extensions);
     let found = RULES.iter().find(|(with, of, _)| *of == path && with == method);
     found.map_or(Rule::User, |(_, _, rule)| *rule)
 }
@@ -294,8 +294,9 @@ mod tests {
     #[test]
     fn rules_are_for_routes_that_exist() {
         let paths = crate::routes::paths();
-        for (_, path, _) in RULES.iter().filter(|(_, path, _)| !path.starts_with("/_matrix/")) {
-            let whole = format!("{}{path}", PREFIXES[0]);
+        for (_, path, _) in RULES {
+            let prefix = if path.starts_with("/_") { "" } else { crate::routes::PREFIXES[0] };
+            let whole = format!("{prefix}{path}");
             assert!(paths.contains(&whole), "no route is named {whole}");
         }
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::send::content;
 use crate::Api;
+use crate::accounts::notices;
 use crate::auth::Authed;
 use crate::body::{Json, OptionalJson, RawBody};
 use crate::error::ApiError;
@@ -155,6 +156,7 @@ pub(crate) async fn leave(
     Segments(room_id): Segments<OwnedRoomId>,
     OptionalJson(body): OptionalJson<ReasonBody>,
 ) -> Result<Response, ApiError> {
+    notices::may_leave(&api, &requester, &room_id).await?;
     let change = change(&room_id, &requester.user_id, &requester.user_id, Membership::Leave);
     match api.rooms.change_membership(MembershipChange { reason: body.reason, ..change }).await {
         Ok(_) => Ok(reply::empty()),

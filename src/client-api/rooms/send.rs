@@ -17,6 +17,8 @@ use crate::body::{OptionalJson, RawBody};
 use crate::error::ApiError;
 use crate::params::{Query, Segments};
 use crate::reply;
+use crate::params::Segments;
+use crate::{reply, standing};
 
 #[derive(Serialize)]
 struct SentReply<'a> {
@@ -50,6 +52,8 @@ pub(crate) async fn send(
     }
     let content = content(&body)?;
     let redacts = redacted_event(&event_type, &content)?;
+    standing::may_send(&api, &requester, &room_id, redacts.as_deref()).await?;
+    let transaction = transaction(&requester, format!("send/{event_type}"), txn);
     let event = SendEvent {
         room_id,
         event_type,
@@ -97,6 +101,7 @@ pub(crate) async fn redact(
     Segments((room_id, event_id, txn)): Segments<(OwnedRoomId, OwnedEventId, String)>,
     OptionalJson(body): OptionalJson<RedactBody>,
 ) -> Result<Response, ApiError> {
+    standing::may_send(&api, &requester, &room_id, Some(&event_id)).await?;
     let transaction = transaction(&requester, format!("redact/{event_id}"), txn);
     let reason = body.reason.map(|reason| ("reason".to_owned(), CanonicalJsonValue::String(reason)));
     let content: CanonicalJsonObject = reason.into_iter().collect();

@@ -11,6 +11,7 @@ use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAlia
 use super::send::{content, sent};
 use super::{delayed, render};
 use crate::Api;
+use crate::accounts::notices;
 use crate::auth::Authed;
 use crate::body::RawBody;
 use crate::error::ApiError;
@@ -82,6 +83,13 @@ pub(crate) async fn put(
     let delay = delayed::wanted(&query)?;
     let content = content(&body)?;
     check_claims(&api, &room_id, (&event_type, &state_key), &content).await?;
+    if event_type == "m.room.canonical_alias" && state_key.is_empty() {
+        check_aliases(&api, &room_id, &content).await?;
+    }
+    let leaves = content.get("membership").is_some_and(|membership| membership.as_str() == Some("leave"));
+    if event_type == "m.room.member" && state_key == requester.user_id.as_str() && leaves {
+        notices::may_leave(&api, &requester, &room_id).await?;
+    }
     let event = SendEvent {
         room_id,
         event_type,

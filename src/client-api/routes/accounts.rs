@@ -4,7 +4,8 @@ use axum::routing::{delete, get, post, put};
 
 use super::Table;
 use crate::accounts::{
-    account, account_data, devices, filter, login, openid, profile, push_rules, pushers, refresh, register, tags,
+    account, account_data, admin, devices, filter, login, notices, openid, profile, push_rules, pushers, refresh,
+    register, shared_secret, tags,
 };
 use crate::discovery::{capabilities, versions, well_known};
 
@@ -16,7 +17,9 @@ pub(super) fn v3() -> Table {
 /// Everywhere else.
 pub(super) fn elsewhere() -> Table {
     vec![
-        ("/.well-known/matrix/client", get(well_known::get)),
+        ("/.well-known/matrix/client", get(well_known::client)),
+        ("/.well-known/matrix/server", get(well_known::server)),
+        ("/.well-known/matrix/support", get(well_known::support)),
         ("/_matrix/client/versions", get(versions::get)),
         (
             "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}/account_data/{type}",
@@ -27,6 +30,12 @@ pub(super) fn elsewhere() -> Table {
             delete(account_data::delete_of_room),
         ),
         ("/_matrix/federation/v1/openid/userinfo", get(openid::userinfo)),
+        ("/_matrix/client/v1/admin/lock/{user_id}", get(admin::is_locked).put(admin::lock)),
+        ("/_matrix/client/v1/admin/suspend/{user_id}", get(admin::is_suspended).put(admin::suspend)),
+        ("/_matrix/client/v1/login/get_token", post(login::get_token)),
+        ("/_synapse/admin/v1/register", get(shared_secret::nonce).post(shared_secret::register)),
+        ("/_synapse/admin/v1/send_server_notice", post(notices::send)),
+        ("/_synapse/admin/v1/send_server_notice/{txn}", put(notices::send_once)),
         ("/_matrix/client/v1/register/m.login.registration_token/validity", get(register::token_validity)),
     ]
 }
@@ -37,6 +46,7 @@ fn logins() -> Table {
         ("/account/deactivate", post(account::deactivate)),
         ("/account/password", post(account::password)),
         ("/account/whoami", get(login::whoami)),
+        ("/admin/whois/{user_id}", get(admin::whois)),
         ("/capabilities", get(capabilities::get)),
         ("/delete_devices", post(devices::delete_many)),
         ("/devices", get(devices::list)),

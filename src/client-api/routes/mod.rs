@@ -7,8 +7,10 @@ mod sync;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::MatchedPath;
 use axum::middleware::from_fn_with_state;
 use axum::routing::MethodRouter;
+use http::Extensions;
 
 use crate::{Api, compress, edge};
 
@@ -17,6 +19,12 @@ pub(crate) const PREFIXES: [&str; 2] = ["/_matrix/client/v3", "/_matrix/client/r
 
 /// Paths, with their parameters in braces, and what answers them.
 type Table = Vec<(&'static str, MethodRouter<Arc<Api>>)>;
+
+/// The route of a request as it is written in the tables; `""` if there is none.
+pub(crate) fn behind_prefix(extensions: &Extensions) -> &str {
+    let path = extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path)
+}
 
 /// Every endpoint, and answers for all other paths.
 pub(crate) fn routes(api: Arc<Api>) -> Router {

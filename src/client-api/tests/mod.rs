@@ -15,6 +15,7 @@ mod record;
 mod relations;
 mod rooms;
 mod upgrade;
+mod standing;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -89,6 +90,19 @@ impl World {
     }
 
     fn with(registration: Registration, change: impl FnOnce(&mut ClientApiSettings)) -> Self {
+        Self::build(Self::accounts(registration), change)
+    }
+
+    fn accounts(registration: Registration) -> AccountsSettings {
+        AccountsSettings {
+            argon2: Argon2Cost { memory_kib: 64, iterations: 1, parallelism: 1 },
+            registration,
+            reserved_localparts: BTreeSet::from(["admin".to_owned()]),
+            ..AccountsSettings::default()
+        }
+    }
+
+    fn build(accounts: AccountsSettings, change: impl FnOnce(&mut ClientApiSettings)) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let fixed = Arc::new(FixedClock::new(Millis(1_700_000_000_000)));
         let clock: Arc<dyn Clock> = Arc::clone(&fixed) as _;
@@ -110,12 +124,7 @@ impl World {
             clock: Arc::clone(&clock),
             random: Arc::new(SeededRandom::new(2)),
             server_name: server_name.clone(),
-            settings: AccountsSettings {
-                argon2: Argon2Cost { memory_kib: 64, iterations: 1, parallelism: 1 },
-                registration,
-                reserved_localparts: BTreeSet::from(["admin".to_owned()]),
-                ..AccountsSettings::default()
-            },
+            settings: accounts,
         });
         let accounts = Arc::new(accounts.unwrap());
         let unread = Unread::new(rooms.clone(), server_name.clone());
