@@ -9,6 +9,7 @@ mod limits;
 mod pushers;
 mod relations;
 mod rooms;
+mod sync;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Rooms on the memory engine and on one that misbehaves.
 
 mod fixture;
+mod members;
 mod membership;
 mod reading;
 mod sending;
