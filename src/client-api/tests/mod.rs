@@ -16,6 +16,7 @@ mod relations;
 mod rooms;
 mod upgrade;
 mod standing;
+mod sync;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

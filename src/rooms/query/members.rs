@@ -14,6 +14,9 @@ use crate::gather::damaged;
 use crate::intake::Rooms;
 use crate::plan::membership_of;
 
+/// Changes of one user's membership that are followed back to a point of the timeline.
+const MAX_CHANGES: usize = 100;
+
 /// A joined member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -119,10 +122,30 @@ impl Rooms {
             (Access::Joined | Access::Peeking, at) => at.unwrap_or(Pos::MAX),
             (Access::Until(_, last), at) => at.map_or(last, |at| at.min(last)),
         };
-        let state = self.state_after(&view, room, at).await?;
+        let mut state = self.state_after(&view, room, at).await?;
+        if state == StateId::EMPTY {
+            // A timeline that begins with the room begins with its members.
+            let joined = self.first_join_after(&view, user, room, at).await?;
+            state = self.state_after(&view, room, joined).await?;
+        }
         let mut events = self.member_events(&view, room, state).await?;
         events.retain(|event| wanted(membership_of(&event.pdu)));
         Ok(events)
+    }
+
+    /// Where `user` first joined after `at`; `at` itself for who never did.
+    async fn first_join_after(&self, view: &View, user: &UserId, room: RoomNid, at: Pos) -> Result<Pos, StoreError> {
+        let row = self.membership(view, self.ids().user(user), room).await?;
+        let (mut joined, mut next) = (at, row.map(|row| row.n));
+        for _ in 0..MAX_CHANGES {
+            let Some(n) = next else { break };
+            let Some(event) = self.events(view, room, &[n]).await?.pop() else { break };
+            if event.pos > at && membership_of(&event.pdu) == Some(Membership::Join) {
+                joined = event.pos;
+            }
+            next = event.replaces_state;
+        }
+        Ok(joined)
     }
 
     /// Who is joined now, with names. Only members may ask.
