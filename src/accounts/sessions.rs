@@ -17,10 +17,9 @@ use ruma_common::{OwnedDeviceId, OwnedUserId};
 
 use crate::error::damaged;
 use crate::refresh::access_tokens;
+use crate::session_watch::Watched;
 use crate::write::row_of;
 use crate::{Accounts, Standing, token};
-use crate::session_watch::Watched;
-use crate::{Accounts, token};
 
 /// Who makes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ const ATTEMPTS: u32 = 16;
 
 /// What the cache of sessions does not know any more after a commit.
 enum Forget {
-    Tokens(Vec<TokenKey>),
+    Tokens(Vec<TokenKey>, SessionEnd),
     All,
 }
 
@@ -63,7 +63,7 @@ impl Attempts {
         if revoked.is_empty() {
             return self.commit(accounts, batch).await;
         }
-        self.commit_forgetting(accounts, batch, Forget::Tokens(revoked)).await
+        self.commit_forgetting(accounts, batch, Forget::Tokens(revoked, end)).await
     }
 
     /// Commits a `batch` that changes what an account may do. Any token may be that account's, also one
@@ -89,12 +89,14 @@ impl Attempts {
         let forgotten = tokio::spawn(async move {
             let result = commit.await;
             match what {
-                Forget::Tokens(revoked) => sessions.forget(&revoked),
+                Forget::Tokens(revoked, end) => {
+                    sessions.forget(&revoked);
+                    // After a conflict they still work.
+                    if result.is_ok() {
+                        sessions.watched.end(&revoked, end);
+                    }
+                }
                 Forget::All => sessions.forget_all(),
-            sessions.forget(&revoked);
-            // After a conflict they still work.
-            if result.is_ok() {
-                sessions.watched.end(&revoked, end);
             }
             result
         });

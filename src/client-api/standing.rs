@@ -71,6 +71,8 @@ const NOT_SUSPENDED: Routes = &[
     (Method::PUT, "/rooms/{}/state/{}/"),
     (Method::PUT, "/rooms/{}/state/{}/{}"),
     (Method::PUT, "/rooms/{}/typing/{}"),
+    (Method::PUT, "/rooms/{}/delayed_event/{}/{}"),
+    (Method::PUT, "/_matrix/client/unstable/org.matrix.msc4140/rooms/{}/delayed_event/{}/{}"),
     (Method::PUT, "/profile/{}/{}"),
     (Method::DELETE, "/profile/{}/{}"),
     (Method::PUT, "/directory/room/{}"),

@@ -33,8 +33,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use filter::{EventFormat, Filter, FilterError, Members, RoomChoice, RoomSection, ThreadCounts};
 pub use fields::EventFields;
-pub use filter::{EventFormat, Filter, FilterError, Members, RoomChoice, RoomSection};
+pub use filter::{EventFormat, Filter, FilterError, Members, RoomChoice, RoomSection, ThreadCounts};
 pub use token::{Incarnation, PageToken, Token, TokenError};
 pub use v3::{Sync, SyncError, SyncParts, SyncRequest, SyncSettings, UseStateAfter};

@@ -6,5 +6,5 @@ mod leaving;
 mod rooms;
 mod sessions;
 mod state;
-mod threads;
 mod state_after;
+mod threads;

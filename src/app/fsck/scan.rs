@@ -2,15 +2,10 @@
 
 use hearth_schema::{
     AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Change, CurrentState, DelayedEvent,
-    DelayedEvents, DelayedList, DelayedLists, Device, Devices, EventIds, EventKey, EventNid, Events, Receipt,
-    ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily, RoomAliases, RoomHead, RoomHeads, RoomMeta,
-    RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, TokenKey,
-    TxnIds, User, UserNid, UserRoom, UserRooms, Users,
-    AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Change, CurrentState, Device, Devices,
-    EventIds, EventKey, EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Receipt, ReceiptLog, ReceiptName,
-    Receipts, RefreshFamilies, RefreshFamily, RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry,
-    StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, TokenKey, TxnIds, User, UserNid,
-    UserRoom, UserRooms, Users,
+    DelayedEvents, DelayedList, DelayedLists, Device, Devices, EventIds, EventKey, EventNid, Events, LoginTokens,
+    NoticeRoom, NoticeRooms, Receipt, ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily, RoomAliases,
+    RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys, StateNodes,
+    StoredEvent, Timeline, TokenKey, TxnIds, User, UserNid, UserRoom, UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 

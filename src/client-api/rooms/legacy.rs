@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::response::Response;
 use hearth_accounts::Requester;
 use hearth_rooms::{Direction, EventFilter, HistoryQuery};
-use hearth_sync::SyncRequest;
+use hearth_sync::{SyncRequest, UseStateAfter};
 use ruma_common::{OwnedEventId, OwnedRoomId, RoomId};
 use serde_json::{Value, json};
 
@@ -183,7 +183,8 @@ pub(crate) async fn events(
         None => {
             let nothing = json!({ "room": { "rooms": [] } });
             let answer = sync(&api, &requester, None, Duration::ZERO, &nothing).await?;
-            answer["next_batch"].as_str().unwrap_or_default().to_owned()
+            let token = answer["next_batch"].as_str();
+            token.ok_or_else(|| ApiError::internal(&"an answer of /sync has no next_batch"))?.to_owned()
         }
     };
     let mut answer = sync(&api, &requester, Some(&from), timeout, &filter).await?;
@@ -207,7 +208,8 @@ async fn sync(
     filter: &Value,
 ) -> Result<Value, ApiError> {
     let filter = filter.to_string();
-    let request = SyncRequest { since, filter: Some(&filter), full_state: false, use_state_after: true, timeout };
+    let request =
+        SyncRequest { since, filter: Some(&filter), full_state: false, use_state_after: UseStateAfter::Yes, timeout };
     let answer = api.sync.sync(requester, &request).await?;
     serde_json::from_slice(&answer).map_err(|error| ApiError::internal(&format!("an answer of /sync: {error}")))
 }

@@ -16,8 +16,6 @@ use crate::auth::Authed;
 use crate::body::{OptionalJson, RawBody};
 use crate::error::ApiError;
 use crate::params::{Query, Segments};
-use crate::reply;
-use crate::params::Segments;
 use crate::{reply, standing};
 
 #[derive(Serialize)]
@@ -53,7 +51,6 @@ pub(crate) async fn send(
     let content = content(&body)?;
     let redacts = redacted_event(&event_type, &content)?;
     standing::may_send(&api, &requester, &room_id, redacts.as_deref()).await?;
-    let transaction = transaction(&requester, format!("send/{event_type}"), txn);
     let event = SendEvent {
         room_id,
         event_type,

@@ -83,9 +83,6 @@ pub(crate) async fn put(
     let delay = delayed::wanted(&query)?;
     let content = content(&body)?;
     check_claims(&api, &room_id, (&event_type, &state_key), &content).await?;
-    if event_type == "m.room.canonical_alias" && state_key.is_empty() {
-        check_aliases(&api, &room_id, &content).await?;
-    }
     let leaves = content.get("membership").is_some_and(|membership| membership.as_str() == Some("leave"));
     if event_type == "m.room.member" && state_key == requester.user_id.as_str() && leaves {
         notices::may_leave(&api, &requester, &room_id).await?;

@@ -14,9 +14,9 @@ mod pushers;
 mod record;
 mod relations;
 mod rooms;
-mod upgrade;
 mod standing;
 mod sync;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
