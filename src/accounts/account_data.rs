@@ -266,6 +266,23 @@ pub async fn all_account_data(view: &View, user: UserNid) -> Result<Vec<AccountD
     Ok(items)
 }
 
+/// Items of `user` in `view` that belong to `room`, but the deleted ones.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn account_data_of_room(view: &View, user: UserNid, room: &str) -> Result<Vec<AccountDataItem>, StoreError> {
+    let mut items = Vec::new();
+    let prefix = (user, room.to_owned());
+    view.scan::<AccountData, _>(&prefix, Order::Ascending, PAGE, |(_, room, kind), row| {
+        if !is_empty_object(&row.json) {
+            items.push(AccountDataItem { room, kind, json: row.json });
+        }
+        ControlFlow::Continue(())
+    })
+    .await?;
+    Ok(items)
+}
+
 type Key = (UserNid, String, String);
 
 /// The room's part of the key.

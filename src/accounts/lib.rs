@@ -29,6 +29,7 @@ mod pushers;
 mod refresh;
 mod register;
 mod registration_tokens;
+mod session_watch;
 mod sessions;
 mod tags;
 mod token;
@@ -51,7 +52,7 @@ use ruma_common::{OwnedServerName, UserId};
 
 pub use account_data::{
     AccountDataError, AccountDataItem, MAX_ACCOUNT_DATA_BYTES, MAX_ACCOUNT_DATA_ENTRIES, NewAccountData,
-    account_data_since, all_account_data,
+    account_data_of_room, account_data_since, all_account_data,
 };
 pub use devices::{DeviceError, DeviceInfo, MAX_DEVICES};
 pub use error::StorageError;
@@ -68,6 +69,7 @@ pub use pushers::{MAX_PUSHERS, NewPusher, PusherError, PusherInfo, Sharing};
 pub use refresh::RefreshError;
 pub use register::{DeviceRequest, NewAccount, Refreshable, RegisterError, Registered, Session};
 pub use registration_tokens::{NewRegistrationToken, RegistrationTokenError, RegistrationTokenInfo};
+pub use session_watch::{SessionEnd, SessionWatch};
 pub use sessions::{Requester, TokenState};
 pub use tags::MAX_TAGS;
 pub use uia::{

@@ -92,7 +92,7 @@ impl Accounts {
                     (session, Some(batch)) => Planned { session, batch, revoked: Vec::new() },
                 },
             };
-            if attempts.commit_revoking(self, plan.batch, plan.revoked).await?.is_some() {
+            if attempts.commit_superseding(self, plan.batch, plan.revoked).await?.is_some() {
                 return Ok(plan.session);
             }
         }
@@ -202,7 +202,7 @@ impl Accounts {
         batch.check::<Devices>(key, Some(device));
         batch.put::<Devices>(key, &used);
         batch.delete_elsewhere::<AccessTokens>(&(old,));
-        Ok(Attempts::default().commit_revoking(self, batch, vec![old]).await?.is_some())
+        Ok(Attempts::default().commit_superseding(self, batch, vec![old]).await?.is_some())
     }
 
     /// What the row of a device that logs in says of refreshing.

@@ -16,6 +16,7 @@ use ruma_common::{OwnedDeviceId, OwnedUserId};
 
 use crate::error::damaged;
 use crate::refresh::access_tokens;
+use crate::session_watch::Watched;
 use crate::{Accounts, token};
 
 /// Who makes a request.
@@ -63,11 +64,13 @@ impl Known {
 pub(crate) struct SessionCache {
     by_token: Cache<TokenKey, Arc<Known>>,
     epoch: Mutex<u64>,
+    /// Who waits with a token.
+    pub(crate) watched: Watched,
 }
 
 impl SessionCache {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self { by_token: Cache::new(capacity), epoch: Mutex::new(0) }
+        Self { by_token: Cache::new(capacity), epoch: Mutex::new(0), watched: Watched::default() }
     }
 
     fn epoch(&self) -> u64 {
@@ -123,6 +126,11 @@ impl Accounts {
             self.sessions.keep(epoch, &known);
         }
         Ok(state)
+    }
+
+    /// Whether `token` speaks for somebody, expired or not.
+    pub(crate) async fn is_known(&self, token: TokenKey) -> Result<bool, StoreError> {
+        Ok(self.sessions.by_token.contains_key(&token) || self.look_up(token).await?.is_some())
     }
 
     async fn look_up(&self, token: TokenKey) -> Result<Option<(Known, Device)>, StoreError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hearth_schema::TokenKey;
 use hearth_store::{Batch, CommitError, Committed, StoreError};
 
+use crate::session_watch::SessionEnd;
 use crate::{Accounts, StorageError};
 
 /// How often a use-case plans again because somebody else was faster.
@@ -33,6 +34,26 @@ impl Attempts {
         batch: Batch,
         revoked: Vec<TokenKey>,
     ) -> Result<Option<Committed>, StorageError> {
+        self.commit_ending(accounts, batch, revoked, SessionEnd::Revoked).await
+    }
+
+    /// The same for tokens of a device that goes on with a newer one.
+    pub(crate) async fn commit_superseding(
+        &mut self,
+        accounts: &Accounts,
+        batch: Batch,
+        old: Vec<TokenKey>,
+    ) -> Result<Option<Committed>, StorageError> {
+        self.commit_ending(accounts, batch, old, SessionEnd::Superseded).await
+    }
+
+    async fn commit_ending(
+        &mut self,
+        accounts: &Accounts,
+        batch: Batch,
+        revoked: Vec<TokenKey>,
+        end: SessionEnd,
+    ) -> Result<Option<Committed>, StorageError> {
         if revoked.is_empty() {
             return self.commit(accounts, batch).await;
         }
@@ -43,6 +64,10 @@ impl Attempts {
         let forgotten = tokio::spawn(async move {
             let result = commit.await;
             sessions.forget(&revoked);
+            // After a conflict they still work.
+            if result.is_ok() {
+                sessions.watched.end(&revoked, end);
+            }
             result
         });
         let result = forgotten.await.unwrap_or_else(|error| Err(CommitError::Unavailable(error.to_string().into())));

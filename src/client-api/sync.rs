@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use hearth_sync::{Filter, FilterError, SyncError, SyncRequest, TokenError};
+use hearth_sync::{Filter, FilterError, SyncError, SyncRequest, TokenError, UseStateAfter};
 use http::StatusCode;
 
 use crate::Api;
-use crate::auth::Authed;
+use crate::auth::{Authed, unknown_token};
 use crate::error::ApiError;
 use crate::params::{Query, invalid};
 use crate::reply;
 
+/// Before it was specified, by MSC4222.
+const UNSTABLE_STATE_AFTER: &str = "org.matrix.msc4222.use_state_after";
 const BOOLEANS: [(&str, bool); 2] = [("true", true), ("false", false)];
 
 /// What is new, or all of it.
@@ -24,12 +26,22 @@ pub(crate) async fn sync(
 ) -> Result<Response, ApiError> {
     let request = SyncRequest {
         since: query.get("since").filter(|since| !since.is_empty()),
-        filter: query.get("filter"),
+        filter: query.get("filter").filter(|filter| !filter.is_empty()),
         full_state: query.choice("full_state", &BOOLEANS)?.unwrap_or(false),
-        use_state_after: query.choice("use_state_after", &BOOLEANS)?.unwrap_or(false),
+        use_state_after: use_state_after(&query)?,
         timeout: query.parse("timeout")?.map_or(Duration::ZERO, Duration::from_millis),
     };
     Ok(reply::raw(api.sync.sync(&requester, &request).await?))
+}
+
+/// Who asks in both ways gets the specified one.
+fn use_state_after(query: &Query) -> Result<UseStateAfter, ApiError> {
+    let [stable, unstable] = ["use_state_after", UNSTABLE_STATE_AFTER].map(|name| query.choice(name, &BOOLEANS));
+    Ok(match (stable?, unstable?) {
+        (Some(true), _) => UseStateAfter::Yes,
+        (_, Some(true)) => UseStateAfter::Unstable,
+        _ => UseStateAfter::No,
+    })
 }
 
 /// Refuses text that is no filter.
@@ -57,6 +69,7 @@ impl From<SyncError> for ApiError {
             }
             SyncError::Filter(error) => error.into(),
             SyncError::UnknownFilter => invalid("filter"),
+            SyncError::SessionEnded => unknown_token("the session has ended").with("soft_logout", false),
             SyncError::Store(error) => error.into(),
         }
     }

@@ -15,6 +15,7 @@ use crate::filter::Filter;
 use crate::json::{self, Parts};
 use crate::live::{LiveUser, Standing};
 use crate::token::Token;
+use crate::v3::UseStateAfter;
 
 /// Rooms put together at the same time.
 const CONCURRENT: usize = 8;
@@ -24,7 +25,7 @@ const CONCURRENT: usize = 8;
 pub(crate) struct Scope<'a> {
     pub filter: &'a Filter,
     pub full_state: bool,
-    pub state_after: bool,
+    pub state_after: UseStateAfter,
 }
 
 /// An answer in the making: everything after `since`, up to `until`.

@@ -1,11 +1,10 @@
 //! Filters: what a client wants to see.
-//!
-//! `event_fields` is accepted and not applied: the specification allows a server to send more fields
-//! than were asked for, and leaving some out would cost more than it saves.
 
 use hearth_rooms::{EventFilter, LazyLoad};
 use ruma_common::{RoomId, UserId};
 use serde::Deserialize;
+
+use crate::fields::{EventFields, MAX_FIELDS};
 
 /// Bytes of an inline filter.
 const MAX_BYTES: usize = 64 * 1024;
@@ -17,6 +16,8 @@ const LIMIT: (usize, usize) = (20, 1000);
 pub struct Filter {
     /// Events as they went over federation instead of the client format.
     pub format: EventFormat,
+    /// Which parts of events in timelines and state; `None`: all.
+    pub fields: Option<EventFields>,
     /// Global account data.
     pub account_data: EventFilter,
     /// Which rooms.
@@ -75,9 +76,9 @@ pub struct RoomSection {
 }
 
 impl RoomSection {
-    /// Events at the most.
+    /// Events at the most. Zero is no limit that the specification knows, but what it asks for is plain.
     pub fn limit(&self) -> usize {
-        self.limit.unwrap_or(LIMIT.0).clamp(1, LIMIT.1)
+        self.limit.unwrap_or(LIMIT.0).min(LIMIT.1)
     }
 
     /// Whether every event passes.
@@ -123,8 +124,7 @@ pub enum FilterError {
 #[serde(default)]
 #[derive(Default)]
 struct RawFilter {
-    #[serde(rename = "event_fields")]
-    _event_fields: Option<Vec<String>>,
+    event_fields: Option<Vec<String>>,
     event_format: Option<EventFormat>,
     presence: Option<RawSection>,
     account_data: Option<RawSection>,
@@ -169,12 +169,18 @@ impl Filter {
     pub fn parse(json: &str) -> Result<Self, FilterError> {
         let raw: RawFilter = read(json)?;
         let room = raw.room.unwrap_or_default();
+        // No field at all is nothing that anybody could want: it counts as not said.
+        let fields = raw.event_fields.filter(|fields| !fields.is_empty());
+        if fields.as_ref().is_some_and(|fields| fields.len() > MAX_FIELDS) {
+            return Err(FilterError::Malformed(format!("more than {MAX_FIELDS} event fields")));
+        }
         check_ids::<RoomId>([&room.rooms, &room.not_rooms])?;
         let sections =
             [&room.ephemeral, &room.state, &room.timeline, &room.account_data, &raw.account_data, &raw.presence];
         sections.into_iter().flatten().try_for_each(RawSection::check)?;
         Ok(Self {
             format: raw.event_format.unwrap_or_default(),
+            fields: fields.as_deref().map(EventFields::parse),
             account_data: raw.account_data.unwrap_or_default().into_section().events,
             rooms: RoomChoice { only: room.rooms, not: room.not_rooms.unwrap_or_default() },
             timeline: room.timeline.unwrap_or_default().into_section(),
@@ -277,6 +283,7 @@ mod tests {
         )
         .expect("a filter");
         assert_eq!(filter.format, EventFormat::Federation);
+        assert_eq!(filter.fields, Some(EventFields::parse(&["type".to_owned()])));
         assert!(filter.include_leave);
         assert_eq!(["!a", "!b", "!c"].map(|id| filter.rooms.contains(id)), [true, false, false]);
         assert_eq!(filter.timeline.limit(), 5);
@@ -290,7 +297,7 @@ mod tests {
 
     #[test]
     fn limits_stay_in_their_range() {
-        for (json, limit) in [("0", 1), ("1", 1), ("1000", 1000), ("1001", 1000), ("18446744073709551615", 1000)] {
+        for (json, limit) in [("0", 0), ("1", 1), ("1000", 1000), ("1001", 1000), ("18446744073709551615", 1000)] {
             let section = RoomSection::parse(&format!(r#"{{"limit":{json}}}"#)).expect("a filter");
             assert_eq!(section.limit(), limit, "{json}");
         }
@@ -299,6 +306,7 @@ mod tests {
     #[test]
     fn wrong_types_are_refused() {
         let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_BYTES));
+        let many = serde_json::json!({ "event_fields": vec!["a"; MAX_FIELDS + 1] }).to_string();
         for wrong in [
             "",
             "[]",
@@ -308,6 +316,8 @@ mod tests {
             r#"{"room":[]}x"#,
             r#"{"room":7}"#,
             r#"{"event_format":"xml"}"#,
+            r#"{"event_fields":"type"}"#,
+            r#"{"event_fields":[1]}"#,
             r#"{"room":{"timeline":{"limit":-1}}}"#,
             r#"{"room":{"timeline":{"limit":"10"}}}"#,
             r#"{"room":{"timeline":{"limit":1.5}}}"#,
@@ -320,6 +330,7 @@ mod tests {
             r#"{"room":{"timeline":{"not_senders":["not_a_user_id"]}}}"#,
             r#"{"presence":{"senders":["not_a_user_id"]}}"#,
             &long,
+            &many,
         ] {
             assert!(Filter::parse(wrong).is_err(), "{wrong}");
         }

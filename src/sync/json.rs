@@ -38,6 +38,13 @@ pub(crate) fn string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string can be written to memory");
 }
 
+/// Appends `,"key":` for a key that is plain text.
+pub(crate) fn member(key: &str, out: &mut Vec<u8>) {
+    out.push(b',');
+    string(key, out);
+    out.push(b':');
+}
+
 /// Appends a number.
 pub(crate) fn number(value: u64, out: &mut Vec<u8>) {
     display(&value, out);

@@ -12,6 +12,7 @@ mod account_data;
 mod answer;
 mod counts;
 mod ephemeral;
+mod fields;
 mod filter;
 mod json;
 mod lazy;
@@ -32,6 +33,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use fields::EventFields;
 pub use filter::{EventFormat, Filter, FilterError, Members, RoomChoice, RoomSection, ThreadCounts};
 pub use token::{Incarnation, PageToken, Token, TokenError};
-pub use v3::{Sync, SyncError, SyncParts, SyncRequest, SyncSettings};
+pub use v3::{Sync, SyncError, SyncParts, SyncRequest, SyncSettings, UseStateAfter};

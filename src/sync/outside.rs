@@ -1,16 +1,17 @@
 //! Rooms that the user is not in: invited, knocked, left.
 
 use hearth_accounts::AccountDataItem;
-use hearth_schema::{CurrentState, Membership, RoomNid};
-use hearth_store::{Pos, StoreError};
+use hearth_schema::{Membership, RoomNid};
+use hearth_store::StoreError;
 
 use crate::account_data::write_items;
 use crate::answer::Answer;
 use crate::filter::Members;
+use crate::json::{self, Parts};
 use crate::member::{MEMBER, membership};
 use crate::state::{Delta, Wanted};
 use crate::stay::Stay;
-use crate::timeline::{Check, Page, write_events};
+use crate::timeline::{Check, Page};
 
 /// What describes a room to who is not in it.
 ///
@@ -25,6 +26,9 @@ const STRIPPED: [&str; 7] = [
     "m.room.encryption",
 ];
 
+/// Bytes of stripped events; without the members and the room's creation, what is more is left out.
+const MAX_STRIPPED: usize = 64 * 1024;
+
 impl Answer<'_> {
     /// A room that the user is invited to.
     pub(crate) async fn invited(&self, room: RoomNid, stay: &Stay) -> Result<Vec<u8>, StoreError> {
@@ -36,19 +40,38 @@ impl Answer<'_> {
         self.stripped(room, stay, b"{\"knock_state\":").await
     }
 
+    /// The stripped state as it was when the user was invited or knocked: what came later is not for
+    /// who is outside.
     async fn stripped(&self, room: RoomNid, stay: &Stay, open: &[u8]) -> Result<Vec<u8>, StoreError> {
         let own = self.rooms.events(&self.view, room, &[stay.n]).await?;
-        let mut keys: Vec<_> = STRIPPED.iter().map(|kind| (room, (*kind).to_owned(), String::new())).collect();
-        // Who invited; for a knock that is the user, whose event is there already.
-        let others = own.iter().map(|event| event.sender()).filter(|sender| **sender != self.who.user_id);
-        keys.extend(others.map(|sender| (room, MEMBER.to_owned(), sender.to_string())));
-        let entries = self.view.get_many::<CurrentState>(&keys).await?;
-        let numbers: Vec<u32> = entries.into_iter().flatten().map(|entry| entry.n).collect();
-        let mut events = self.rooms.events(&self.view, room, &numbers).await?;
+        let mut events = Vec::new();
+        for event in &own {
+            // Who invited; for a knock that is the user, whose event is there already.
+            let inviter = Some(event.sender().as_str()).filter(|sender| *sender != self.who.user_id.as_str());
+            let places: Vec<_> = inviter
+                .map(|inviter| (MEMBER, inviter))
+                .into_iter()
+                .chain(STRIPPED.iter().map(|kind| (*kind, "")))
+                .collect();
+            let found = self.rooms.state_lookup(&self.view, room, event.state_before, &places).await?;
+            let numbers: Vec<u32> = found.into_iter().flatten().collect();
+            events.extend(self.rooms.events(&self.view, room, &numbers).await?);
+        }
         events.extend(own);
         let mut out = open.to_vec();
-        write_events(&events, &mut out, |event, out| event.write_stripped(out));
-        out.push(b'}');
+        out.extend_from_slice(b"{\"events\":");
+        let mut list = Parts::open(b'[', &mut out);
+        let mut room_left = MAX_STRIPPED;
+        for event in events {
+            let mut json = Vec::new();
+            event.write_stripped(&mut json);
+            let needed = matches!(event.event_type(), "m.room.create" | MEMBER);
+            if needed || json.len() <= room_left {
+                room_left = room_left.saturating_sub(json.len());
+                list.part(&mut out).extend_from_slice(&json);
+            }
+        }
+        out.extend_from_slice(b"]}}");
         Ok(out)
     }
 
@@ -60,34 +83,26 @@ impl Answer<'_> {
         stay: &Stay,
         items: &[&AccountDataItem],
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        // Whoever syncs for the first time is told of kicks and bans; of own leaves when asked for.
-        if self.since.is_none() && (stay.forgotten || (stay.own && !self.scope.filter.include_leave)) {
+        if self.since.is_none() && !self.left_at_first(room, stay).await? {
             return Ok(None);
         }
-        // Forgetting is no event, so what is kept of the user's rooms may not know of it.
-        if self.since.is_none() {
-            let row = self.rooms.membership(&self.view, self.who.user, room).await?;
-            if row.is_some_and(|row| row.forgotten) {
-                return Ok(None);
-            }
-        }
         let room_id = self.room_id(room);
-        let since = if stay.continuous { self.since_pos() } else { Pos::ZERO };
-        let mut page = self.page(room, &room_id, (since, stay.pos), Check::Visibility).await?;
-        page.limited |= !stay.continuous && self.since.is_some();
-        let wanted = self.wanted_of_left(&page);
+        let mut page = self.page(room, &room_id, (stay.known, stay.pos), Check::Visibility).await?;
+        // The client may have an older stretch of the room: what it is given now does not join on.
+        page.limited |= !stay.continuous && stay.been_in && self.since.is_some();
+        let wanted = self.wanted_of_left(stay, &page);
         let state = if stay.continuous {
+            let since = self.since_pos();
             let changes = self.changes(room, since).await?;
             self.changed_state(room, Delta { page: &page, changes: &changes, wanted: &wanted, until: stay.pos }).await?
         } else if self.was_joined(room, stay).await? {
-            let at = if self.scope.state_after { stay.pos } else { page.prev };
-            self.left_state(room, at, &wanted).await?
+            self.left_state(room, &page, stay.pos, &wanted).await?
         } else {
             Vec::new()
         };
         let mut out = b"{\"timeline\":".to_vec();
         self.write_timeline(room, &page, &mut out).await?;
-        out.extend_from_slice(if self.scope.state_after { b",\"state_after\":" } else { b",\"state\":" });
+        json::member(self.scope.state_after.key(), &mut out);
         self.write_state(room, &state, &mut out).await?;
         out.extend_from_slice(b",\"account_data\":{\"events\":");
         write_items(self.room_items(&room_id, items).into_iter(), &mut out);
@@ -95,11 +110,25 @@ impl Answer<'_> {
         Ok(Some(out))
     }
 
-    fn wanted_of_left(&self, page: &Page) -> Wanted {
+    /// Whether the room is shown to a client that knows nothing yet: if that is asked for, and when the
+    /// user was put out of it, which nobody else tells. Never once it is forgotten.
+    async fn left_at_first(&self, room: RoomNid, stay: &Stay) -> Result<bool, StoreError> {
+        // Forgetting is no event, so what is kept of the user's rooms may not know of it.
+        let row = self.rooms.membership(&self.view, self.who.user, room).await?;
+        if stay.forgotten || row.is_some_and(|row| row.forgotten) {
+            return Ok(false);
+        }
+        Ok(self.scope.filter.include_leave || (!stay.own && self.was_joined(room, stay).await?))
+    }
+
+    fn wanted_of_left(&self, stay: &Stay, page: &Page) -> Wanted {
         if self.scope.filter.state.members == Members::All {
             return Wanted::All;
         }
         let mut users: Vec<String> = page.events.iter().map(|event| event.sender().to_string()).collect();
+        if !stay.continuous {
+            users.push(self.who.user_id.to_string());
+        }
         users.sort_unstable();
         users.dedup();
         Wanted::Users(users)

@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use hearth_accounts::AccountDataItem;
+use hearth_accounts::{AccountDataItem, account_data_of_room};
 use hearth_rooms::RoomEvent;
-use hearth_schema::RoomNid;
-use hearth_store::{Pos, StoreError};
+use hearth_schema::{Membership, RoomNid};
+use hearth_store::{Pos, StoreError, View};
 
 use crate::account_data::write_items;
 use crate::answer::Answer;
 use crate::ephemeral::{ReceiptEvents, write_typing};
 use crate::filter::Members;
-use crate::json::Parts;
+use crate::json::{self, Parts};
 use crate::live::LiveRoom;
 use crate::member::MEMBER;
 use crate::state::{Changes, Delta, Wanted};
@@ -51,7 +51,8 @@ impl Answer<'_> {
         } else {
             Changes::default()
         };
-        let summary = if whole || changes.touch_summary(self.until.pos) {
+        // Counts are those of the view: not for who has left before it.
+        let summary = if (whole || changes.touch_summary(self.until.pos)) && self.is_in(&self.view, room).await? {
             Some(Summary::read(self.rooms, &self.view, room, &self.who.user_id).await?)
         } else {
             None
@@ -66,7 +67,14 @@ impl Answer<'_> {
         };
         self.remember_members(room, &page, &state);
         let ephemeral = self.ephemeral(room, &room_id, live, since).await?;
-        let items = self.room_items(&room_id, items);
+        let missed = if stay.continuous || self.since.is_none() {
+            Vec::new()
+        } else {
+            // What was stored while the user was not in the room has not been shown.
+            account_data_of_room(&self.view, self.who.user, &room_id).await?
+        };
+        let missed: Vec<&AccountDataItem> = missed.iter().collect();
+        let items = self.room_items(&room_id, if missed.is_empty() { items } else { &missed });
         let own_receipt = ephemeral.receipts.as_ref().is_some_and(|receipts| receipts.own);
         let something = whole
             || !page.events.is_empty()
@@ -84,7 +92,7 @@ impl Answer<'_> {
         let mut out = Vec::with_capacity(512 + 640 * (page.events.len() + state.len()));
         out.extend_from_slice(b"{\"timeline\":");
         self.write_timeline(room, &page, &mut out).await?;
-        out.extend_from_slice(if self.scope.state_after { b",\"state_after\":" } else { b",\"state\":" });
+        json::member(self.scope.state_after.key(), &mut out);
         self.write_state(room, &state, &mut out).await?;
         out.extend_from_slice(b",\"account_data\":{\"events\":");
         write_items(items.into_iter(), &mut out);
@@ -106,7 +114,7 @@ impl Answer<'_> {
     ) -> Result<Page, StoreError> {
         let until = self.until.pos;
         if !stay.continuous {
-            let mut page = self.page(room, room_id, (Pos::ZERO, until), Check::Visibility).await?;
+            let mut page = self.page(room, room_id, (stay.known, until), Check::Visibility).await?;
             // The client may have an older stretch of the room: what it is given now does not join on.
             page.limited |= self.since.is_some();
             return Ok(page);
@@ -172,8 +180,18 @@ impl Answer<'_> {
         };
         let wanted = section.events.matches_parts("m.receipt", "");
         let receipts = receipts.filter(|receipts| !receipts.is_empty() && (wanted || receipts.own));
-        let typing = section.events.matches_parts("m.typing", "").then(|| self.typing(room, live, since)).flatten();
+        let mut typing = section.events.matches_parts("m.typing", "").then(|| self.typing(room, live, since)).flatten();
+        // Typing runs ahead of events: who left before it, and is not told of the leave yet, must not see it.
+        if typing.is_some() && !self.is_in(&self.rooms.view().await?, room).await? {
+            typing = None;
+        }
         Ok(Ephemeral { typing, receipts })
+    }
+
+    /// Whether the user is joined in `view`, which may be later than the end of the answer.
+    async fn is_in(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
+        let row = self.rooms.membership(view, self.who.user, room).await?;
+        Ok(row.is_some_and(|row| row.membership == Membership::Join))
     }
 
     fn typing(&self, room: RoomNid, live: Option<&LiveRoom>, since: Pos) -> Option<Vec<u8>> {

@@ -15,7 +15,7 @@ use crate::answer::Answer;
 use crate::filter::EventFormat;
 use crate::live::LiveRoom;
 use crate::member::MEMBER;
-use crate::timeline::{Page, write_events};
+use crate::timeline::{Page, write_pdus};
 
 /// State entries read at a time while members are skipped.
 const PAGE: usize = 64;
@@ -97,7 +97,11 @@ impl Changes {
 impl Answer<'_> {
     /// Everything that changed in the state after `after`, up to the view.
     pub(crate) async fn changes(&self, room: RoomNid, after: Pos) -> Result<Changes, StoreError> {
-        let log = self.rooms.state_changes(&self.view, room, after, Pos::MAX).await?;
+        self.changes_until(room, after, Pos::MAX).await
+    }
+
+    async fn changes_until(&self, room: RoomNid, after: Pos, upto: Pos) -> Result<Changes, StoreError> {
+        let log = self.rooms.state_changes(&self.view, room, after, upto).await?;
         let mut numbers: Vec<u32> = log.iter().filter_map(|(_, _, entry)| entry.n.or(entry.previous)).collect();
         numbers.sort_unstable();
         numbers.dedup();
@@ -117,7 +121,7 @@ impl Answer<'_> {
             return Ok(Vec::new());
         }
         let until = self.until.pos;
-        let at = if self.scope.state_after { until } else { page.prev };
+        let at = if self.scope.state_after.at_end() { until } else { page.prev };
         let changes =
             if live.is_none_or(|live| live.has_state(at)) { self.changes(room, at).await? } else { Changes::default() };
         let current = self.current(room, wanted).await?;
@@ -152,7 +156,7 @@ impl Answer<'_> {
         let since = self.since_pos();
         let shown: HashSet<u32> = page.events.iter().map(|event| event.n).collect();
         let mut numbers = Vec::new();
-        let at = if self.scope.state_after {
+        let at = if self.scope.state_after.at_end() {
             numbers.extend(changes.newest((since, until)).into_iter().filter_map(|(_, n)| n));
             until
         } else {
@@ -171,7 +175,7 @@ impl Answer<'_> {
             let entries = self.view.get_many::<CurrentState>(&keys).await?;
             for (user, entry) in users.iter().zip(entries) {
                 let n = undone.get(&(MEMBER, user.as_str())).copied().unwrap_or(entry.map(|entry| entry.n));
-                numbers.extend(n.filter(|n| self.scope.state_after || !shown.contains(n)));
+                numbers.extend(n.filter(|n| self.scope.state_after.at_end() || !shown.contains(n)));
             }
         }
         let mut seen = HashSet::new();
@@ -208,20 +212,35 @@ impl Answer<'_> {
         Ok(found)
     }
 
-    /// The state of a room that the user has left, as of `at`.
+    /// The state of a room that the user left at `until`, where `page` begins (or ends, if that is asked
+    /// for), as far as it is wanted.
     pub(crate) async fn left_state(
         &self,
         room: RoomNid,
-        at: Pos,
+        page: &Page,
+        until: Pos,
         wanted: &Wanted,
     ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        let section = &self.scope.filter.state;
+        if !section.rooms.contains(&self.room_id(room)) {
+            return Ok(Vec::new());
+        }
+        let at = if self.scope.state_after.at_end() { until } else { page.prev };
         let id = self.rooms.state_after(&self.view, room, at).await?;
         let numbers = self.rooms.state_at(&self.view, room, id).await?;
-        let mut events = self.load_state(room, &numbers).await?;
+        let mut events = self.rooms.events(&self.view, room, &numbers).await?;
+        let changes = self.changes_until(room, at, until).await?;
+        let shown: HashSet<u32> = page.events.iter().map(|event| event.n).collect();
+        let hidden = changes.hidden((at, until), &shown);
+        events.retain(|event| !hidden.contains_key(&(event.event_type(), event.state_key().unwrap_or_default())));
+        let mut hidden: Vec<u32> = hidden.into_values().collect();
+        hidden.sort_unstable();
+        events.extend(hidden.iter().filter_map(|n| changes.events.get(n).cloned()));
         if let Wanted::Users(users) = wanted {
-            let wanted = |event: &RoomEvent| users.iter().any(|user| Some(user.as_str()) == event.state_key());
-            events.retain(|event| event.event_type() != MEMBER || wanted(event));
+            let is_wanted = |event: &RoomEvent| users.iter().any(|user| Some(user.as_str()) == event.state_key());
+            events.retain(|event| event.event_type() != MEMBER || is_wanted(event));
         }
+        events.retain(|event| section.events.matches(event));
         Ok(events)
     }
 
@@ -243,18 +262,26 @@ impl Answer<'_> {
     ) -> Result<(), StoreError> {
         let numbers: Vec<u32> = events.iter().filter_map(|event| event.redacted_by).collect();
         let redactions = self.rooms.events(&self.view, room, &numbers).await?;
-        let format = self.scope.filter.format;
-        write_events(events, out, |event, out| match format {
+        out.extend_from_slice(b"{\"events\":[");
+        let begin = out.len();
+        match self.scope.filter.format {
             EventFormat::Client => {
-                let redaction = redactions.iter().find(|redaction| Some(redaction.n) == event.redacted_by);
-                let redacted_because = redaction.map(|redaction| &**redaction);
-                event.write_client(
-                    &EventExtras { now: Some(self.now), redacted_because, ..EventExtras::default() },
-                    out,
-                );
+                for (i, event) in events.iter().enumerate() {
+                    if i > 0 {
+                        out.push(b',');
+                    }
+                    let redaction = redactions.iter().find(|redaction| Some(redaction.n) == event.redacted_by);
+                    let redacted_because = redaction.map(|redaction| &**redaction);
+                    let extras = EventExtras { now: Some(self.now), redacted_because, ..EventExtras::default() };
+                    event.write_client(&extras, out);
+                }
             }
-            EventFormat::Federation => out.extend_from_slice(event.pdu.json()),
-        });
+            EventFormat::Federation => write_pdus(events, out),
+        }
+        if let Some(fields) = &self.scope.filter.fields {
+            fields.apply(out, begin..);
+        }
+        out.extend_from_slice(b"]}");
         Ok(())
     }
 }

@@ -24,49 +24,79 @@ pub(crate) struct Stay {
     /// Joined at `since` and ever after, up to the end of the answer or to this leave: the client has
     /// the room and only needs what is new.
     pub continuous: bool,
+    /// Joined at `since` or at some time after it.
+    pub been_in: bool,
+    /// Everything that the user may see up to here has been shown to the client.
+    pub known: Pos,
+}
+
+/// What the chain of member events tells, from the newest back to `since`.
+struct Walk {
+    /// The first at or before the end of the answer.
+    newest: Option<Stay>,
+    /// Joined throughout, as far as it was followed.
+    joined: bool,
+    /// Joined after `since`.
+    entered: bool,
 }
 
 impl Answer<'_> {
     /// `None`: the user had no standing there yet.
     pub(crate) async fn stay(&self, room: RoomNid, row: &UserRoom) -> Result<Option<Stay>, StoreError> {
+        let since = self.since.map(|since| since.pos);
+        let joined = row.membership == Membership::Join;
         let stay = Stay {
             membership: row.membership,
             n: row.n,
             pos: row.pos,
             own: row.own,
             forgotten: row.forgotten,
-            continuous: self.since.is_some_and(|since| row.pos <= since.pos),
+            continuous: since.is_some_and(|since| row.pos <= since),
+            been_in: joined,
+            known: since.unwrap_or(Pos::ZERO),
         };
-        if stay.continuous || (self.since.is_none() && row.pos <= self.until.pos) {
+        if stay.continuous || (since.is_none() && row.pos <= self.until.pos) {
             return Ok(Some(stay));
         }
         // Where the walk along the chain of member events ends.
-        let floor = self.since.map_or(self.until.pos, |since| since.pos);
-        let mut newest: Option<Stay> = None;
-        let mut joined_before = true;
+        let floor = since.unwrap_or(self.until.pos);
+        let mut walk = Walk { newest: None, joined: true, entered: false };
         let mut next = Some(row.n);
         for _ in 0..MAX_CHANGES {
-            let Some(n) = next else { break };
+            let Some(n) = next else { return Ok(walk.end(None, floor)) };
             let Some(event) = self.rooms.events(&self.view, room, &[n]).await?.pop() else { break };
             let Some(membership) = membership(&event) else { break };
             if event.pos <= self.until.pos {
-                match &newest {
-                    None => {
-                        let own = event.state_key() == Some(event.sender().as_str());
-                        let forgotten = row.forgotten && n == row.n;
-                        newest = Some(Stay { membership, n, pos: event.pos, own, forgotten, continuous: false });
-                        joined_before &= membership != Membership::Invite && membership != Membership::Knock;
-                    }
-                    Some(_) => joined_before &= membership == Membership::Join,
+                if walk.newest.is_none() {
+                    let own = event.state_key() == Some(event.sender().as_str());
+                    let forgotten = row.forgotten && n == row.n;
+                    walk.newest = Some(Stay { membership, n, pos: event.pos, own, forgotten, ..stay });
+                    walk.joined = membership != Membership::Invite && membership != Membership::Knock;
+                } else {
+                    walk.joined &= membership == Membership::Join;
                 }
             }
             if event.pos <= floor {
-                let at_since = membership == Membership::Join;
-                let continuous = self.since.is_some() && joined_before && at_since;
-                return Ok(newest.map(|newest| Stay { continuous, ..newest }));
+                return Ok(walk.end(since.map(|_| membership), floor));
             }
+            walk.entered |= membership == Membership::Join && event.pos <= self.until.pos;
             next = event.replaces_state;
         }
-        Ok(newest)
+        walk.entered = true;
+        Ok(walk.end(None, floor))
+    }
+}
+
+impl Walk {
+    /// `at_since`: the membership at `since`, if it is known and there was one.
+    fn end(self, at_since: Option<Membership>, floor: Pos) -> Option<Stay> {
+        let was_in = at_since == Some(Membership::Join);
+        self.newest.map(|newest| Stay {
+            continuous: was_in && self.joined,
+            been_in: was_in || self.entered,
+            // To who comes in, the room's past may be open that was not before.
+            known: if self.entered && !was_in || newest.known == Pos::ZERO { Pos::ZERO } else { floor },
+            ..newest
+        })
     }
 }

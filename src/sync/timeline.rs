@@ -8,7 +8,7 @@ use hearth_store::{Pos, StoreError};
 
 use crate::answer::Answer;
 use crate::filter::EventFormat;
-use crate::json::{self, Parts};
+use crate::json;
 use crate::token::Token;
 
 /// Events looked at for one timeline when the filter lets few pass.
@@ -69,6 +69,7 @@ impl Answer<'_> {
     /// Appends the object `timeline`.
     pub(crate) async fn write_timeline(&self, room: RoomNid, page: &Page, out: &mut Vec<u8>) -> Result<(), StoreError> {
         out.extend_from_slice(b"{\"events\":[");
+        let begin = out.len();
         match self.scope.filter.format {
             EventFormat::Client => {
                 let reader =
@@ -76,6 +77,9 @@ impl Answer<'_> {
                 self.rooms.render(&self.view, &reader, room, &page.events, out).await?;
             }
             EventFormat::Federation => write_pdus(&page.events, out),
+        }
+        if let Some(fields) = &self.scope.filter.fields {
+            fields.apply(out, begin..);
         }
         out.extend_from_slice(if page.limited { b"],\"limited\":true" } else { b"],\"limited\":false" });
         out.extend_from_slice(b",\"prev_batch\":");
@@ -93,14 +97,4 @@ pub(crate) fn write_pdus(events: &[Arc<RoomEvent>], out: &mut Vec<u8>) {
         }
         out.extend_from_slice(event.pdu.json());
     }
-}
-
-/// Appends `{"events":[…]}` of what `write` appends for each.
-pub(crate) fn write_events<T>(items: &[T], out: &mut Vec<u8>, mut write: impl FnMut(&T, &mut Vec<u8>)) {
-    out.extend_from_slice(b"{\"events\":");
-    let mut list = Parts::open(b'[', out);
-    for item in items {
-        write(item, list.part(out));
-    }
-    out.extend_from_slice(b"]}");
 }

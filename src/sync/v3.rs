@@ -3,11 +3,12 @@
 //! Listen first, then look: a poll arms its wake-up before it asks whether anything is new, so what
 //! is committed in between wakes it. A poll that finds nothing costs two numbers.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_accounts::{Accounts, Requester};
+use hearth_accounts::{Accounts, Requester, SessionEnd};
 use hearth_base::Clock;
 use hearth_rooms::Rooms;
 use hearth_store::{Pos, StoreError};
@@ -76,9 +77,38 @@ pub struct SyncRequest<'a> {
     /// All state, also of what has not changed.
     pub full_state: bool,
     /// State up to the end of the timeline instead of its start.
-    pub use_state_after: bool,
+    pub use_state_after: UseStateAfter,
     /// How long to wait for news.
     pub timeout: Duration,
+}
+
+/// Up to where state goes, and what the answer calls it.
+///
+/// See <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>, `use_state_after`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UseStateAfter {
+    /// To the start of the timeline: `state`.
+    #[default]
+    No,
+    /// To its end: `state_after`.
+    Yes,
+    /// The same under the name that it had before it was specified (MSC4222).
+    Unstable,
+}
+
+impl UseStateAfter {
+    pub(crate) fn at_end(self) -> bool {
+        self != Self::No
+    }
+
+    /// The member of the room's object.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Self::No => "state",
+            Self::Yes => "state_after",
+            Self::Unstable => "org.matrix.msc4222.state_after",
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -93,6 +123,9 @@ pub enum SyncError {
     /// The user has not stored a filter with this ID.
     #[error("there is no such filter")]
     UnknownFilter,
+    /// The access token was taken away before the answer was ready.
+    #[error("the session has ended")]
+    SessionEnded,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -142,11 +175,34 @@ impl Sync {
         self.0.live.sweep(now);
     }
 
-    /// The body of the answer.
+    /// The body of the answer. Ends as soon as the requester's access token is taken away.
     ///
     /// # Errors
     /// See [`SyncError`].
     pub async fn sync(&self, who: &Requester, request: &SyncRequest<'_>) -> Result<Bytes, SyncError> {
+        let watch = self.0.accounts.watch_session(who).await?;
+        let mut session = watch.ok_or(SyncError::SessionEnded)?;
+        let mut answer = pin!(self.answer(who, request));
+        let answer = tokio::select! {
+            biased;
+            end = session.end() => match (end, request.since) {
+                (SessionEnd::Revoked, _) => Err(SyncError::SessionEnded),
+                // The device has a newer token, and shall use it.
+                (SessionEnd::Superseded, Some(since)) if !request.full_state => {
+                    let since = Token::parse(since, self.0.incarnation)?;
+                    Ok(self.0.nothing((since.pos, since.typing)))
+                }
+                (SessionEnd::Superseded, _) => answer.await,
+            },
+            answer = &mut answer => answer,
+        };
+        match session.ended() {
+            Some(SessionEnd::Revoked) => Err(SyncError::SessionEnded),
+            Some(SessionEnd::Superseded) | None => answer,
+        }
+    }
+
+    async fn answer(&self, who: &Requester, request: &SyncRequest<'_>) -> Result<Bytes, SyncError> {
         let this = &*self.0;
         let committed = this.rooms.store().frontier().base();
         let since = request.since.map(|text| Token::parse(text, this.incarnation)).transpose()?;

@@ -11,5 +11,6 @@ mod pushers;
 mod races;
 mod refresh;
 mod register;
+mod session_watch;
 mod sessions;
 mod uia;

@@ -14,6 +14,7 @@ mod pushers;
 mod record;
 mod relations;
 mod rooms;
+mod sync;
 mod upgrade;
 
 use std::collections::BTreeSet;

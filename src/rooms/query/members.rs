@@ -14,6 +14,9 @@ use crate::gather::damaged;
 use crate::intake::Rooms;
 use crate::plan::membership_of;
 
+/// Changes of one user's membership that are followed back to a point of the timeline.
+const MAX_CHANGES: usize = 100;
+
 /// A joined member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -119,10 +122,31 @@ impl Rooms {
             (Access::Joined | Access::Peeking, at) => at.unwrap_or(Pos::MAX),
             (Access::Until(_, last), at) => at.map_or(last, |at| at.min(last)),
         };
+        let at = if access == Access::Peeking { at } else { self.since_joined(&view, user, room, at).await? };
         let state = self.state_after(&view, room, at).await?;
         let mut events = self.member_events(&view, room, state).await?;
         events.retain(|event| wanted(membership_of(&event.pdu)));
         Ok(events)
+    }
+
+    /// `at`, or where `user` joined after it: nobody is told who was there before, and a timeline that
+    /// begins with the room begins with its members.
+    async fn since_joined(&self, view: &View, user: &UserId, room: RoomNid, at: Pos) -> Result<Pos, StoreError> {
+        let Some(row) = self.membership(view, self.ids().user(user), room).await? else { return Ok(at) };
+        let (mut joined, mut next) = (at, Some(row.n));
+        for _ in 0..MAX_CHANGES {
+            let Some(n) = next else { break };
+            let Some(event) = self.events(view, room, &[n]).await?.pop() else { break };
+            let is_join = membership_of(&event.pdu) == Some(Membership::Join);
+            if event.pos <= at {
+                return Ok(if is_join { at } else { joined });
+            }
+            if is_join {
+                joined = event.pos;
+            }
+            next = event.replaces_state;
+        }
+        Ok(joined)
     }
 
     /// Who is joined now, with names. Only members may ask.

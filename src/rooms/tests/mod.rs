@@ -2,6 +2,7 @@
 
 mod delayed;
 mod fixture;
+mod members;
 mod membership;
 mod reading;
 mod sending;

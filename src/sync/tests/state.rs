@@ -72,7 +72,8 @@ async fn the_state_is_that_of_the_start_of_the_timeline() {
             .collect();
         assert_eq!(topics, ["one"]);
         assert!(!state(room).contains(&"org.new/".to_owned()), "it is only in the timeline");
-        let request = SyncRequest { filter: Some(&filter), use_state_after: true, ..SyncRequest::default() };
+        let request =
+            SyncRequest { filter: Some(&filter), use_state_after: crate::UseStateAfter::Yes, ..SyncRequest::default() };
         let answer = world.ask(&alice, &request).await;
         let after = &joined(&answer, &room_id)["state_after"]["events"];
         let topics: Vec<_> =
@@ -90,7 +91,8 @@ async fn state_after_says_what_the_timeline_changed() {
     let since = next(&world.now(&alice, None, "{}").await);
     world.event(&room_id, &alice, ("m.room.topic", Some("")), json!({"topic": "x"})).await;
     world.say(&room_id, &alice, "1").await;
-    let request = SyncRequest { since: Some(&since), use_state_after: true, ..SyncRequest::default() };
+    let request =
+        SyncRequest { since: Some(&since), use_state_after: crate::UseStateAfter::Yes, ..SyncRequest::default() };
     let answer = world.ask(&alice, &request).await;
     let room = joined(&answer, &room_id);
     assert_eq!(room["state_after"]["events"].as_array().map(Vec::len), Some(1));
