@@ -122,26 +122,25 @@ impl Rooms {
             (Access::Joined | Access::Peeking, at) => at.unwrap_or(Pos::MAX),
             (Access::Until(_, last), at) => at.map_or(last, |at| at.min(last)),
         };
-        let at = if access == Access::Peeking { at } else { self.since_joined(&view, user, room, at).await? };
-        let state = self.state_after(&view, room, at).await?;
+        let mut state = self.state_after(&view, room, at).await?;
+        if state == StateId::EMPTY {
+            // A timeline that begins with the room begins with its members.
+            let joined = self.first_join_after(&view, user, room, at).await?;
+            state = self.state_after(&view, room, joined).await?;
+        }
         let mut events = self.member_events(&view, room, state).await?;
         events.retain(|event| wanted(membership_of(&event.pdu)));
         Ok(events)
     }
 
-    /// `at`, or where `user` joined after it: nobody is told who was there before, and a timeline that
-    /// begins with the room begins with its members.
-    async fn since_joined(&self, view: &View, user: &UserId, room: RoomNid, at: Pos) -> Result<Pos, StoreError> {
-        let Some(row) = self.membership(view, self.ids().user(user), room).await? else { return Ok(at) };
-        let (mut joined, mut next) = (at, Some(row.n));
+    /// Where `user` first joined after `at`; `at` itself for who never did.
+    async fn first_join_after(&self, view: &View, user: &UserId, room: RoomNid, at: Pos) -> Result<Pos, StoreError> {
+        let row = self.membership(view, self.ids().user(user), room).await?;
+        let (mut joined, mut next) = (at, row.map(|row| row.n));
         for _ in 0..MAX_CHANGES {
             let Some(n) = next else { break };
             let Some(event) = self.events(view, room, &[n]).await?.pop() else { break };
-            let is_join = membership_of(&event.pdu) == Some(Membership::Join);
-            if event.pos <= at {
-                return Ok(if is_join { at } else { joined });
-            }
-            if is_join {
+            if event.pos > at && membership_of(&event.pdu) == Some(Membership::Join) {
                 joined = event.pos;
             }
             next = event.replaces_state;
