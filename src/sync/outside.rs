@@ -1,7 +1,10 @@
 //! Rooms that the user is not in: invited, knocked, left.
 
+use std::sync::Arc;
+
 use hearth_accounts::AccountDataItem;
-use hearth_schema::{Membership, RoomNid};
+use hearth_rooms::RoomEvent;
+use hearth_schema::{CurrentState, Membership, RoomNid};
 use hearth_store::StoreError;
 
 use crate::account_data::write_items;
@@ -46,33 +49,41 @@ impl Answer<'_> {
         let own = self.rooms.events(&self.view, room, &[stay.n]).await?;
         let mut events = Vec::new();
         for event in &own {
-            // Who invited; for a knock that is the user, whose event is there already.
-            let inviter = Some(event.sender().as_str()).filter(|sender| *sender != self.who.user_id.as_str());
-            let places: Vec<_> = inviter
-                .map(|inviter| (MEMBER, inviter))
-                .into_iter()
-                .chain(STRIPPED.iter().map(|kind| (*kind, "")))
-                .collect();
-            let found = self.rooms.state_lookup(&self.view, room, event.state_before, &places).await?;
-            let numbers: Vec<u32> = found.into_iter().flatten().collect();
-            events.extend(self.rooms.events(&self.view, room, &numbers).await?);
+            events.extend(self.described(room, event).await?);
         }
         events.extend(own);
         let mut out = open.to_vec();
         out.extend_from_slice(b"{\"events\":");
         let mut list = Parts::open(b'[', &mut out);
-        let mut room_left = MAX_STRIPPED;
+        let mut spare = MAX_STRIPPED;
         for event in events {
             let mut json = Vec::new();
             event.write_stripped(&mut json);
             let needed = matches!(event.event_type(), "m.room.create" | MEMBER);
-            if needed || json.len() <= room_left {
-                room_left = room_left.saturating_sub(json.len());
+            if needed || json.len() <= spare {
+                spare = spare.saturating_sub(json.len());
                 list.part(&mut out).extend_from_slice(&json);
             }
         }
         out.extend_from_slice(b"]}}");
         Ok(out)
+    }
+
+    /// What described the room when `own` was sent, which invites the user or knocks.
+    async fn described(&self, room: RoomNid, own: &RoomEvent) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        // Who invited; for a knock that is the user, whose event is there already.
+        let inviter = Some(own.sender().as_str()).filter(|sender| *sender != self.who.user_id.as_str());
+        let places: Vec<(&str, &str)> =
+            inviter.map(|inviter| (MEMBER, inviter)).into_iter().chain(STRIPPED.map(|kind| (kind, ""))).collect();
+        let keys: Vec<_> = places.iter().map(|(kind, key)| (room, (*kind).to_owned(), (*key).to_owned())).collect();
+        let entries = self.view.get_many::<CurrentState>(&keys).await?;
+        let mut numbers: Vec<u32> = entries.into_iter().flatten().map(|entry| entry.n).collect();
+        // Numbers count events in the order of their arrival: mostly nothing has changed since.
+        if numbers.iter().any(|n| *n > own.n) {
+            let then = self.rooms.state_lookup(&self.view, room, own.state_before, &places).await?;
+            numbers = then.into_iter().flatten().collect();
+        }
+        self.rooms.events(&self.view, room, &numbers).await
     }
 
     /// A room that the user has left: up to the leave and not a byte after it. `None`: it is not to be

@@ -63,7 +63,7 @@ impl Answer<'_> {
         let mut walk = Walk { newest: None, joined: true, entered: false };
         let mut next = Some(row.n);
         for _ in 0..MAX_CHANGES {
-            let Some(n) = next else { return Ok(walk.end(None, floor)) };
+            let Some(n) = next else { return Ok(walk.end(None)) };
             let Some(event) = self.rooms.events(&self.view, room, &[n]).await?.pop() else { break };
             let Some(membership) = membership(&event) else { break };
             if event.pos <= self.until.pos {
@@ -77,25 +77,25 @@ impl Answer<'_> {
                 }
             }
             if event.pos <= floor {
-                return Ok(walk.end(since.map(|_| membership), floor));
+                return Ok(walk.end(since.map(|_| membership)));
             }
             walk.entered |= membership == Membership::Join && event.pos <= self.until.pos;
             next = event.replaces_state;
         }
         walk.entered = true;
-        Ok(walk.end(None, floor))
+        Ok(walk.end(None))
     }
 }
 
 impl Walk {
     /// `at_since`: the membership at `since`, if it is known and there was one.
-    fn end(self, at_since: Option<Membership>, floor: Pos) -> Option<Stay> {
+    fn end(self, at_since: Option<Membership>) -> Option<Stay> {
         let was_in = at_since == Some(Membership::Join);
         self.newest.map(|newest| Stay {
             continuous: was_in && self.joined,
             been_in: was_in || self.entered,
             // To who comes in, the room's past may be open that was not before.
-            known: if self.entered && !was_in || newest.known == Pos::ZERO { Pos::ZERO } else { floor },
+            known: if self.entered && !was_in { Pos::ZERO } else { newest.known },
             ..newest
         })
     }
