@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::response::Response;
 use hearth_accounts::Requester;
 use hearth_rooms::{Direction, EventFilter, HistoryQuery};
-use hearth_sync::SyncRequest;
+use hearth_sync::{SyncRequest, UseStateAfter};
 use ruma_common::{OwnedEventId, OwnedRoomId, RoomId};
 use serde_json::{Value, json};
 
@@ -207,7 +207,8 @@ async fn sync(
     filter: &Value,
 ) -> Result<Value, ApiError> {
     let filter = filter.to_string();
-    let request = SyncRequest { since, filter: Some(&filter), full_state: false, use_state_after: true, timeout };
+    let use_state_after = UseStateAfter::Yes;
+    let request = SyncRequest { since, filter: Some(&filter), full_state: false, use_state_after, timeout };
     let answer = api.sync.sync(requester, &request).await?;
     serde_json::from_slice(&answer).map_err(|error| ApiError::internal(&format!("an answer of /sync: {error}")))
 }
