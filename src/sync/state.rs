@@ -242,7 +242,11 @@ impl Answer<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         let numbers: Vec<u32> = events.iter().filter_map(|event| event.redacted_by).collect();
-        let redactions = self.rooms.events(&self.view, room, &numbers).await?;
+        let mut redactions = self.rooms.events(&self.view, room, &numbers).await?;
+        if !redactions.is_empty() {
+            // One made after the user has left is not for the user to see.
+            redactions = self.rooms.visible(&self.view, &self.who.user_id, room, redactions).await?;
+        }
         let format = self.scope.filter.format;
         write_events(events, out, |event, out| match format {
             EventFormat::Client => {

@@ -10,6 +10,7 @@ mod limits;
 mod record;
 mod relations;
 mod rooms;
+mod visibility;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
