@@ -4,13 +4,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hearth_schema::{Membership, RoomNid, StateId};
-use hearth_store::{StoreError, View};
+use hearth_schema::{Membership, RoomNid, StateId, UserRoom};
+use hearth_store::{Pos, StoreError, View};
 use ruma_common::UserId;
 
+use crate::gather::damaged;
 use crate::intake::Rooms;
 use crate::plan::membership_of;
 use crate::query::RoomEvent;
+
+/// Changes of one user's membership that are followed into the past; before them, the user counts as never in.
+const MAX_CHANGES: usize = 100;
 
 /// `m.room.history_visibility`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,23 +54,38 @@ struct Standing {
 
 impl Standing {
     /// Whether an event sent in this state is visible to a user who is, or was later, `joined`.
+    ///
+    /// An invitation alone opens nothing: "in all cases except `world_readable`, a user needs to join".
     #[expect(clippy::fn_params_excessive_bools, reason = "the one fact about the user that the state does not hold")]
     const fn shows(self, joined_since: bool) -> bool {
         match (self.visibility, self.membership) {
-            (Visibility::WorldReadable, _)
-            | (_, Some(Membership::Join))
-            | (Visibility::Invited, Some(Membership::Invite)) => true,
-            (Visibility::Shared, _) => joined_since,
+            (Visibility::WorldReadable, _) | (_, Some(Membership::Join)) => true,
+            (Visibility::Shared, _) | (Visibility::Invited, Some(Membership::Invite)) => joined_since,
             (Visibility::Invited | Visibility::Joined, _) => false,
         }
     }
+
+    /// The same after `event`: a change of visibility or membership is judged by what it leads to as well, so that a
+    /// join is shown to who joins and the end of `world_readable` to who was reading.
+    fn with(self, event: &RoomEvent, user: &UserId) -> Self {
+        let sets_visibility = event.event_type() == "m.room.history_visibility" && event.state_key() == Some("");
+        Self {
+            visibility: if sets_visibility { Visibility::of(Some(event)) } else { self.visibility },
+            membership: if is_member_event_of(event, user) { membership_of(&event.pdu) } else { self.membership },
+        }
+    }
+}
+
+fn is_member_event_of(event: &RoomEvent, user: &UserId) -> bool {
+    event.event_type() == "m.room.member" && event.state_key() == Some(user.as_str())
 }
 
 impl Rooms {
     /// Those of `events`, all of one room and in timeline order, that `user` may see.
     ///
     /// Nothing after a leave or ban is shown unless the room was world readable then; the events of
-    /// the user's own membership are always shown. Events of erased users may be shown pruned.
+    /// the user's own membership are always shown. Events of erased users may be shown pruned. What the
+    /// user may see at all, and up to where, is for the caller to know.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -89,33 +108,22 @@ impl Rooms {
         events: Vec<Arc<RoomEvent>>,
     ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
         let current = self.membership(view, self.ids().user(user), room).await?;
-        let joined_now = current.as_ref().is_some_and(|row| row.membership == Membership::Join);
-        if joined_now && self.always_shared(view, room).await? {
+        let joined = current.as_ref().filter(|row| row.membership == Membership::Join);
+        if joined.is_some() && self.always_shared(view, room).await? {
             return Ok(events);
         }
-        // "shared" shows history to whoever joined at any later point, up to the leave.
-        let until = match &current {
-            None => None,
-            Some(row) if row.membership == Membership::Join => Some(hearth_store::Pos::MAX),
-            Some(row) => self.was_joined_before(view, room, row.n).await?.then_some(row.pos),
-        };
+        let until = self.joined_until(view, room, current.as_ref()).await?;
         let mut known: HashMap<StateId, Standing> = HashMap::new();
         let mut shown = Vec::with_capacity(events.len());
         for event in events {
-            let own = event.event_type() == "m.room.member" && event.state_key() == Some(user.as_str());
+            if joined.is_some_and(|row| event.pos >= row.pos) {
+                shown.push(event);
+                continue;
+            }
             let before = self.standing(view, user, room, event.state_before, &mut known).await?;
             let joined_since = until.is_some_and(|until| event.pos <= until);
-            // A change of visibility or membership is judged by what it leads to as well, so that a
-            // join is shown to who joins and the end of `world_readable` to who was reading.
-            let after = Standing {
-                visibility: if event.event_type() == "m.room.history_visibility" && event.state_key() == Some("") {
-                    Visibility::of(Some(&event))
-                } else {
-                    before.visibility
-                },
-                membership: if own { membership_of(&event.pdu) } else { before.membership },
-            };
-            if before.shows(joined_since) || after.shows(joined_since) || own {
+            let after = before.with(&event, user);
+            if before.shows(joined_since) || after.shows(joined_since) || is_member_event_of(&event, user) {
                 shown.push(event);
             }
         }
@@ -141,12 +149,65 @@ impl Rooms {
             && matches!(Visibility::of(event.map(|event| &**event)), Visibility::Shared | Visibility::WorldReadable))
     }
 
-    /// Whether the membership event `n` ended a membership that was `join`.
-    async fn was_joined_before(&self, view: &View, room: RoomNid, n: u32) -> Result<bool, StoreError> {
-        let events = self.events(view, room, &[n]).await?;
-        let Some(previous) = events.first().and_then(|event| event.replaces_state) else { return Ok(false) };
-        let previous = self.events(view, room, &[previous]).await?;
-        Ok(previous.first().and_then(|event| membership_of(&event.pdu)) == Some(Membership::Join))
+    /// Up to where the user, whose newest membership is `row`, was in the room, or will be; `None`: never.
+    async fn joined_until(
+        &self,
+        view: &View,
+        room: RoomNid,
+        row: Option<&UserRoom>,
+    ) -> Result<Option<Pos>, StoreError> {
+        let Some(row) = row else { return Ok(None) };
+        if row.membership == Membership::Join {
+            return Ok(Some(Pos::MAX));
+        }
+        let mut newer = self.one_event(view, room, row.n).await?;
+        for _ in 0..MAX_CHANGES {
+            let Some(previous) = newer.replaces_state else { return Ok(None) };
+            let previous = self.one_event(view, room, previous).await?;
+            if membership_of(&previous.pdu) == Some(Membership::Join) {
+                return Ok(Some(newer.pos));
+            }
+            newer = previous;
+        }
+        Ok(None)
+    }
+
+    async fn one_event(&self, view: &View, room: RoomNid, n: u32) -> Result<Arc<RoomEvent>, StoreError> {
+        self.events(view, room, &[n]).await?.pop().ok_or_else(|| damaged("Events", "no event"))
+    }
+
+    /// Whether the rules show `user` what was sent in the state `at`, which was the room's after `pos`, and so that
+    /// state.
+    #[expect(clippy::too_many_arguments, reason = "the receiver counts; what is left names different things")]
+    pub(crate) async fn shows_state(
+        &self,
+        view: &View,
+        user: &UserId,
+        room: RoomNid,
+        at: StateId,
+        pos: Pos,
+    ) -> Result<bool, StoreError> {
+        let row = self.membership(view, self.ids().user(user), room).await?;
+        let until = self.joined_until(view, room, row.as_ref()).await?;
+        let standing = self.standing(view, user, room, at, &mut HashMap::new()).await?;
+        Ok(standing.shows(until.is_some_and(|until| pos <= until)))
+    }
+
+    /// Whether the rules show `user` the state around `event`, which the user sees perhaps only as the own membership.
+    pub(crate) async fn shows_state_around(
+        &self,
+        view: &View,
+        user: &UserId,
+        event: &RoomEvent,
+    ) -> Result<bool, StoreError> {
+        if !is_member_event_of(event, user) {
+            return Ok(true);
+        }
+        let row = self.membership(view, self.ids().user(user), event.room).await?;
+        let until = self.joined_until(view, event.room, row.as_ref()).await?;
+        let joined_since = until.is_some_and(|until| event.pos <= until);
+        let before = self.standing(view, user, event.room, event.state_before, &mut HashMap::new()).await?;
+        Ok(before.shows(joined_since) || before.with(event, user).shows(joined_since))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the receiver counts; what is left names different things")]

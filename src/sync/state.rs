@@ -261,7 +261,11 @@ impl Answer<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         let numbers: Vec<u32> = events.iter().filter_map(|event| event.redacted_by).collect();
-        let redactions = self.rooms.events(&self.view, room, &numbers).await?;
+        let mut redactions = self.rooms.events(&self.view, room, &numbers).await?;
+        if !redactions.is_empty() {
+            // One made after the user has left is not for the user to see.
+            redactions = self.rooms.visible(&self.view, &self.who.user_id, room, redactions).await?;
+        }
         out.extend_from_slice(b"{\"events\":[");
         let begin = out.len();
         match self.scope.filter.format {

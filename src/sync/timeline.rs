@@ -1,5 +1,6 @@
 //! Timelines.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use hearth_rooms::{Reader, RoomEvent};
@@ -51,15 +52,24 @@ impl Answer<'_> {
         loop {
             let found = self.rooms.timeline(&self.view, room, (after, page.prev), limit - page.events.len()).await?;
             scanned += found.events.len();
-            let mut events = found.events;
+            let (mut events, mut limited, mut prev) = (found.events, found.limited, found.prev);
+            if check == Check::Visibility && !events.is_empty() {
+                let shown = self.rooms.visible(&self.view, &self.who.user_id, room, events.clone()).await?;
+                if let Some(hidden) = newest_hidden_state(&events, &shown) {
+                    (limited, prev) = (true, hidden);
+                }
+                events = shown;
+                events.retain(|event| event.pos > prev);
+            }
+            let ends = prev > found.prev;
             if !section.lets_all_pass() {
                 events.retain(|event| section.events.matches(event));
             }
-            if check == Check::Visibility && !events.is_empty() {
-                events = self.rooms.visible(&self.view, &self.who.user_id, room, events).await?;
-            }
             events.append(&mut page.events);
-            page = Page { events, limited: found.limited, prev: found.prev };
+            page = Page { events, limited, prev };
+            if ends {
+                return Ok(page);
+            }
             if !page.limited || page.events.len() >= limit || scanned >= MAX_SCANNED {
                 return Ok(page);
             }
@@ -87,6 +97,16 @@ impl Answer<'_> {
         out.push(b'}');
         Ok(())
     }
+}
+
+/// The position of the newest state event among `all`, oldest first, that is not among `shown`.
+///
+/// A timeline begins after it: the state before the timeline has it, while further up, what the client is not
+/// shown would be missing between what it is.
+fn newest_hidden_state(all: &[Arc<RoomEvent>], shown: &[Arc<RoomEvent>]) -> Option<Pos> {
+    let shown: HashSet<u32> = shown.iter().map(|event| event.n).collect();
+    let hidden = |event: &&Arc<RoomEvent>| event.state_key().is_some() && !shown.contains(&event.n);
+    all.iter().rev().find(hidden).map(|event| event.pos)
 }
 
 /// Appends the events as they went over federation, with commas between.

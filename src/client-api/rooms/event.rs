@@ -1,13 +1,12 @@
 //! `GET /rooms/{roomId}/event/{eventId}`, `GET /rooms/{roomId}/context/{eventId}` and
 //! `GET /rooms/{roomId}/timestamp_to_event`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
 use hearth_base::Millis;
-use hearth_rooms::{Direction, HistoryPage, HistoryQuery, RoomEvent};
+use hearth_rooms::{Direction, HistoryPage, HistoryQuery};
 use hearth_store::Pos;
 use ruma_common::{EventId, OwnedEventId, OwnedRoomId};
 use serde::Serialize;
@@ -81,7 +80,7 @@ pub(crate) async fn context(
         0 => nothing(event.pos),
         limit => api.rooms.messages(user, &ask(Direction::Forward, event.pos, limit)).await?,
     };
-    let state = state_after(&api, after.events.last().unwrap_or(&event)).await?;
+    let state = api.rooms.state_with(user, &room_id, after.events.last().unwrap_or(&event)).await?;
     let parts = [
         ("events_before", before.events.as_slice()),
         ("events_after", after.events.as_slice()),
@@ -113,19 +112,4 @@ fn end_of(page: &HistoryPage) -> Pos {
 
 const fn nothing(at: Pos) -> HistoryPage {
     HistoryPage { events: Vec::new(), start: at, end: None, state: Vec::new() }
-}
-
-/// The room's state with `event` in it.
-async fn state_after(api: &Api, event: &Arc<RoomEvent>) -> Result<Vec<Arc<RoomEvent>>, ApiError> {
-    let view = api.rooms.view().await?;
-    let numbers = api.rooms.state_at(&view, event.room, event.state_before).await?;
-    let before = api.rooms.events(&view, event.room, &numbers).await?;
-    let key = |event: &RoomEvent| Some((event.event_type().to_owned(), event.state_key()?.to_owned()));
-    let mut state: HashMap<_, _> = before.into_iter().filter_map(|event| Some((key(&event)?, event))).collect();
-    if let Some(key) = key(event) {
-        state.insert(key, event.clone());
-    }
-    let mut state: Vec<_> = state.into_values().collect();
-    state.sort_unstable_by_key(|event| event.n);
-    Ok(state)
 }

@@ -115,10 +115,10 @@ async fn every_route_is_asked_by_a_test_that_exists() {
 /// Whether `test`, a module of this folder and a function in it, is there.
 fn exists(test: &str) -> bool {
     let (module, function) = test.rsplit_once("::").expect("a test is named by module and function");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let file = folder.join(module.replace("::", "/")).with_extension("rs");
-    let source = fs::read_to_string(file).unwrap_or_default();
-    source.contains(&format!("fn {function}("))
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(module.replace("::", "/"));
+    let files = [module.with_extension("rs"), module.join("mod.rs")];
+    let source = files.into_iter().find(|file| file.exists()).map(|file| fs::read_to_string(file).unwrap());
+    source.is_some_and(|source| source.contains(&format!("fn {function}(")))
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod rooms;
 mod standing;
 mod sync;
 mod upgrade;
+mod visibility;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -206,7 +206,8 @@ impl Rooms {
     pub async fn messages(&self, user: &UserId, query: &HistoryQuery) -> Result<HistoryPage, QueryError> {
         let view = self.view().await?;
         let room = self.ids().room(&query.room_id);
-        let last = match self.access(&view, user, room).await? {
+        let access = self.access(&view, user, room).await?;
+        let last = match access {
             Access::Joined | Access::Peeking => Pos::MAX,
             Access::Until(_, pos) => pos,
         };
@@ -232,7 +233,7 @@ impl Rooms {
             }
         };
         let state = match query.filter.lazy_load_members {
-            Some(LazyLoad) => self.members_of_senders(&view, room, &events).await?,
+            Some(LazyLoad) => self.members_of_senders(&view, room, access, &events).await?,
             None => Vec::new(),
         };
         Ok(HistoryPage { events, start, end, state })

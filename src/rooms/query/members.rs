@@ -95,6 +95,31 @@ impl Rooms {
         }
     }
 
+    /// The state with `event` in it, which `user` sees; where the event is all that the user may see of its time,
+    /// the state that the user may ask for.
+    ///
+    /// # Errors
+    /// [`QueryError::Forbidden`].
+    pub async fn state_with(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        event: &Arc<RoomEvent>,
+    ) -> Result<Vec<Arc<RoomEvent>>, QueryError> {
+        let view = self.view().await?;
+        if !self.shows_state_around(&view, user, event).await? {
+            return self.full_state(user, room_id).await;
+        }
+        let numbers = self.state_at(&view, event.room, event.state_before).await?;
+        let mut state = self.events(&view, event.room, &numbers).await?;
+        if event.state_key().is_some() {
+            state.retain(|other| (other.event_type(), other.state_key()) != (event.event_type(), event.state_key()));
+            state.push(Arc::clone(event));
+        }
+        state.sort_unstable_by_key(|event| event.n);
+        Ok(state)
+    }
+
     /// Member events.
     ///
     /// # Errors
@@ -118,15 +143,21 @@ impl Rooms {
                 entries.iter().filter(|(_, entry)| wanted(entry.membership)).map(|(_, entry)| entry.n).collect();
             return Ok(self.events(&view, room, &numbers).await?);
         }
-        let at = match (access, filter.at) {
-            (Access::Joined | Access::Peeking, at) => at.unwrap_or(Pos::MAX),
-            (Access::Until(_, last), at) => at.map_or(last, |at| at.min(last)),
+        let last = match access {
+            Access::Joined | Access::Peeking => Pos::MAX,
+            Access::Until(_, last) => last,
         };
+        let mut at = filter.at.map_or(last, |at| at.min(last));
         let mut state = self.state_after(&view, room, at).await?;
         if state == StateId::EMPTY {
             // A timeline that begins with the room begins with its members.
-            let joined = self.first_join_after(&view, user, room, at).await?;
-            state = self.state_after(&view, room, joined).await?;
+            at = self.first_join_after(&view, user, room, at).await?;
+            state = self.state_after(&view, room, at).await?;
+        }
+        // A time that the user may not look back to is no time: the newest is what there is.
+        if at < last && !self.shows_state(&view, user, room, state, at).await? {
+            at = last;
+            state = self.state_after(&view, room, at).await?;
         }
         let mut events = self.member_events(&view, room, state).await?;
         events.retain(|event| wanted(membership_of(&event.pdu)));
@@ -175,17 +206,22 @@ impl Rooms {
         Ok(members)
     }
 
-    /// Current member events of those who sent `events`, for lazy loading.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn members_of_senders(
+    /// Member events of those who sent `events`, for lazy loading: the current ones, or those of the leave.
+    pub(crate) async fn members_of_senders(
         &self,
         view: &View,
         room: RoomNid,
+        access: Access,
         events: &[Arc<RoomEvent>],
     ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
         let senders: HashSet<&str> = events.iter().map(|event| event.sender().as_str()).collect();
+        if let Access::Until(_, last) = access {
+            let state = self.state_after(view, room, last).await?;
+            let keys: Vec<_> = senders.iter().map(|sender| ("m.room.member", *sender)).collect();
+            let found = self.state_lookup(view, room, state, &keys).await?;
+            let numbers: Vec<u32> = found.into_iter().flatten().collect();
+            return self.events(view, room, &numbers).await;
+        }
         let keys: Vec<_> = senders.iter().map(|s| (room, "m.room.member".to_owned(), (*s).to_owned())).collect();
         let entries = view.get_many::<hearth_schema::CurrentState>(&keys).await?;
         let numbers: Vec<u32> = entries.into_iter().flatten().map(|entry| entry.n).collect();

@@ -36,15 +36,10 @@ impl Rooms {
         events: &[Arc<RoomEvent>],
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        let mut numbers: Vec<u32> =
-            events.iter().flat_map(|event| [event.redacted_by, event.replaces_state]).flatten().collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let others: HashMap<u32, Arc<RoomEvent>> =
-            self.events(view, room, &numbers).await?.into_iter().map(|event| (event.n, event)).collect();
         if events.is_empty() {
             return Ok(());
         }
+        let others = self.shown_with(view, reader.user_id, room, events).await?;
         let mine = self.membership(view, self.ids().user(reader.user_id), room).await?;
         let mine = mine.map(|row| (row.membership, row.pos));
         for (i, event) in events.iter().enumerate() {
@@ -63,6 +58,29 @@ impl Rooms {
             event.write_client(&extras, out);
         }
         Ok(())
+    }
+
+    /// What `events` redacted and replaced, by number, as far as `user` may see it.
+    ///
+    /// Who sees an event come into the state has seen, or could have asked for, what was there before. Who is
+    /// only given it as the state that it is now may not, and who has left does not see a redaction made since.
+    async fn shown_with(
+        &self,
+        view: &View,
+        user: &UserId,
+        room: RoomNid,
+        events: &[Arc<RoomEvent>],
+    ) -> Result<HashMap<u32, Arc<RoomEvent>>, StoreError> {
+        let redactions: Vec<u32> = events.iter().filter_map(|event| event.redacted_by).collect();
+        let mut judged = self.events(view, room, &redactions).await?;
+        judged.extend(events.iter().filter(|event| event.replaces_state.is_some()).cloned());
+        if judged.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let visible = self.visible(view, user, room, judged).await?;
+        let replaced: Vec<u32> = visible.iter().filter_map(|event| event.replaces_state).collect();
+        let replaced = self.events(view, room, &replaced).await?;
+        Ok(visible.into_iter().chain(replaced).map(|event| (event.n, event)).collect())
     }
 
     /// The reader's membership when `event` was sent, counting the event itself.
