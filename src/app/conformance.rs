@@ -1,12 +1,18 @@
 //! The configuration for the protocol's test suite: everything in one directory, in a container that
 //! lives for minutes.
 
+mod authority;
+
 use std::path::{Path, PathBuf};
+
+use authority::Issued;
 
 use crate::exit::{Code, Failure};
 
 /// How the suite tells a container its name.
 const SERVER_NAME: &str = "SERVER_NAME";
+/// Where the suite puts the authority that its servers trust.
+const AUTHORITY: &str = "/complement/ca";
 
 /// The configuration file in `directory`, for the server that the environment names.
 ///
@@ -19,22 +25,31 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
     std::fs::create_dir_all(directory).map_err(failed)?;
     let directory = directory.canonicalize().map_err(failed)?;
     let file = directory.join("hearth.toml");
-    std::fs::write(&file, configuration(&name, &directory)).map_err(failed)?;
+    let issued = authority::issue(Path::new(AUTHORITY), &name, &directory);
+    let issued = issued.map_err(|error| Failure::new(Code::Unusable, error))?;
+    std::fs::write(&file, configuration(&name, &directory, issued.as_ref())).map_err(failed)?;
     Ok(file)
 }
 
 /// Nothing here is for people: anybody registers, passwords are short and hashed in a hurry, tokens
 /// may be in the address.
-fn configuration(name: &str, directory: &Path) -> String {
+fn configuration(name: &str, directory: &Path, tls: Option<&Issued>) -> String {
     let name = hearth_settings::quoted(name);
     let store = hearth_settings::quoted(&directory.join("store").display().to_string());
+    let tls = tls.map(|Issued { certificate, key }| {
+        let quoted = |path: &Path| hearth_settings::quoted(&path.display().to_string());
+        let (certificate, key) = (quoted(certificate), quoted(key));
+        format!("client_tls = [\"0.0.0.0:8448\"]\ntls_certificate = {certificate}\ntls_key = {key}\n")
+    });
+    let tls = tls.unwrap_or_default();
     format!(
         "# Made by `hearth run --conformance` for a test suite. Do not use it for anything else.\n\
          [server]\n\
          name = {name}\n\n\
          [listen]\n\
          client = [\"0.0.0.0:8008\"]\n\
-         metrics = \"off\"\n\n\
+         metrics = \"off\"\n\
+         {tls}\n\
          [storage]\n\
          path = {store}\n\n\
          [registration]\n\
@@ -53,25 +68,41 @@ fn configuration(name: &str, directory: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hearth_settings::{RegistrationMode, Settings, TokenPlace};
+    use hearth_settings::{Address, RegistrationMode, Settings, TokenPlace};
 
     use super::*;
 
     #[test]
     fn the_configuration_is_valid_and_opens_what_the_suite_needs() {
-        let text = configuration("hs1", Path::new("/data"));
+        let text = configuration("hs1", Path::new("/data"), None);
         let settings = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid");
         assert_eq!(settings.server.name, "hs1");
         assert_eq!(settings.storage.path, Path::new("/data/store"));
         assert_eq!(settings.registration.mode, RegistrationMode::Open);
         assert!(!settings.rate_limits.enabled);
         assert_eq!(settings.accounts.access_token_in, TokenPlace::HeaderOrQuery);
-        assert!(settings.listen.client.iter().all(|address| address.0.ip().is_unspecified()));
+        assert!(
+            settings
+                .listen
+                .client
+                .iter()
+                .all(|address| matches!(address, Address::Tcp(tcp) if tcp.ip().is_unspecified()))
+        );
+    }
+
+    #[test]
+    fn with_a_certificate_it_listens_where_servers_reach_each_other() {
+        let issued = Issued { certificate: "/data/tls.crt".into(), key: "/data/tls.key".into() };
+        let text = configuration("hs1", Path::new("/data"), Some(&issued));
+        let listen = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid").listen;
+        let ports: Vec<_> = listen.client.iter().chain(&listen.client_tls).map(Address::port).collect();
+        assert_eq!(ports, [Some(8008), Some(8448)]);
+        assert_eq!(listen.tls_certificate.as_deref(), Some(Path::new("/data/tls.crt")));
     }
 
     #[test]
     fn a_name_cannot_add_settings() {
-        let text = configuration("a\"\n[log]\nlevel = \"trace", Path::new("/data"));
+        let text = configuration("a\"\n[log]\nlevel = \"trace", Path::new("/data"), None);
         Settings::parse(Path::new("hearth.toml"), &text, []).expect_err("not a name");
     }
 }

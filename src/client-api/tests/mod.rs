@@ -6,6 +6,7 @@ mod compress;
 mod delayed;
 mod directory;
 mod edge;
+mod exactness;
 mod limits;
 mod relations;
 mod rooms;
