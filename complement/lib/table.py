@@ -41,8 +41,8 @@ and compares with the committed results. [complement/README.md](../complement/RE
 The server under test is this server: `hearth run --conformance DIRECTORY` is `hearth run` with settings that a test
 suite needs and that nobody else should have; the name comes from the environment variable `SERVER_NAME`.
 Registration is open, passwords may be short and are hashed in a hurry, `?access_token=` is accepted, the log holds
-warnings only. It listens on 8008; the TLS port 8448 is missing until the server federates, and so all tests of
-federation must fail.
+warnings only. It listens on 8008, and on 8448 with TLS if the suite's authority is there (the certificate is made
+at the start). The server does not federate yet, so all tests of federation must fail.
 """
 
 NOTHING = """\

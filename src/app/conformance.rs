@@ -1,7 +1,11 @@
 //! The configuration for the protocol's test suite: everything in one directory, in a container that
 //! lives for minutes.
 
+mod authority;
+
 use std::path::{Path, PathBuf};
+
+use authority::Issued;
 
 use crate::exit::{Code, Failure};
 
@@ -12,6 +16,8 @@ const SHARED_SECRET: &str = "complement";
 
 /// The file with [`SHARED_SECRET`].
 const SECRET_FILE: &str = "registration-secret";
+/// Where the suite puts the authority that its servers trust.
+const AUTHORITY: &str = "/complement/ca";
 
 /// The configuration file in `directory`, for the server that the environment names.
 ///
@@ -25,24 +31,32 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
     let directory = directory.canonicalize().map_err(failed)?;
     std::fs::write(directory.join(SECRET_FILE), SHARED_SECRET).map_err(failed)?;
     let file = directory.join("hearth.toml");
-    std::fs::write(&file, configuration(&name, &directory)).map_err(failed)?;
+    let issued = authority::issue(Path::new(AUTHORITY), &name, &directory);
+    let issued = issued.map_err(|error| Failure::new(Code::Unusable, error))?;
+    std::fs::write(&file, configuration(&name, &directory, issued.as_ref())).map_err(failed)?;
     Ok(file)
 }
 
 /// Nothing here is for people: anybody registers, passwords are short and hashed in a hurry, tokens
 /// may be in the address. The suite's tests that name no room version list creators among the power
 /// levels, which room version 12 forbids.
-fn configuration(name: &str, directory: &Path) -> String {
-    let name = hearth_settings::quoted(name);
-    let store = hearth_settings::quoted(&directory.join("store").display().to_string());
-    let secret = hearth_settings::quoted(&directory.join(SECRET_FILE).display().to_string());
+fn configuration(name: &str, directory: &Path, tls: Option<&Issued>) -> String {
+    let quoted = |path: &Path| hearth_settings::quoted(&path.display().to_string());
+    let (name, store) = (hearth_settings::quoted(name), quoted(&directory.join("store")));
+    let secret = quoted(&directory.join(SECRET_FILE));
+    let tls = tls.map(|Issued { certificate, key }| {
+        let (certificate, key) = (quoted(certificate), quoted(key));
+        format!("client_tls = [\"0.0.0.0:8448\"]\ntls_certificate = {certificate}\ntls_key = {key}\n")
+    });
+    let tls = tls.unwrap_or_default();
     format!(
         "# Made by `hearth run --conformance` for a test suite. Do not use it for anything else.\n\
          [server]\n\
          name = {name}\n\n\
          [listen]\n\
          client = [\"0.0.0.0:8008\"]\n\
-         metrics = \"off\"\n\n\
+         metrics = \"off\"\n\
+         {tls}\n\
          [storage]\n\
          path = {store}\n\n\
          [registration]\n\
@@ -64,13 +78,13 @@ fn configuration(name: &str, directory: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hearth_settings::{RegistrationMode, Settings, TokenPlace};
+    use hearth_settings::{Address, RegistrationMode, Settings, TokenPlace};
 
     use super::*;
 
     #[test]
     fn the_configuration_is_valid_and_opens_what_the_suite_needs() {
-        let text = configuration("hs1", Path::new("/data"));
+        let text = configuration("hs1", Path::new("/data"), None);
         let settings = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid");
         assert_eq!(settings.server.name, "hs1");
         assert_eq!(settings.storage.path, Path::new("/data/store"));
@@ -79,12 +93,28 @@ mod tests {
         assert!(!settings.rate_limits.enabled);
         assert_eq!(settings.rooms.default_version, "11");
         assert_eq!(settings.accounts.access_token_in, TokenPlace::HeaderOrQuery);
-        assert!(settings.listen.client.iter().all(|address| address.0.ip().is_unspecified()));
+        assert!(
+            settings
+                .listen
+                .client
+                .iter()
+                .all(|address| matches!(address, Address::Tcp(tcp) if tcp.ip().is_unspecified()))
+        );
+    }
+
+    #[test]
+    fn with_a_certificate_it_listens_where_servers_reach_each_other() {
+        let issued = Issued { certificate: "/data/tls.crt".into(), key: "/data/tls.key".into() };
+        let text = configuration("hs1", Path::new("/data"), Some(&issued));
+        let listen = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid").listen;
+        let ports: Vec<_> = listen.client.iter().chain(&listen.client_tls).map(Address::port).collect();
+        assert_eq!(ports, [Some(8008), Some(8448)]);
+        assert_eq!(listen.tls_certificate.as_deref(), Some(Path::new("/data/tls.crt")));
     }
 
     #[test]
     fn a_name_cannot_add_settings() {
-        let text = configuration("a\"\n[log]\nlevel = \"trace", Path::new("/data"));
+        let text = configuration("a\"\n[log]\nlevel = \"trace", Path::new("/data"), None);
         Settings::parse(Path::new("hearth.toml"), &text, []).expect_err("not a name");
     }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_base::{Supervisor, start_logging};
-use hearth_settings::{Address, Settings};
+use hearth_settings::{Address, Listen, Settings};
 use hearth_store::{Batch, Durability, Lane, Store as _};
 use hearth_store_rocks::RocksStore;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -17,7 +16,7 @@ use crate::exit::{Code, Failure};
 use crate::graph::Graph;
 use crate::notify::{Notify, watchdog_interval};
 use crate::open::{self, Rollback};
-use crate::serve::{HttpLimits, listen};
+use crate::serve::{Certificate, HttpLimits, Listener, keep_renewed, listen};
 use crate::{admin, dev, files, http, signing_key};
 
 /// How often histograms are folded, so that their samples do not pile up between two scrapes.
@@ -58,14 +57,16 @@ fn serve(runtime: &Runtime, settings: &Settings, mode: Mode<'_>) -> Result<(), F
     open::prepare_directory(settings)?;
     let metrics = admin::start_metrics()?;
     // The ports first: of two servers started by mistake, the second says so at once.
-    let clients = settings.listen.client.iter().map(|address| runtime.block_on(bind(*address)));
-    let clients: Vec<_> = clients.collect::<Result<_, _>>()?;
-    let operators = settings.listen.metrics.map(|address| runtime.block_on(bind(address))).transpose()?;
+    let certificate = certificate(settings)?;
+    let clients = runtime.block_on(bind_clients(settings, certificate.as_ref()))?;
+    let operators = settings.listen.metrics.as_ref().map(|address| runtime.block_on(bind(settings, address)));
+    let operators = operators.transpose()?;
     let key = signing_key::load(settings, &hearth_base::SystemRandom)?;
     let store = open::store(settings, mode.rollback)?;
     runtime.block_on(async {
         // Before anybody is told that we run: whoever stops us then must not kill us.
         let mut signals = Signals::listen()?;
+        let hangup = Signals::of(SignalKind::hangup())?;
         let (requests, tasks) = (Supervisor::new(), Supervisor::new());
         let graph = Graph::build(settings, &store, key, &requests, &tasks).await?;
         let limits = HttpLimits::from_settings(settings);
@@ -80,6 +81,7 @@ fn serve(runtime: &Runtime, settings: &Settings, mode: Mode<'_>) -> Result<(), F
             listen(&tasks, listener, router, limits, slots);
         }
         keep_up(&tasks, metrics);
+        keep_renewed(&tasks, certificate, hangup);
         let notify = Arc::new(Notify::from_environment());
         watch_over(&tasks, &store, &notify);
         announce(settings, mode);
@@ -107,8 +109,31 @@ fn serve(runtime: &Runtime, settings: &Settings, mode: Mode<'_>) -> Result<(), F
     })
 }
 
-async fn bind(Address(address): Address) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// What the listeners with TLS show, if there are any.
+fn certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>, Failure> {
+    let Listen { tls_certificate: Some(certificate), tls_key: Some(key), .. } = &settings.listen else {
+        return Ok(None);
+    };
+    let loaded = Certificate::load(certificate.clone(), key.clone());
+    loaded.map(Some).map_err(|error| Failure::new(Code::Unusable, format!("TLS: {error}")))
+}
+
+async fn bind_clients(settings: &Settings, certificate: Option<&Arc<Certificate>>) -> Result<Vec<Listener>, Failure> {
+    let mut listeners = Vec::new();
+    for address in &settings.listen.client {
+        listeners.push(bind(settings, address).await?);
+    }
+    if let Some(certificate) = certificate {
+        let acceptor = certificate.acceptor().map_err(|error| Failure::new(Code::Unusable, error))?;
+        for address in &settings.listen.client_tls {
+            listeners.push(bind(settings, address).await?.with_tls(acceptor.clone()));
+        }
+    }
+    Ok(listeners)
+}
+
+async fn bind(settings: &Settings, address: &Address) -> Result<Listener, Failure> {
+    Listener::bind(address, settings.listen.unix_mode).await.map_err(|error| {
         let code = if error.kind() == std::io::ErrorKind::AddrInUse { Code::Busy } else { Code::Io };
         Failure::new(code, format!("cannot listen on {address}: {error}"))
     })
@@ -141,10 +166,11 @@ async fn stop(
 }
 
 fn announce(settings: &Settings, mode: Mode<'_>) {
-    let addresses: Vec<_> = settings.listen.client.iter().map(|address| address.0.to_string()).collect();
+    let Listen { client, client_tls, .. } = &settings.listen;
+    let addresses: Vec<_> = client.iter().chain(client_tls).map(ToString::to_string).collect();
     tracing::info!(server_name = settings.server.name, listen = addresses.join(","), "serving");
     if let Some(file) = mode.development {
-        let port = settings.listen.client.first().map_or(8008, |address| address.0.port());
+        let port = client.iter().find_map(Address::port).unwrap_or(8008);
         if let Err(error) = crate::print(&dev::welcome(&format!("http://localhost:{port}"), file)) {
             tracing::warn!(%error, "cannot say what to do next");
         }
@@ -203,8 +229,11 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(Code::Io, format!("signals: {error}")));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self { terminate: Self::of(SignalKind::terminate())?, interrupt: Self::of(SignalKind::interrupt())? })
+    }
+
+    fn of(kind: SignalKind) -> Result<Signal, Failure> {
+        signal(kind).map_err(|error| Failure::new(Code::Io, format!("signals: {error}")))
     }
 
     async fn next(&mut self) -> &'static str {

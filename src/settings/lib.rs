@@ -21,7 +21,9 @@ pub use problem::{Origin, Problem, SettingsError};
 pub use sections::{
     Accounts, Limits, Listen, Log, RateLimits, Registration, Rooms, Server, ServerNotices, Storage, Support,
 };
-pub use value::{Address, LogFilter, RegistrationMode, SecretError, SecretFile, TokenPlace, TrustedProxy, quoted};
+pub use value::{
+    Address, FileMode, LogFilter, RegistrationMode, SecretError, SecretFile, TokenPlace, TrustedProxy, quoted,
+};
 
 /// What is known of one setting.
 #[derive(Clone, Copy, Debug)]

@@ -120,12 +120,7 @@ impl Settings {
         if accounts.argon2_memory.get() < u64::from(accounts.argon2_parallelism) * 8 * 1024 {
             input.wrong("accounts", "argon2_memory", "must be at least 8 KiB for each lane of argon2_parallelism");
         }
-        if self.listen.client.is_empty() {
-            input.wrong("listen", "client", "must name at least one address");
-        }
-        if self.listen.metrics.is_some_and(|address| self.listen.client.contains(&address)) {
-            input.wrong("listen", "metrics", "is also an address for clients");
-        }
+        self.check_listen(input);
         if !(8 * 1024..=1024 * 1024).contains(&self.limits.request_head.get()) {
             input.wrong("limits", "request_head", "must be between 8 KiB and 1 MiB");
         }
@@ -165,6 +160,29 @@ impl Settings {
         let grammar = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._=-/+".contains(c);
         if !self.server_notices.sender.chars().all(grammar) {
             input.wrong("server_notices", "sender", "may only contain a-z, 0-9 and . _ = - / +");
+        }
+    }
+
+    fn check_listen(&self, input: &mut Input<'_>) {
+        let Listen { client, client_tls, tls_certificate, tls_key, metrics, .. } = &self.listen;
+        if client.is_empty() && client_tls.is_empty() {
+            input.wrong("listen", "client", "must name at least one address, or client_tls must");
+        }
+        if client_tls.iter().any(|address| address.port().is_none()) {
+            input.wrong("listen", "client_tls", "a Unix socket needs no TLS");
+        }
+        if client_tls.iter().any(|address| client.contains(address)) {
+            input.wrong("listen", "client_tls", "has an address that client has too");
+        }
+        if metrics.as_ref().is_some_and(|address| client.contains(address) || client_tls.contains(address)) {
+            input.wrong("listen", "metrics", "is also an address for clients");
+        }
+        let wanted = !client_tls.is_empty();
+        if wanted != tls_certificate.is_some() {
+            input.wrong("listen", "tls_certificate", "belongs to client_tls: set both or neither");
+        }
+        if wanted != tls_key.is_some() {
+            input.wrong("listen", "tls_key", "belongs to client_tls: set both or neither");
         }
     }
 }

@@ -7,7 +7,7 @@ use hearth_base::{ByteSize, LogFormat, Rate};
 
 use crate::load::Input;
 use crate::policy::PolicyText;
-use crate::value::{Address, LogFilter, RegistrationMode, SecretFile, Setting, TokenPlace, TrustedProxy};
+use crate::value::{Address, FileMode, LogFilter, RegistrationMode, SecretFile, Setting, TokenPlace, TrustedProxy};
 use crate::{SectionSpec, Shown, Spec};
 
 /// Declares sections: one struct each, [`crate::Settings`]' reader, and [`ALL`] for the documents.
@@ -87,11 +87,22 @@ sections! {
         signing_key_file: Option<SecretFile> = unset("\"credential:signing-key\"");
     }
 
-    /// Where the server listens. It speaks HTTP without TLS: put a reverse proxy before it on
-    /// anything but your own machine.
+    /// Where the server listens. On anything but your own machine clients need TLS: either a reverse
+    /// proxy speaks it for the server, or the server does (`client_tls`).
     listen: Listen {
-        /// Addresses for clients, each `address:port`.
+        /// Addresses for clients or their reverse proxy, without TLS: each `address:port`, or `unix:` and
+        /// the path of a Unix socket, such as `"unix:/run/hearth/hearth.sock"`.
         client: Vec<Address> = default(vec![Address::loopback(8008)]);
+        /// Addresses for clients with TLS, each `address:port`. They take `tls_certificate` and `tls_key`.
+        client_tls: Vec<Address> = default(Vec::new());
+        /// File with the certificate and those of the authorities between it and the root, in PEM. It
+        /// and the key are read again on SIGHUP and every minute; a pair that is not usable is told in
+        /// the log, and the old one stays.
+        tls_certificate: Option<PathBuf> = unset("\"/etc/hearth/fullchain.pem\"");
+        /// File with the private key of that certificate, in PEM.
+        tls_key: Option<SecretFile> = unset("\"credential:tls-key\"");
+        /// Who may connect to Unix sockets: the mode of their files.
+        unix_mode: FileMode = default(FileMode(0o660));
         /// Address for metrics (`/metrics`, Prometheus) and health (`/health`), or `"off"`. Keep it off
         /// the internet: metrics tell how busy you are.
         metrics: Option<Address> = default(Some(Address::loopback(9009)));

@@ -153,6 +153,37 @@ fn rates_and_proxies_are_read_from_the_file_and_the_environment() {
 }
 
 #[test]
+fn addresses_are_ports_or_unix_sockets() {
+    let text = format!("{NAME}[listen]\nclient = [\"unix:/run/h.sock\", \"[::1]:1\"]\nunix_mode = \"600\"\n");
+    let listen = parse(&text, &[]).expect("valid").listen;
+    assert_eq!(listen.client[0], Address::Unix("/run/h.sock".into()));
+    assert_eq!((listen.client[0].port(), listen.client[1].port()), (None, Some(1)));
+    assert_eq!(listen.client[0].to_string(), "unix:/run/h.sock");
+    assert_eq!(listen.unix_mode, FileMode(0o600));
+    let wrong = format!("{NAME}[listen]\nclient = [\"unix:\"]\nunix_mode = \"690\"\n");
+    let expected = [
+        "hearth.toml:4:10: listen.client: the path of the Unix socket is missing",
+        "hearth.toml:5:13: listen.unix_mode: expected three octal digits, such as \"660\"",
+    ];
+    assert_eq!(refusal(&wrong, &[]), expected.join("\n"));
+}
+
+#[test]
+fn tls_takes_an_address_a_certificate_and_a_key() {
+    let whole = "client_tls = [\"0.0.0.0:443\"]\ntls_certificate = \"c\"\ntls_key = \"k\"\n";
+    let text = format!("{NAME}[listen]\nclient = []\n{whole}");
+    assert_eq!(parse(&text, &[]).expect("valid").listen.client_tls[0].port(), Some(443));
+    assert_eq!(
+        refusal(&format!("{NAME}[listen]\ntls_key = \"k\"\n"), &[]),
+        "hearth.toml:4:11: listen.tls_key: belongs to client_tls: set both or neither"
+    );
+    let wrong = format!("{NAME}[listen]\n{whole}").replace("0.0.0.0:443", "unix:/run/h.sock");
+    assert_eq!(refusal(&wrong, &[]), "hearth.toml:4:14: listen.client_tls: a Unix socket needs no TLS");
+    let twice = format!("{NAME}[listen]\n{whole}").replace("0.0.0.0:443", "127.0.0.1:8008");
+    assert_eq!(refusal(&twice, &[]), "hearth.toml:4:14: listen.client_tls: has an address that client has too");
+}
+
+#[test]
 fn the_example_is_valid_and_every_commented_default_too() {
     parse(&example(), &[]).expect("valid");
     let is_setting = |line: &str| line.starts_with("# ") && line[2..].split(" = ").next().is_some_and(is_key);

@@ -1,5 +1,6 @@
 //! Types of settings: how they are written in TOML and in the environment.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -198,26 +199,72 @@ impl Setting for PathBuf {
 }
 
 /// An address to listen on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address(pub SocketAddr);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Begins the address of a Unix socket.
+const UNIX: &str = "unix:";
 
 impl Address {
     /// `port` on this machine only.
     pub const fn loopback(port: u16) -> Self {
-        Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+        Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    }
+
+    /// The TCP port.
+    pub const fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
     }
 }
 
 impl Setting for Address {
-    const KIND: &'static str = "`\"address:port\"`";
+    const KIND: &'static str = "`\"address:port\"` or `\"unix:path\"`";
     fn read(raw: &Raw) -> Result<Self, String> {
         let text = raw.text()?;
+        match text.strip_prefix(UNIX) {
+            Some("") => return Err("the path of the Unix socket is missing".into()),
+            Some(path) => return Ok(Self::Unix(path.into())),
+            None => {}
+        }
         text.parse()
-            .map(Self)
+            .map(Self::Tcp)
             .map_err(|_| format!("\"{text}\" is no address with a port, such as \"127.0.0.1:8008\" or \"[::1]:8008\""))
     }
     fn to_toml(&self) -> String {
-        quoted(&self.0.to_string())
+        quoted(&self.to_string())
+    }
+}
+
+/// Who may use a file: its owner, its group, others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl Setting for FileMode {
+    const KIND: &'static str = "octal file mode (`\"660\"`)";
+    fn read(raw: &Raw) -> Result<Self, String> {
+        let text = raw.text()?.trim();
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && !text.starts_with('+'));
+        mode.map(Self).ok_or_else(|| "expected three octal digits, such as \"660\"".into())
+    }
+    fn to_toml(&self) -> String {
+        quoted(&format!("{:03o}", self.0))
     }
 }
 

@@ -16,7 +16,9 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
@@ -60,10 +62,26 @@ impl Server {
         Self { router, limits, stopping, builder: Arc::new(builder) }
     }
 
+    /// Does the handshake on `socket`, then serves it. A handshake may take as long as a request's head.
+    pub(super) async fn serve_tls(&self, socket: TcpStream, peer: Peer, tls: &TlsAcceptor) {
+        let handshake = tokio::time::timeout(self.limits.header_deadline, tls.accept(socket));
+        let done = tokio::select! {
+            () = self.stopping.cancelled() => return,
+            done = handshake => done,
+        };
+        match done {
+            Ok(Ok(socket)) => self.serve(socket, peer).await,
+            // Scanners and clients of other times: nobody has to act on one.
+            Ok(Err(error)) => tracing::trace!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::trace!("a TLS handshake took too long"),
+        }
+    }
+
     /// Serves `socket` until it is closed, idle for too long, or the server stops.
-    pub(super) fn serve(&self, socket: TcpStream, peer: Peer) -> impl Future<Output = ()> + Send + use<> {
-        // Answers are written whole: waiting for more to send would only delay them.
-        let _ = socket.set_nodelay(true);
+    pub(super) fn serve<S>(&self, socket: S, peer: Peer) -> impl Future<Output = ()> + Send + use<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (router, limits, stopping) = (self.router.clone(), self.limits, self.stopping.clone());
         let builder = self.builder.clone();
         async move {
@@ -111,12 +129,12 @@ fn answer(
 }
 
 /// A socket that tells its [`Activity`] what happens.
-struct Watched {
-    inner: TokioIo<TcpStream>,
+struct Watched<S> {
+    inner: TokioIo<S>,
     activity: Arc<Activity>,
 }
 
-impl Watched {
+impl<S> Watched<S> {
     fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_pending() {
             self.activity.blocked(Instant::now());
@@ -127,7 +145,7 @@ impl Watched {
     }
 }
 
-impl Read for Watched {
+impl<S: AsyncRead + Unpin> Read for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
         if matches!(result, Poll::Ready(Ok(()))) {
@@ -137,7 +155,7 @@ impl Read for Watched {
     }
 }
 
-impl Write for Watched {
+impl<S: AsyncWrite + Unpin> Write for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.wrote(result)

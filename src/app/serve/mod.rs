@@ -8,6 +8,8 @@
 mod activity;
 mod body;
 mod connection;
+mod listener;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +18,12 @@ use axum::Router;
 use hearth_base::Supervisor;
 use hearth_client_api::Peer;
 use hearth_settings::Settings;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub(crate) use connection::HttpLimits;
+use listener::Accepted;
+pub(crate) use listener::Listener;
+pub(crate) use tls::{Certificate, keep_renewed};
 
 /// How long to wait when no socket can be accepted (usually: no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -41,7 +45,7 @@ impl HttpLimits {
 /// `slots` is shared by all listeners: so many connections are open at once.
 pub(crate) fn listen(
     supervisor: &Supervisor,
-    listener: TcpListener,
+    listener: Listener,
     router: Router,
     limits: HttpLimits,
     slots: Arc<Semaphore>,
@@ -49,15 +53,19 @@ pub(crate) fn listen(
     let connections = supervisor.clone();
     let stopping = supervisor.stopping();
     let accept = async move {
-        let server = connection::Server::new(router, limits, connections.stopping());
+        let server = Arc::new(connection::Server::new(router, limits, connections.stopping()));
         loop {
             // A slot first: what does not fit waits in the kernel's queue, which is bounded too.
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((socket, address)) => {
-                    let connection = server.serve(socket, Peer::Address(address.ip()));
+                Ok(accepted) => {
+                    let server = server.clone();
                     connections.spawn("connection", async move {
-                        connection.await;
+                        match accepted {
+                            Accepted::Tcp(socket, peer) => server.serve(socket, peer).await,
+                            Accepted::Unix(socket) => server.serve(socket, Peer::Local).await,
+                            Accepted::Tls(socket, peer, tls) => server.serve_tls(socket, peer, &tls).await,
+                        }
                         drop(slot);
                     });
                 }
@@ -76,5 +84,7 @@ pub(crate) fn listen(
     });
 }
 
+#[cfg(test)]
+mod flood_tests;
 #[cfg(test)]
 mod tests;

@@ -23,14 +23,14 @@ fn limits() -> HttpLimits {
 
 async fn start(limits: HttpLimits, slots: usize) -> (Supervisor, SocketAddr) {
     let supervisor = Supervisor::new();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let stopping = supervisor.stopping();
     let router = Router::new()
         .route("/", get(async || "hello"))
         .route("/echo", post(async |body: String| body))
         .route("/poll", get(move || long_poll(stopping.clone())));
-    listen(&supervisor, listener, router, limits, Arc::new(Semaphore::new(slots)));
+    listen(&supervisor, listener.into(), router, limits, Arc::new(Semaphore::new(slots)));
     (supervisor, address)
 }
 
@@ -120,4 +120,23 @@ async fn a_shutdown_answers_long_polls_and_refuses_new_connections() {
     assert!(rest(&mut polling).await.0.ends_with("nothing new"));
     assert_eq!(rest(&mut idle).await.0, "");
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_and_is_gone_after_the_shutdown() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("hearth.sock");
+    let address = hearth_settings::Address::Unix(path.clone());
+    let listener = Listener::bind(&address, hearth_settings::FileMode(0o600)).await.expect("bound");
+    let supervisor = Supervisor::new();
+    let peer = async |axum::Extension(peer): axum::Extension<Peer>| format!("{peer:?}");
+    let router = Router::new().route("/", get(peer));
+    listen(&supervisor, listener, router, limits(), Arc::new(Semaphore::new(10)));
+    let mut socket = tokio::net::UnixStream::connect(&path).await.expect("listening");
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("connected");
+    let mut answer = String::new();
+    timeout(PATIENCE, socket.read_to_string(&mut answer)).await.expect("the server closes").expect("text");
+    assert!(answer.ends_with("Local"), "{answer}");
+    assert_eq!(supervisor.shutdown(PATIENCE).await, Ok(()));
+    assert!(!path.exists());
 }

@@ -7,9 +7,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hearth_base::Network;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
-const FORWARDED_FOR: &str = "x-forwarded-for";
+/// As a name, so that it is not parsed for every request.
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The other end of a connection; listeners put it into the extensions of each request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl TrustedProxies {
             Peer::Local => return ClientAddress(None),
             Peer::Address(address) => return ClientAddress(Some(address.to_canonical())),
         };
-        for header in headers.get_all(FORWARDED_FOR).iter().rev() {
+        for header in headers.get_all(&FORWARDED_FOR).iter().rev() {
             // What is no text is no address: the hops before it are nobody's word.
             let Ok(hops) = header.to_str() else { return ClientAddress(nearest) };
             for hop in hops.rsplit(',') {
@@ -67,7 +68,7 @@ impl TrustedProxies {
             Peer::Local => self.local,
             Peer::Address(address) => self.trusts(address),
         };
-        !trusted && headers.contains_key(FORWARDED_FOR)
+        !trusted && headers.contains_key(&FORWARDED_FOR)
     }
 }
 
@@ -94,7 +95,7 @@ mod tests {
         let peer = if peer == "unix" { Peer::Local } else { Peer::Address(peer.parse().unwrap()) };
         let mut headers = HeaderMap::new();
         for value in forwarded {
-            headers.append(FORWARDED_FOR, value.parse().unwrap());
+            headers.append(&FORWARDED_FOR, value.parse().unwrap());
         }
         proxies.client(peer, &headers).0.map(|address| address.to_string())
     }

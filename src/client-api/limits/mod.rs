@@ -193,6 +193,9 @@ impl Limits {
         extensions: &Extensions,
         address: ClientAddress,
     ) -> Result<(), ApiError> {
+        if self.rates.is_none() {
+            return Ok(());
+        }
         self.take(Rule::Address, address.into(), 1)?;
         match rule_of(method, extensions) {
             rule @ (Rule::Login | Rule::Registration | Rule::Lookup) => self.take(rule, address.into(), 1),
@@ -210,6 +213,9 @@ impl Limits {
         extensions: &Extensions,
         user: UserNid,
     ) -> Result<(), ApiError> {
+        if self.rates.is_none() {
+            return Ok(());
+        }
         match rule_of(method, extensions) {
             rule @ (Rule::Sending | Rule::Joins | Rule::Invites) => self.take(rule, Who::User(user), 1),
             _ => self.take(Rule::User, Who::User(user), 1),

@@ -9,6 +9,7 @@ mod directory;
 mod edge;
 mod entering;
 mod legacy;
+mod exactness;
 mod limits;
 mod pushers;
 mod record;
