@@ -1,17 +1,14 @@
-//! What belongs to an event besides itself: its transaction, what it relates to, what it redacts.
-
-use std::collections::HashMap;
+//! What belongs to an event besides itself: its transaction, what it redacts.
 
 use hearth_event::{Pdu, PowerLevels, RoomVersion};
 use hearth_schema::{EventIds, Events, Ids, RoomNid, StoredEvent, TxnIds, UserNid, Verdict};
-use hearth_store::{Owner, StoreError, View};
-use ruma_common::canonical_json::CanonicalJsonValue;
+use hearth_store::{Owner, Pos, StoreError, View};
 use ruma_common::{EventId, OwnedEventId};
 
 use crate::SendError;
 use crate::command::Transaction;
 use crate::gather::{damaged, parse};
-use crate::plan::{Intent, Planned, Planner};
+use crate::plan::{Planned, Planner};
 
 /// The event that this transaction gave before.
 pub(crate) async fn sent_before(
@@ -37,34 +34,28 @@ pub(crate) async fn number_of(
     Ok(found.filter(|found| found.room == room).map(|found| found.n))
 }
 
-/// The event of this room that `intent` relates to, and how. Relations to anything else are content
-/// like any other.
-pub(crate) async fn relation(
-    view: &View,
-    ids: &Ids,
-    room: RoomNid,
-    pending: &HashMap<OwnedEventId, u32>,
-    intent: &Intent,
-) -> Result<Option<(u32, String)>, StoreError> {
-    let Some(CanonicalJsonValue::Object(relates)) = intent.content.get("m.relates_to") else { return Ok(None) };
-    let (Some(CanonicalJsonValue::String(parent)), Some(CanonicalJsonValue::String(rel_type))) =
-        (relates.get("event_id"), relates.get("rel_type"))
-    else {
-        return Ok(None);
-    };
-    let Ok(parent) = <&EventId>::try_from(parent.as_str()) else { return Ok(None) };
-    let n = match pending.get(parent) {
-        Some(n) => Some(*n),
-        None => number_of(view, ids, room, parent).await?,
-    };
-    Ok(n.map(|n| (n, rel_type.clone())))
-}
-
 /// An event of this room that shall be redacted.
 pub(crate) struct RedactionTarget {
     n: u32,
     stored: StoredEvent,
     pdu: Pdu,
+}
+
+impl RedactionTarget {
+    /// Its number.
+    pub(crate) const fn n(&self) -> u32 {
+        self.n
+    }
+
+    /// Its position.
+    pub(crate) const fn pos(&self) -> Pos {
+        self.stored.pos
+    }
+
+    /// The event as it is now.
+    pub(crate) const fn pdu(&self) -> &Pdu {
+        &self.pdu
+    }
 }
 
 /// Loads the event that a redaction names.

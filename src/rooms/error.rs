@@ -20,6 +20,12 @@ pub enum SendError {
     /// The event to redact is not in this room.
     #[error("the event is not known in this room")]
     UnknownEvent,
+    /// The event relates to one that it may not relate to in this way.
+    #[error("{0}")]
+    BadRelation(&'static str),
+    /// The sender has annotated the event with the same key before.
+    #[error("you have sent this annotation before")]
+    DuplicateAnnotation,
     /// Too many requests wait for this room.
     #[error("the room is busy")]
     Busy,

@@ -27,6 +27,7 @@ mod query;
 mod read_marks;
 mod receipts;
 mod redact;
+mod relation;
 mod restricted;
 pub mod state;
 mod task;
@@ -47,7 +48,8 @@ pub use error::{CreateError, MembershipError, QueryError, SendError};
 pub use intake::{Rooms, RoomsParts};
 pub use query::{
     Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, MutualRooms,
-    Reader, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, TimelinePage,
+    Reader, RelatedBy, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, ThreadsInclude,
+    ThreadsPage, ThreadsQuery, TimelinePage,
 };
 pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};

@@ -1,15 +1,16 @@
 //! Turning a planned event into rows. Pure: adds to a batch, never commits.
 
 use hearth_schema::{
-    Change, CurrentState, EventIds, EventNid, Events, Ids, Membership, RawNode, Relations, RoomHead, RoomHeads,
-    RoomLast, RoomNid, StateEntry, StateKeyNames, StateKeys, StateLog, StateLogEntry, StateNodes, StoredEvent,
-    Timeline, TxnIds, UserNid, UserRoom, UserRoomLog, UserRooms, Verdict,
+    Change, CurrentState, EventIds, EventNid, Events, Ids, Membership, RawNode, RoomHead, RoomHeads, RoomLast, RoomNid,
+    StateEntry, StateKeyNames, StateKeys, StateLog, StateLogEntry, StateNodes, StoredEvent, Timeline, TxnIds, UserNid,
+    UserRoom, UserRoomLog, UserRooms, Verdict,
 };
 use hearth_store::{Batch, Owner, Pos};
 use ruma_common::{OwnedUserId, ServerName, UserId};
 
 use crate::command::Transaction;
 use crate::plan::{Planned, PlannedState};
+use crate::relation;
 
 /// Where an event's rows go.
 pub(crate) struct Target<'a> {
@@ -23,8 +24,8 @@ pub(crate) struct Target<'a> {
 pub(crate) struct Attached {
     /// The sender and its transaction id.
     pub transaction: Option<(UserNid, Transaction)>,
-    /// The event it relates to, by number, and how.
-    pub relation: Option<(u32, String)>,
+    /// What its relation changes, or the end of the one that the event it redacts had.
+    pub relation: Option<relation::Change>,
     /// The stored event that it redacts, with its new form.
     pub redaction: Option<(u32, StoredEvent)>,
 }
@@ -66,8 +67,8 @@ pub(crate) fn persist(batch: &mut Batch, target: &Target<'_>, planned: &Planned,
         batch.check_absent::<TxnIds>(&key);
         batch.put::<TxnIds>(&key, &n);
     }
-    if let Some((parent, rel_type)) = &attached.relation {
-        batch.put::<Relations>(&(room, *parent, rel_type.clone(), pos), &n);
+    if let Some(change) = &attached.relation {
+        change.persist(batch, room, n, pos);
     }
     if let Some((redacted, stored)) = &attached.redaction {
         batch.put::<Events>(&(room, *redacted), stored);

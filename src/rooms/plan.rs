@@ -13,6 +13,7 @@ use hearth_schema::{Extremity, Ids, Membership, NodeId, RoomHead, RoomNid, State
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 
 use crate::SendError;
+use crate::relation;
 use crate::state::{self, Node};
 
 /// `prev_events` an event may have.
@@ -115,6 +116,8 @@ pub(crate) struct Planner {
     pub slots: HashMap<StateSlot, Slot>,
     /// Nodes of plans that are not durable yet.
     pub fresh_nodes: HashMap<NodeId, Arc<Node>>,
+    /// Relations of plans that are not durable yet.
+    pub relations: relation::Pending,
     /// The room is being created: what is not in `slots` does not exist.
     pub new_room: bool,
 }
@@ -131,7 +134,16 @@ impl Planner {
             joined_members: 0,
             invited_members: 0,
         };
-        Self { room, room_id, version, head, slots: HashMap::new(), fresh_nodes: HashMap::new(), new_room: true }
+        Self {
+            room,
+            room_id,
+            version,
+            head,
+            slots: HashMap::new(),
+            fresh_nodes: HashMap::new(),
+            relations: relation::Pending::default(),
+            new_room: true,
+        }
     }
 
     /// What is known of a place of the state; `Ok(None)`: it is empty.

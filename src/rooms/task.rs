@@ -23,7 +23,7 @@ use crate::membership::{self, Wanted};
 use crate::persist::{Attached, Target, move_head, persist};
 use crate::plan::{Context, Intent, PlanError, Planned, Planner};
 use crate::query::{RoomEvent, SentBy};
-use crate::{MembershipError, SendError};
+use crate::{MembershipError, SendError, relation};
 
 /// Batches of one room that may wait for the disk together.
 const MAX_IN_FLIGHT: usize = 64;
@@ -175,6 +175,7 @@ impl RoomTask {
             for (id, node) in planner.fresh_nodes.drain() {
                 self.rooms.caches.keep_node(self.room, id, node);
             }
+            planner.relations.clear();
             if planner.slots.len() > MAX_SLOTS {
                 planner.slots.clear();
             }
@@ -239,25 +240,44 @@ impl RoomTask {
         intent: Intent,
         transaction: Option<(UserNid, Transaction)>,
     ) -> Result<Step, MembershipError> {
-        let relation = attach::relation(view, &self.rooms.signer.ids, self.room, &self.pending_events, &intent).await?;
+        let inner = Arc::clone(&self.rooms);
+        let (ids, caches) = (&inner.signer.ids, &inner.caches);
+        let relations = relation::Source { view, ids, caches, room: self.room, version: self.version };
+        let bound = match &self.planner {
+            Some(planner) => relations.bind(&intent, &self.pending_events, &planner.relations).await?,
+            None => return Err(SendError::Internal("no planner".into()).into()),
+        };
         let redacted = match &intent.redacts {
             None => None,
             Some(_) if !self.in_flight.is_empty() => return Ok(Step::Drain),
-            Some(target) => {
-                Some(attach::redaction_target(view, &self.rooms.signer.ids, self.room, self.version, target).await?)
-            }
+            Some(target) => Some(attach::redaction_target(view, ids, self.room, self.version, target).await?),
+        };
+        let unbound = match &redacted {
+            None => None,
+            Some(target) => relations.unbind(target).await?,
+        };
+        let bond = match bound {
+            relation::Bound::Drain => return Ok(Step::Drain),
+            relation::Bound::To(bond) => Some(bond),
+            relation::Bound::No => None,
         };
         let planned = self.plan(view, intent).await?;
-        let mut attached = Attached { transaction, relation, redaction: None };
+        let mut attached = Attached { transaction, relation: bond.map(|bond| bond.change(&planned)), redaction: None };
         if let (Some(redacted), Some(planner)) = (redacted, &mut self.planner) {
             match attach::redaction(planner, &planned, redacted) {
-                Ok(redaction) => attached.redaction = redaction,
+                Ok(redaction) => {
+                    attached.relation = unbound.filter(|_| redaction.is_some());
+                    attached.redaction = redaction;
+                }
                 Err(error) => {
                     // The head has moved past an event that will not be sent.
                     self.planner = None;
                     return Err(error.into());
                 }
             }
+        }
+        if let (Some(change), Some(planner)) = (&attached.relation, &mut self.planner) {
+            planner.relations.apply(change);
         }
         Ok(Step::Submit(Box::new((planned, attached))))
     }

@@ -130,6 +130,16 @@ impl Rooms {
         Ok(shown)
     }
 
+    /// Whether `user` may see every event of the room: joined, and nothing was ever hidden from members.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub(crate) async fn hides_nothing(&self, view: &View, user: &UserId, room: RoomNid) -> Result<bool, StoreError> {
+        let row = self.membership(view, self.ids().user(user), room).await?;
+        let joined = row.is_some_and(|row| row.membership == Membership::Join);
+        Ok(joined && self.always_shared(view, room).await?)
+    }
+
     /// Whether everybody may read what is sent to the room now.
     pub(crate) async fn world_readable(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
         let entry = self.current_entry(view, room, "m.room.history_visibility", "").await?;

@@ -55,6 +55,18 @@ impl Ids {
         EventKey(self.hash("event", event.as_str().as_bytes()))
     }
 
+    /// The number of what a child says to its parent: its relation type, and more where there is more
+    /// to tell children apart by.
+    pub fn relation(&self, parts: &[&str]) -> RelationKey {
+        let mut name = Vec::new();
+        for part in parts {
+            // The lengths keep ["a", "b"] and ["ab"] apart.
+            name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            name.extend_from_slice(part.as_bytes());
+        }
+        RelationKey(self.hash("relation", &name))
+    }
+
     /// The name of a state trie's node, from its contents.
     pub fn node(&self, node: &[u8]) -> [u8; 16] {
         self.hash("node", node)
@@ -108,6 +120,8 @@ hashed_id! {
     TokenKey: Owner;
     /// An event ID. Belongs to the lane of its room, which it does not know.
     EventKey;
+    /// What a child says to its parent.
+    RelationKey;
 }
 
 /// An event: its room, and its number within the room (from 0, in order of arrival).

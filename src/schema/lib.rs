@@ -8,6 +8,7 @@ mod account;
 mod delayed;
 mod event;
 mod ids;
+mod relation;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,8 @@ pub use account::{
 };
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{StoredEvent, Verdict};
-pub use ids::{AliasKey, EventKey, EventNid, Ids, RoomNid, StateKeyNid, TokenKey, UserNid};
+pub use ids::{AliasKey, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
+pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
     Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
     Tally,
@@ -103,6 +105,12 @@ keyspaces! {
     /// Rooms listed in the public directory. The lane is the room's own; it is spelt out (and takes no
     /// bytes) so that a list can ask lane by lane.
     PublicRooms(0x21, Point): (hearth_store::Lane, RoomNid) => String;
+    /// What its children make of an event: (room, event). Absent where there is nothing to tell.
+    Aggregates(0x22, Point): (RoomNid, u32) => Aggregate;
+    /// Threads of a room by their newest reply: (room, reply) to the root.
+    Threads(0x23, Scan): (RoomNid, u32) => u32;
+    /// How many children a user has given an event: (room, parent, user, what they say).
+    ChildTallies(0x24, Scan): (RoomNid, u32, UserNid, RelationKey) => u32;
     /// Running number of notifying messages of one thread: (room, root, timeline position).
     ThreadTallies(0x25, Scan): (RoomNid, u32, hearth_store::Pos) => Tally;
 

@@ -129,12 +129,15 @@ proptest! {
         tally in tally(), event in event_nid(), user in user_nid(), node in prop::collection::vec(any::<u8>(), 0..99),
     ) {
         holds_exactly(&head, PLAIN)?;
-        holds_exactly(&RoomMeta { room_id, version, created_at }, PLAIN)?;
+        holds_exactly(&RoomMeta { room_id: room_id.clone(), version, created_at }, PLAIN)?;
         holds_exactly(&StateEntry { n: previous.unwrap_or(7), membership: joined }, PLAIN)?;
         holds_exactly(&StateLogEntry { n, previous }, PLAIN)?;
         holds_exactly(&tally, PLAIN)?;
         holds_exactly(&RoomTally { main: tally, threads: Tally::default(), thread: n }, PLAIN)?;
         holds_exactly(&Mention { thread: n }, PLAIN)?;
+        let edit = previous.map(|n| Edit { origin_server_ts: created_at, event_id: room_id.clone(), n });
+        let thread = n.map(|latest| ThreadSummary { latest, replies: latest / 2 });
+        holds_exactly(&Aggregate { edit, thread, references: event.n }, PLAIN)?;
         holds_exactly(&event, PLAIN)?;
         holds_exactly(&event.room, PLAIN)?;
         holds_exactly(&StateKeyNid(event.n), PLAIN)?;
@@ -284,6 +287,7 @@ fn a_name_has_one_number_and_kinds_do_not_mix() {
     let alias = RoomAliasId::parse("#a:x").unwrap();
     let numbers = [format!("{:?}", ids.alias(&alias)), format!("{:?}", ids.token("#a:x"))];
     assert_ne!(numbers[0].split('(').nth(1), numbers[1].split('(').nth(1));
+    assert_ne!(ids.relation(&["a", "b"]), ids.relation(&["ab"]), "the parts of a relation do not run together");
 }
 
 #[test]
@@ -292,4 +296,11 @@ fn memberships_have_the_words_of_the_specification() {
         assert_eq!(Membership::parse(word).map(Membership::as_str), Some(word));
     }
     assert_eq!(Membership::parse("Join"), None);
+}
+
+#[test]
+fn the_greater_edit_is_the_more_recent_one() {
+    let edit = |origin_server_ts, event_id: &str, n| Edit { origin_server_ts, event_id: event_id.into(), n };
+    assert!(edit(2, "$a", 0) > edit(1, "$b", 1), "by time");
+    assert!(edit(1, "$b", 0) > edit(1, "$a", 1), "then by ID");
 }

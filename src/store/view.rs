@@ -145,6 +145,21 @@ impl View {
         self.rows::<K>(Range { start, end, order: Order::Ascending, limit }).await
     }
 
+    /// At most `limit` rows whose keys begin with `prefix` and come before `before` (descending).
+    ///
+    /// # Errors
+    /// If the store cannot be read or a row is damaged.
+    pub async fn page_before<K: Keyspace, P: Prefix<K::Key>>(
+        &self,
+        prefix: &P,
+        before: &K::Key,
+        limit: usize,
+    ) -> Result<Vec<(K::Key, K::Value)>, StoreError> {
+        let (start, _) = raw_range::<K, P>(prefix);
+        let end = raw_key::<K>(before).0.0;
+        self.rows::<K>(Range { start, end, order: Order::Descending, limit }).await
+    }
+
     /// Visits all rows whose keys begin with `prefix`, `page` at a time, until `visit` breaks.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Filters: what a client wants to see.
 
-use hearth_rooms::{EventFilter, LazyLoad};
+use hearth_rooms::{EventFilter, LazyLoad, RelatedBy};
 use ruma_common::{RoomId, UserId};
 use serde::Deserialize;
 
@@ -10,6 +10,9 @@ use crate::fields::{EventFields, MAX_FIELDS};
 const MAX_BYTES: usize = 64 * 1024;
 /// Events of one room in one answer: when the filter says nothing, and at the most.
 const LIMIT: (usize, usize) = (20, 1000);
+
+/// Relation types, and senders, of children that a filter may ask for: each is a look-up for each event.
+const MAX_RELATED_BY: usize = 20;
 
 /// A filter, ready to be applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -156,6 +159,12 @@ struct RawSection {
     contains_url: Option<bool>,
     lazy_load_members: Option<bool>,
     include_redundant_members: Option<bool>,
+    #[serde(rename = "org.matrix.msc3874.rel_types")]
+    rel_types: Option<Vec<String>>,
+    #[serde(rename = "org.matrix.msc3874.not_rel_types")]
+    not_rel_types: Option<Vec<String>>,
+    related_by_rel_types: Option<Vec<String>>,
+    related_by_senders: Option<Vec<String>>,
     unread_thread_notifications: Option<bool>,
 }
 
@@ -230,7 +239,13 @@ where
 impl RawSection {
     fn check(&self) -> Result<(), FilterError> {
         check_ids::<RoomId>([&self.rooms, &self.not_rooms])?;
-        check_ids::<UserId>([&self.senders, &self.not_senders])
+        check_ids::<UserId>([&self.senders, &self.not_senders])?;
+        check_ids::<UserId>([&self.related_by_senders, &None])?;
+        let related_by = [&self.related_by_rel_types, &self.related_by_senders];
+        if related_by.into_iter().flatten().any(|list| list.len() > MAX_RELATED_BY) {
+            return Err(FilterError::Malformed(format!("\"related_by_…\" may list {MAX_RELATED_BY} at the most")));
+        }
+        Ok(())
     }
 
     fn into_section(self) -> RoomSection {
@@ -249,6 +264,9 @@ impl RawSection {
                 senders: self.senders,
                 not_senders: self.not_senders.unwrap_or_default(),
                 contains_url: self.contains_url,
+                rel_types: self.rel_types,
+                not_rel_types: self.not_rel_types.unwrap_or_default(),
+                related_by: RelatedBy { rel_types: self.related_by_rel_types, senders: self.related_by_senders },
                 lazy_load_members: lazy.then_some(LazyLoad),
             },
             members,

@@ -65,6 +65,7 @@ impl Answer<'_> {
             if !section.lets_all_pass() {
                 events.retain(|event| section.events.matches(event));
             }
+            events = self.rooms.with_children(&self.view, room, &section.events, events).await?;
             events.append(&mut page.events);
             page = Page { events, limited, prev };
             if ends {
@@ -84,7 +85,13 @@ impl Answer<'_> {
             EventFormat::Client => {
                 let reader =
                     Reader { user_id: &self.who.user_id, device_id: self.who.device_id.as_str(), now: self.now };
-                self.rooms.render(&self.view, &reader, room, &page.events, out).await?;
+                let events = &page.events;
+                // Children of what follows on what the client has are given to it one by one.
+                if page.limited {
+                    self.rooms.render(&self.view, &reader, room, events, out).await?;
+                } else {
+                    self.rooms.render_without_relations(&self.view, &reader, room, events, out).await?;
+                }
             }
             EventFormat::Federation => write_pdus(&page.events, out),
         }

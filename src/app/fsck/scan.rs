@@ -1,16 +1,17 @@
 //! From stored bytes to what has to be looked up about them.
 
 use hearth_schema::{
-    AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Change, CurrentState, DelayedEvent,
-    DelayedEvents, DelayedList, DelayedLists, Device, Devices, EventIds, EventKey, EventNid, Events, LoginTokens,
-    NoticeRoom, NoticeRooms, Receipt, ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily, RoomAliases,
-    RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys, StateNodes,
-    StoredEvent, Timeline, TokenKey, TxnIds, User, UserNid, UserRoom, UserRooms, Users,
+    AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Aggregate, Aggregates, Change,
+    CurrentState, DelayedEvent, DelayedEvents, DelayedList, DelayedLists, Device, Devices, EventIds, EventKey,
+    EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Receipt, ReceiptLog, ReceiptName, Receipts,
+    RefreshFamilies, RefreshFamily, Relations, RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry,
+    StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Threads, Timeline, TokenKey, TxnIds, User, UserNid,
+    UserRoom, UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 
 use super::report::{Invariant, Violation, keyspace_name};
-use super::{Context, Finding, accounts, delayed, rooms};
+use super::{Context, Finding, accounts, delayed, relations, rooms};
 
 /// A row that speaks of other rows.
 #[derive(Debug)]
@@ -25,6 +26,9 @@ pub(super) enum Row {
     StateKeyName(RoomNid, StateKeyNid, (String, String)),
     CurrentState(RoomNid, (String, String), StateEntry),
     TxnId(RoomNid, u32),
+    Relation(RoomNid, (u32, Pos), u32),
+    Aggregate(RoomNid, u32, Aggregate),
+    Thread(RoomNid, u32, u32),
     Receipt(RoomNid, ReceiptName, Receipt),
     ReceiptLog(RoomNid, Pos, ReceiptName),
     RoomAlias(RoomNid, String),
@@ -95,6 +99,15 @@ impl Row {
         } else if id == TxnIds::DEF.id {
             let ((room, ..), n) = both::<TxnIds>(key, value)?;
             Self::TxnId(room, n)
+        } else if id == Relations::DEF.id {
+            let ((room, parent, _, pos), child) = both::<Relations>(key, value)?;
+            Self::Relation(room, (parent, pos), child)
+        } else if id == Aggregates::DEF.id {
+            let ((room, n), row) = both::<Aggregates>(key, value)?;
+            Self::Aggregate(room, n, row)
+        } else if id == Threads::DEF.id {
+            let ((room, latest), root) = both::<Threads>(key, value)?;
+            Self::Thread(room, latest, root)
         } else if id == Receipts::DEF.id {
             let ((room, kind, thread, user_id), row) = both::<Receipts>(key, value)?;
             Self::Receipt(room, ReceiptName { kind, thread, user_id }, row)
@@ -158,6 +171,7 @@ impl Row {
         match self {
             Self::Fact(pos, _)
             | Self::Timeline(_, pos, _)
+            | Self::Relation(_, (_, pos), _)
             | Self::ReceiptLog(_, pos, _)
             | Self::AccountData(_, _, pos)
             | Self::AccountDataLog(_, pos, _) => Some(*pos),
@@ -181,6 +195,9 @@ impl Row {
             Self::StateKeyName(room, nid, name) => rooms::state_key_name(context, room, nid, name).await,
             Self::CurrentState(room, name, row) => rooms::current_state(context, room, &name, row).await,
             Self::TxnId(room, n) => rooms::txn_id(context, room, n).await,
+            Self::Relation(room, place, child) => relations::relation(context, room, place, child).await,
+            Self::Aggregate(room, n, row) => relations::aggregate(context, room, n, &row).await,
+            Self::Thread(room, latest, root) => relations::thread(context, room, latest, root).await,
             Self::Receipt(room, name, row) => rooms::receipt(context, room, &name, &row).await,
             Self::ReceiptLog(room, pos, name) => rooms::receipt_log(context, room, pos, name).await,
             Self::RoomAlias(room, alias) => rooms::alias(context, room, &alias).await,

@@ -11,8 +11,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use hearth_base::{SeededRandom, Supervisor};
 use hearth_schema::{
-    AccessTokens, CurrentState, DelayedEvents, DelayedLists, EventIds, EventNid, Events, Membership, RoomHeads,
-    RoomNid, Timeline, TxnIds, User, UserNid, UserRooms, Users,
+    AccessTokens, Aggregates, CurrentState, DelayedEvents, DelayedLists, EventIds, EventNid, Events, Membership,
+    RoomHeads, RoomNid, Threads, Timeline, TxnIds, User, UserNid, UserRooms, Users,
 };
 use hearth_store::{Batch, Keyspace as _, Op, Owner as _, Pos, raw_key};
 use ruma_common::{EventId, RoomId, UserId};
@@ -82,6 +82,11 @@ async fn filled() -> Filled {
     let path = format!("/rooms/{room_id}/send/m.room.message/t1");
     let sent = call(&router, "PUT", &path, &bob, message).await;
     let event_id = sent["event_id"].as_str().expect("sent").to_owned();
+    for (i, rel_type) in ["m.thread", "m.thread", "m.replace", "m.reference", "m.annotation"].iter().enumerate() {
+        let content = json!({"msgtype": "m.text", "body": "child", "m.new_content": {}, "m.relates_to": {
+            "event_id": event_id, "rel_type": rel_type, "key": "+"}});
+        call(&router, "PUT", &format!("/rooms/{room_id}/send/m.room.message/c{i}"), &bob, content).await;
+    }
     let redact = format!("/rooms/{room_id}/redact/{event_id}/t2");
     call(&router, "PUT", &redact, &alice, json!({})).await;
     call(&router, "POST", &format!("/rooms/{room_id}/receipt/m.read/{event_id}"), &alice, json!({})).await;
@@ -178,6 +183,17 @@ async fn a_transaction_without_event_is_told() {
     let key = (filled.room, filled.user, "DEVICE".to_owned(), "send".to_owned(), "t9".to_owned());
     filled.damage(|batch| batch.put::<TxnIds>(&key, &9_999)).await;
     filled.breaks(Invariant::I9).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_that_is_not_listed_is_told() {
+    let filled = filled().await;
+    let root = filled.event_number().await;
+    let view = View::latest(&*filled.store).await.expect("readable");
+    let row = view.get::<Aggregates>(&(filled.room, root)).await.expect("readable").expect("there");
+    let latest = row.thread.expect("a thread").latest;
+    filled.damage(|batch| batch.delete::<Threads>(&(filled.room, latest))).await;
+    filled.breaks(Invariant::I13).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,13 @@ impl From<SendError> for ApiError {
             SendError::BadContent(why) => Self::bad_json(why),
             SendError::TooLarge => Self::too_large("the event is larger than 65 536 bytes"),
             SendError::UnknownEvent => Self::not_found("there is no such event in this room"),
+            // The specification has no code of its own for it.
+            SendError::BadRelation(why) => Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", why),
+            SendError::DuplicateAnnotation => Self::new(
+                StatusCode::BAD_REQUEST,
+                "M_DUPLICATE_ANNOTATION",
+                "you have annotated this event with the same key before",
+            ),
             SendError::Busy => Self::busy(ROOM_RETRY_MS),
             SendError::Stopping => Self::stopping(),
             SendError::Full => Self::disk_full(),

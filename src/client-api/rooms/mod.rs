@@ -17,5 +17,6 @@ mod render;
 pub(crate) mod send;
 pub(crate) mod state;
 pub(crate) mod summary;
+pub(crate) mod threads;
 pub(crate) mod typing;
 pub(crate) mod upgrade;

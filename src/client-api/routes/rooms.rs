@@ -5,7 +5,7 @@ use axum::routing::{get, post, put};
 use super::Table;
 use crate::rooms::{
     aliases, create, delayed, directory, event, legacy, members, membership, messages, mutual, relations, send, state,
-    summary, upgrade,
+    summary, threads, upgrade,
 };
 
 /// Below `/_matrix/client/v3`.
@@ -29,6 +29,7 @@ fn queries_of_v1() -> Table {
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}", get(relations::of_event)),
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}", get(relations::with_relation)),
         ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}/{event_type}", get(relations::with_type)),
+        ("/_matrix/client/v1/rooms/{room_id}/threads", get(threads::list)),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! The whole router on the memory engine, asked as a client asks.
 
 mod accounts;
+mod aggregations;
 mod bodies;
 mod compress;
 mod coverage;
@@ -17,6 +18,7 @@ mod relations;
 mod rooms;
 mod standing;
 mod sync;
+mod threads;
 mod upgrade;
 mod visibility;
 

@@ -9,10 +9,31 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 const RELATIONS: &str = "/_matrix/client/v1";
 
-async fn relate(world: &World, room: &str, by: &Person, parent: &str, (kind, rel_type): (&str, &str)) -> String {
+/// Sends an event with a content that has a body besides.
+pub(super) async fn send(world: &World, room: &str, by: &Person, kind: &str, mut content: Value) -> Answer {
     let txn = NEXT.fetch_add(1, Ordering::Relaxed);
-    let content = json!({"body": "b", "msgtype": "m.text", "m.relates_to": {"event_id": parent, "rel_type": rel_type}});
-    let sent = world.put(&in_room(room, &format!("send/{kind}/{txn}")), by, content).await.ok();
+    content["body"] = json!("b");
+    content["msgtype"] = json!("m.text");
+    world.put(&in_room(room, &format!("send/{kind}/{txn}")), by, content).await
+}
+
+/// Sends a message and gives its ID.
+pub(super) async fn say(world: &World, room: &str, by: &Person, content: Value) -> String {
+    send(world, room, by, MESSAGE, content).await.ok()["event_id"].as_str().unwrap().to_owned()
+}
+
+/// The content of a child.
+pub(super) fn child(parent: &str, rel_type: &str) -> Value {
+    json!({"m.relates_to": {"event_id": parent, "rel_type": rel_type}})
+}
+
+pub(super) async fn redact(world: &World, room: &str, by: &Person, event_id: &str) {
+    let txn = NEXT.fetch_add(1, Ordering::Relaxed);
+    world.put(&in_room(room, &format!("redact/{}/{txn}", pct(event_id))), by, json!({})).await.ok();
+}
+
+async fn relate(world: &World, room: &str, by: &Person, parent: &str, (kind, rel_type): (&str, &str)) -> String {
+    let sent = send(world, room, by, kind, child(parent, rel_type)).await.ok();
     sent["event_id"].as_str().unwrap().to_owned()
 }
 
@@ -21,18 +42,18 @@ async fn children(world: &World, room: &str, by: &Person, rest: &str) -> Answer 
     world.raw(Method::GET, &path, Some(by), "").await
 }
 
-fn ids(answer: &Value) -> Vec<&str> {
+pub(super) fn ids(answer: &Value) -> Vec<&str> {
     answer["chunk"].as_array().unwrap().iter().map(|event| event["event_id"].as_str().unwrap()).collect()
 }
 
-const MESSAGE: &str = "m.room.message";
+pub(super) const MESSAGE: &str = "m.room.message";
 
 #[tokio::test]
 async fn children_come_by_relation_and_type_newest_first() {
     let world = World::new();
     let ann = world.register("ann").await;
     let room = world.create_room(&ann, json!({})).await;
-    let top = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
+    let top = say(&world, &room, &ann, json!({})).await;
     let first = relate(&world, &room, &ann, &top, (MESSAGE, "m.thread")).await;
     let second = relate(&world, &room, &ann, &top, ("m.sticker", "m.thread")).await;
     let edit = relate(&world, &room, &ann, &top, (MESSAGE, "m.replace")).await;
@@ -56,7 +77,7 @@ async fn children_come_in_pages_either_way() {
     let world = World::new();
     let ann = world.register("ann").await;
     let room = world.create_room(&ann, json!({})).await;
-    let top = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
+    let top = say(&world, &room, &ann, json!({})).await;
     let mut sent = Vec::new();
     for _ in 0..5 {
         sent.push(relate(&world, &room, &ann, &top, (MESSAGE, "m.thread")).await);
@@ -82,7 +103,7 @@ async fn relations_of_relations_are_followed_if_asked_for() {
     let world = World::new();
     let ann = world.register("ann").await;
     let room = world.create_room(&ann, json!({})).await;
-    let top = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
+    let top = say(&world, &room, &ann, json!({})).await;
     let reply = relate(&world, &room, &ann, &top, (MESSAGE, "m.thread")).await;
     let like = relate(&world, &room, &ann, &reply, ("m.reaction", "m.annotation")).await;
     let plain = children(&world, &room, &ann, &pct(&top)).await.ok();
@@ -100,12 +121,12 @@ async fn what_is_redacted_or_not_visible_is_no_child() {
     let (ann, bob) = (world.register("ann").await, world.register("bob").await);
     let history = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}]);
     let room = world.create_room(&ann, json!({"preset": "public_chat", "initial_state": history})).await;
-    let top = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
+    let top = say(&world, &room, &ann, json!({})).await;
     assert_eq!(children(&world, &room, &bob, &pct(&top)).await.verdict(), (404, "M_NOT_FOUND"));
     let hidden = relate(&world, &room, &ann, &top, (MESSAGE, "m.thread")).await;
     world.post(&in_room(&room, "join"), &bob, json!({})).await.ok();
     assert_eq!(children(&world, &room, &bob, &pct(&top)).await.verdict(), (404, "M_NOT_FOUND"), "before the join");
-    let shown = relate(&world, &room, &ann, "$none", (MESSAGE, "m.thread")).await;
+    let shown = say(&world, &room, &ann, json!({})).await;
     relate(&world, &room, &ann, &shown, (MESSAGE, "m.thread")).await;
     assert_eq!(ids(&children(&world, &room, &bob, &pct(&shown)).await.ok()).len(), 1);
 

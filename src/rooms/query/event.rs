@@ -4,9 +4,10 @@ use bytes::Bytes;
 use hearth_base::Millis;
 use hearth_event::Pdu;
 use hearth_schema::{RoomNid, StateId, StoredEvent, Verdict};
-use hearth_store::Pos;
+use hearth_store::{Pos, StoreError};
 use ruma_common::{EventId, UserId};
 
+use crate::gather::damaged;
 use crate::plan::Planned;
 
 /// A stored event, rendered once and shared by everybody who is shown it.
@@ -58,6 +59,8 @@ pub struct EventExtras<'a> {
     pub previous: Option<&'a RoomEvent>,
     /// The redaction.
     pub redacted_because: Option<&'a RoomEvent>,
+    /// `m.relations`: a JSON object.
+    pub relations: Option<&'a [u8]>,
 }
 
 impl RoomEvent {
@@ -115,6 +118,14 @@ impl RoomEvent {
         self.pdu.sender()
     }
 
+    /// The event with only what a redaction would leave of it.
+    pub(crate) fn redacted(&self) -> Result<Self, StoreError> {
+        let pdu = hearth_event::redact(self.pdu.version(), &self.pdu)
+            .map_err(|error| damaged("Events", error.to_string()))?;
+        let head = hearth_event::client_head(&pdu);
+        Ok(Self { pdu, head, ..self.clone() })
+    }
+
     /// Bytes it takes in a cache, about.
     pub(crate) fn weight(&self) -> u32 {
         u32::try_from(600 + self.head.len() + self.pdu.json().len()).unwrap_or(u32::MAX)
@@ -127,6 +138,9 @@ impl RoomEvent {
         if let Some(now) = extras.now {
             let age = now.0.saturating_sub(self.pdu.origin_server_ts());
             unsigned.key("age").extend_from_slice(age.to_string().as_bytes());
+        }
+        if let Some(relations) = extras.relations {
+            unsigned.key("m.relations").extend_from_slice(relations);
         }
         if let Some(membership) = extras.membership {
             json_string(membership, unsigned.key("membership"));

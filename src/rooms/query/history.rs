@@ -12,6 +12,7 @@ use super::loading::parse_room_id;
 use crate::QueryError;
 use crate::gather::damaged;
 use crate::intake::Rooms;
+use crate::relation::Relation;
 
 /// Events looked at for one page at the most; a page that finds nothing still gives a token.
 const MAX_SCANNED: usize = 2_000;
@@ -40,8 +41,24 @@ pub struct EventFilter {
     pub not_senders: Vec<String>,
     /// Only events with (or without) a `url` in their content.
     pub contains_url: Option<bool>,
-    /// Relation types (`m.thread`, …) that some event must have to one; not evaluated here.
+    /// Relation types (`m.thread`, …) of which an event must have one; `None`: any or none (MSC3874).
+    pub rel_types: Option<Vec<String>>,
+    /// Relation types that are left out (MSC3874).
+    pub not_rel_types: Vec<String>,
+    /// Which children an event must have (MSC3440); asked by [`Rooms::with_children`], not by
+    /// [`EventFilter::matches`].
+    pub related_by: RelatedBy,
+    /// Whether the member events of senders are wanted.
     pub lazy_load_members: Option<LazyLoad>,
+}
+
+/// Asks for events that have children: one with one of the relation types by one of the senders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RelatedBy {
+    /// `m.thread`, …; `None`: any.
+    pub rel_types: Option<Vec<String>>,
+    /// User IDs; `None`: anybody.
+    pub senders: Option<Vec<String>>,
 }
 
 /// Asks for the member events of those who sent what is shown.
@@ -53,6 +70,16 @@ impl EventFilter {
     pub fn matches(&self, event: &RoomEvent) -> bool {
         self.matches_parts(event.event_type(), event.sender().as_str())
             && self.contains_url.is_none_or(|wanted| wanted == has_url(event))
+            && self.matches_relation(event)
+    }
+
+    fn matches_relation(&self, event: &RoomEvent) -> bool {
+        if self.rel_types.is_none() && self.not_rel_types.is_empty() {
+            return true;
+        }
+        let relation = Relation::of(&event.pdu);
+        let among = |types: &[String]| relation.as_ref().is_some_and(|relation| types.contains(&relation.rel_type));
+        self.rel_types.as_ref().is_none_or(|types| among(types)) && !among(&self.not_rel_types)
     }
 
     /// The same for what is known without the content.
@@ -225,7 +252,8 @@ impl Rooms {
             let (page, rest) = self.walk(&view, room, walk, limit - events.len()).await?;
             scanned += page.len();
             let shown = page.iter().filter(|event| query.filter.matches(event)).cloned().collect();
-            events.extend(self.visible_in_page(&view, user, shown, query.direction).await?);
+            let shown = self.visible_in_page(&view, user, shown, query.direction).await?;
+            events.extend(self.with_children(&view, room, &query.filter, shown).await?);
             match rest {
                 None => break None,
                 Some(at) if events.len() >= limit || scanned >= MAX_SCANNED => break Some(at),

@@ -1,22 +1,27 @@
 //! Reading rooms.
 
+mod bundle;
 mod event;
 mod history;
+mod lens;
 mod loading;
 mod members;
 mod mutual;
 mod overview;
+mod related;
 mod relations;
 mod render;
 mod thread;
+mod threads;
 mod timestamp;
 
 pub use event::{EventExtras, RoomEvent, SentBy};
 pub(crate) use history::Access;
-pub use history::{Direction, EventFilter, HistoryPage, HistoryQuery, LazyLoad, TimelinePage};
+pub use history::{Direction, EventFilter, HistoryPage, HistoryQuery, LazyLoad, RelatedBy, TimelinePage};
 pub use members::{Member, MembersFilter};
 pub use mutual::MutualRooms;
 pub use overview::{RoomOverview, RoomSummary};
 pub(crate) use relations::children;
 pub use relations::{RelationsPage, RelationsQuery};
 pub use render::Reader;
+pub use threads::{ThreadsInclude, ThreadsPage, ThreadsQuery};

@@ -1,6 +1,7 @@
 //! Events as JSON for one reader.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hearth_base::Millis;
@@ -8,6 +9,7 @@ use hearth_schema::{Membership, RoomNid};
 use hearth_store::{Pos, StoreError, View};
 use ruma_common::UserId;
 
+use super::bundle::Bundles;
 use super::event::{EventExtras, RoomEvent};
 use crate::intake::Rooms;
 
@@ -22,8 +24,23 @@ pub struct Reader<'a> {
     pub now: Millis,
 }
 
+/// Events as JSON, by number.
+#[derive(Default)]
+pub(super) struct Rendered {
+    json: Vec<u8>,
+    places: HashMap<u32, Range<usize>>,
+}
+
+impl Rendered {
+    /// The event `n`.
+    pub(super) fn get(&self, n: u32) -> Option<&[u8]> {
+        self.places.get(&n).map(|place| &self.json[place.clone()])
+    }
+}
+
 impl Rooms {
-    /// Appends `events`, all of `room`, to `out` as JSON objects separated by commas.
+    /// Appends `events`, all of `room`, to `out` as JSON objects separated by commas, with what their
+    /// children come to.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -36,12 +53,59 @@ impl Rooms {
         events: &[Arc<RoomEvent>],
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
+        let bundles = self.bundles(view, reader, room, events).await?;
+        self.write(view, reader, (room, events), &bundles, out).await.map(drop)
+    }
+
+    /// The same without children, for a timeline with no gap before it: the client has them all, or is
+    /// given them with the next answers.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    #[expect(clippy::too_many_arguments, reason = "the receiver counts; what is left names different things")]
+    pub async fn render_without_relations(
+        &self,
+        view: &View,
+        reader: &Reader<'_>,
+        room: RoomNid,
+        events: &[Arc<RoomEvent>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.write(view, reader, (room, events), &Bundles::new(), out).await.map(drop)
+    }
+
+    /// `events` one by one.
+    #[expect(clippy::too_many_arguments, reason = "the receiver counts; what is left names different things")]
+    pub(super) async fn rendered(
+        &self,
+        view: &View,
+        reader: &Reader<'_>,
+        room: RoomNid,
+        events: &[Arc<RoomEvent>],
+        bundles: &Bundles,
+    ) -> Result<Rendered, StoreError> {
+        let mut json = Vec::new();
+        let places = self.write(view, reader, (room, events), bundles, &mut json).await?;
+        Ok(Rendered { json, places: events.iter().map(|event| event.n).zip(places).collect() })
+    }
+
+    /// Appends the events and gives their places in `out`.
+    #[expect(clippy::too_many_arguments, reason = "the receiver counts; what is left names different things")]
+    async fn write(
+        &self,
+        view: &View,
+        reader: &Reader<'_>,
+        (room, events): (RoomNid, &[Arc<RoomEvent>]),
+        bundles: &Bundles,
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<Range<usize>>, StoreError> {
         if events.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let others = self.shown_with(view, reader.user_id, room, events).await?;
         let mine = self.membership(view, self.ids().user(reader.user_id), room).await?;
         let mine = mine.map(|row| (row.membership, row.pos));
+        let mut places = Vec::with_capacity(events.len());
         for (i, event) in events.iter().enumerate() {
             if i > 0 {
                 out.push(b',');
@@ -54,10 +118,13 @@ impl Rooms {
                 membership: self.membership_at(view, reader, event, mine).await?.map(Membership::as_str),
                 previous: other(event.replaces_state),
                 redacted_because: other(event.redacted_by),
+                relations: bundles.get(&event.n).map(Vec::as_slice),
             };
+            let start = out.len();
             event.write_client(&extras, out);
+            places.push(start..out.len());
         }
-        Ok(())
+        Ok(places)
     }
 
     /// What `events` redacted and replaced, by number, as far as `user` may see it.

@@ -1,0 +1,55 @@
+//! Promises about events and their children.
+
+use hearth_schema::{Aggregate, Aggregates, Events, Relations, RoomNid, Threads};
+use hearth_store::{Keyspace, Pos, StoreError};
+
+use super::report::{Invariant, Violation};
+use super::{Context, Finding};
+
+#[expect(clippy::unnecessary_wraps, reason = "what a check returns, so that it reads as one")]
+fn broken<K: Keyspace>(detail: String) -> Result<Finding, StoreError> {
+    Ok(Some(Violation { invariant: Invariant::I13, keyspace: K::DEF.name, detail }))
+}
+
+/// A child: it is there, at the position that the row says, and so is its parent.
+pub(super) async fn relation(
+    context: &Context,
+    room: RoomNid,
+    (parent, pos): (u32, Pos),
+    child: u32,
+) -> Result<Finding, StoreError> {
+    let found = context.view.get_many::<Events>(&[(room, parent), (room, child)]).await?;
+    match found.as_slice() {
+        [Some(_), Some(child)] if child.pos == pos => Ok(None),
+        _ => broken::<Relations>(format!("{child} of {room:?} is no child of {parent} at {pos:?}")),
+    }
+}
+
+/// What is kept of an event's children: the events it names are there, and its thread is listed.
+pub(super) async fn aggregate(
+    context: &Context,
+    room: RoomNid,
+    n: u32,
+    row: &Aggregate,
+) -> Result<Finding, StoreError> {
+    let latest = row.thread.map(|thread| thread.latest);
+    let named: Vec<_> = row.edit.iter().map(|edit| edit.n).chain(latest).chain([n]).map(|n| (room, n)).collect();
+    if context.view.get_many::<Events>(&named).await?.iter().any(Option::is_none) {
+        return broken::<Aggregates>(format!("{n} of {room:?} or one of its children is not stored"));
+    }
+    match latest {
+        Some(latest) if context.view.get::<Threads>(&(room, latest)).await? != Some(n) => {
+            broken::<Aggregates>(format!("the thread of {n} in {room:?} is not listed at {latest}"))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A listed thread: its root knows the reply as the newest.
+pub(super) async fn thread(context: &Context, room: RoomNid, latest: u32, root: u32) -> Result<Finding, StoreError> {
+    let row = context.view.get::<Aggregates>(&(room, root)).await?;
+    if row.and_then(|row| row.thread).is_some_and(|thread| thread.latest == latest) {
+        return Ok(None);
+    }
+    broken::<Threads>(format!("{latest} of {room:?} is not the newest reply to {root}"))
+}

@@ -1,0 +1,90 @@
+//! Through whose eyes children of events are looked at.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hearth_schema::{AccountData, ChildTallies, RoomNid, UserNid};
+use hearth_store::{StoreError, View};
+use ruma_common::UserId;
+use serde::Deserialize;
+
+use super::event::RoomEvent;
+use crate::intake::Rooms;
+
+/// A reader of one room: what the history visibility hides from it, and whom it ignores.
+pub(crate) struct Lens<'a> {
+    rooms: &'a Rooms,
+    view: &'a View,
+    user_id: &'a UserId,
+    pub user: UserNid,
+    pub room: RoomNid,
+    /// The history visibility hides nothing.
+    sees_all: bool,
+    ignored: HashSet<String>,
+}
+
+/// The content of `m.ignored_user_list`.
+#[derive(Default, Deserialize)]
+struct Ignored {
+    #[serde(default)]
+    ignored_users: serde_json::Map<String, serde_json::Value>,
+}
+
+impl<'a> Lens<'a> {
+    /// Reads what is hidden from `user_id`.
+    pub(crate) async fn of(
+        rooms: &'a Rooms,
+        view: &'a View,
+        user_id: &'a UserId,
+        room: RoomNid,
+    ) -> Result<Self, StoreError> {
+        let user = rooms.ids().user(user_id);
+        let sees_all = rooms.hides_nothing(view, user_id, room).await?;
+        let row = view.get::<AccountData>(&(user, String::new(), "m.ignored_user_list".to_owned())).await?;
+        // Clients write what they like there: what is no list ignores nobody.
+        let list = row.and_then(|row| serde_json::from_str::<Ignored>(&row.json).ok()).unwrap_or_default();
+        let ignored = list.ignored_users.into_iter().map(|(id, _)| id).filter(|id| id != user_id.as_str()).collect();
+        Ok(Self { rooms, view, user_id, user, room, sees_all, ignored })
+    }
+
+    /// Who reads.
+    pub(crate) const fn user_id(&self) -> &'a UserId {
+        self.user_id
+    }
+
+    /// Whether the reader sees every child of `parent` with one relation type.
+    pub(crate) async fn sees_children(&self, parent: u32, rel_type: &str) -> Result<bool, StoreError> {
+        if !self.sees_all || self.ignored.is_empty() {
+            return Ok(self.sees_all);
+        }
+        let relation = self.rooms.ids().relation(&[rel_type]);
+        let users = self.ignored.iter().filter_map(|id| <&UserId>::try_from(id.as_str()).ok());
+        let keys: Vec<_> = users.map(|id| (self.room, parent, self.rooms.ids().user(id), relation)).collect();
+        Ok(self.view.get_many::<ChildTallies>(&keys).await?.iter().all(Option::is_none))
+    }
+
+    /// Whether the reader ignores `sender`.
+    pub(crate) fn ignores(&self, sender: &UserId) -> bool {
+        self.ignored.contains(sender.as_str())
+    }
+
+    /// Whether the reader may see `event`, be its sender ignored or not.
+    pub(crate) async fn may_see(&self, event: &Arc<RoomEvent>) -> Result<bool, StoreError> {
+        let events = vec![Arc::clone(event)];
+        Ok(self.sees_all || !self.rooms.visible(self.view, self.user_id, self.room, events).await?.is_empty())
+    }
+
+    /// `event`, redacted if the reader ignores its sender.
+    pub(crate) fn without_ignored(&self, event: Arc<RoomEvent>) -> Result<Arc<RoomEvent>, StoreError> {
+        if self.ignores(event.sender()) { event.redacted().map(Arc::new) } else { Ok(event) }
+    }
+
+    /// Those of `events` that the reader may and wants to see.
+    pub(crate) async fn shown(&self, mut events: Vec<Arc<RoomEvent>>) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        events.retain(|event| !self.ignores(event.sender()));
+        if self.sees_all || events.is_empty() {
+            return Ok(events);
+        }
+        self.rooms.visible(self.view, self.user_id, self.room, events).await
+    }
+}
