@@ -22,7 +22,7 @@ pub enum SendError {
     UnknownEvent,
     /// The event relates to one that it may not relate to in this way.
     #[error("{0}")]
-    BadRelation(&'static str),
+    BadRelation(String),
     /// The sender has annotated the event with the same key before.
     #[error("you have sent this annotation before")]
     DuplicateAnnotation,

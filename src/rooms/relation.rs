@@ -241,7 +241,8 @@ impl Source<'_> {
         };
         let Some(parent) = self.accepted(n).await? else { return Ok(Bound::No) };
         if relation.rel_type == THREAD && Relation::of(&parent).is_some() {
-            return Err(SendError::BadRelation("an event that relates to another one cannot start a thread"));
+            let why = "an event that relates to another one cannot start a thread";
+            return Err(SendError::BadRelation(why.to_owned()));
         }
         let user = self.ids.user(&intent.sender);
         let keys: Vec<_> = relation.tallies(self.ids, &intent.event_type);

@@ -68,6 +68,10 @@ pub enum DelayedFailure {
     TooLarge,
     /// The event to redact is not in the room.
     UnknownEvent,
+    /// It relates to an event in a way that is not allowed.
+    BadRelation,
+    /// The sender has annotated the event with the same key before.
+    DuplicateAnnotation,
 }
 
 /// All delayed events of a user: so many are scheduled, and no more is known of which.

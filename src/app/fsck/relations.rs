@@ -46,10 +46,10 @@ pub(super) async fn aggregate(
 }
 
 /// A listed thread: its root knows the reply as the newest.
-pub(super) async fn thread(context: &Context, room: RoomNid, latest: u32, root: u32) -> Result<Finding, StoreError> {
-    let row = context.view.get::<Aggregates>(&(room, root)).await?;
+pub(super) async fn thread(context: &Context, room: RoomNid, latest: u32, top: u32) -> Result<Finding, StoreError> {
+    let row = context.view.get::<Aggregates>(&(room, top)).await?;
     if row.and_then(|row| row.thread).is_some_and(|thread| thread.latest == latest) {
         return Ok(None);
     }
-    broken::<Threads>(format!("{latest} of {room:?} is not the newest reply to {root}"))
+    broken::<Threads>(format!("{latest} of {room:?} is not the newest reply to {top}"))
 }

@@ -106,8 +106,8 @@ impl Row {
             let ((room, n), row) = both::<Aggregates>(key, value)?;
             Self::Aggregate(room, n, row)
         } else if id == Threads::DEF.id {
-            let ((room, latest), root) = both::<Threads>(key, value)?;
-            Self::Thread(room, latest, root)
+            let ((room, latest), top) = both::<Threads>(key, value)?;
+            Self::Thread(room, latest, top)
         } else if id == Receipts::DEF.id {
             let ((room, kind, thread, user_id), row) = both::<Receipts>(key, value)?;
             Self::Receipt(room, ReceiptName { kind, thread, user_id }, row)

@@ -313,6 +313,8 @@ const fn failure(error: &SendError) -> Option<DelayedFailure> {
         SendError::BadContent(_) => Some(DelayedFailure::BadContent),
         SendError::TooLarge => Some(DelayedFailure::TooLarge),
         SendError::UnknownEvent => Some(DelayedFailure::UnknownEvent),
+        SendError::BadRelation(_) => Some(DelayedFailure::BadRelation),
+        SendError::DuplicateAnnotation => Some(DelayedFailure::DuplicateAnnotation),
         SendError::Busy | SendError::Stopping | SendError::Full | SendError::Store(_) | SendError::Internal(_) => None,
     }
 }
@@ -326,6 +328,8 @@ impl From<(DelayedFailure, String)> for SendError {
             DelayedFailure::BadContent => Self::BadContent(message),
             DelayedFailure::TooLarge => Self::TooLarge,
             DelayedFailure::UnknownEvent => Self::UnknownEvent,
+            DelayedFailure::BadRelation => Self::BadRelation(message),
+            DelayedFailure::DuplicateAnnotation => Self::DuplicateAnnotation,
         }
     }
 }

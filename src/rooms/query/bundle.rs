@@ -61,7 +61,9 @@ impl Rooms {
             outer.values().filter_map(|shown| shown.thread.as_ref()).map(|thread| Arc::clone(&thread.latest)).collect();
         let mut rows = self.aggregates(view, room, &latest).await?;
         // A reply is no root. That keeps this from going deeper, whatever is stored.
-        rows.iter_mut().for_each(|(_, row)| row.thread = None);
+        for (_, row) in &mut rows {
+            row.thread = None;
+        }
         let inner = self.shown(view, &lens, rows).await?;
         let edits: Vec<_> = outer.values().chain(inner.values()).filter_map(|shown| shown.edit.clone()).collect();
         let edits = self.rendered(view, reader, room, &edits, &Bundles::new()).await?;
@@ -108,12 +110,11 @@ impl Rooms {
                 Some(newest) => self.shown_edit(view, lens, &event, newest).await?,
                 None => None,
             };
-            let references = match row.references {
-                0 => Vec::new(),
-                _ => {
-                    let found = self.children(view, lens.room, event.n, REFERENCE, Order::Ascending).await?;
-                    lens.shown(found).await?
-                }
+            let references = if row.references == 0 {
+                Vec::new()
+            } else {
+                let found = self.looked_at(view, (lens.room, event.n), REFERENCE, Order::Ascending).await?;
+                lens.shown(found).await?
             };
             let thread = match row.thread {
                 None => None,
@@ -154,7 +155,7 @@ impl Rooms {
         if let Some(newest) = lens.shown(vec![newest]).await?.pop() {
             return Ok(Some(newest));
         }
-        let mut edits = self.children(view, lens.room, original.n, REPLACE, Order::Descending).await?;
+        let mut edits = self.looked_at(view, (lens.room, original.n), REPLACE, Order::Descending).await?;
         edits.retain(|child| replaces(&original.pdu, &child.pdu));
         let shown = lens.shown(edits).await?;
         Ok(shown.into_iter().max_by_key(|child| edit(child.n, &child.pdu)))
@@ -170,17 +171,17 @@ impl Rooms {
         if lens.sees_children(root, THREAD).await? {
             return Ok(latest.map(|latest| (latest, thread.replies)));
         }
-        let replies = self.children(view, lens.room, root, THREAD, Order::Descending).await?;
+        let replies = self.looked_at(view, (lens.room, root), THREAD, Order::Descending).await?;
         let shown = lens.shown(replies).await?;
         let count = u32::try_from(shown.len()).unwrap_or(u32::MAX);
         Ok(shown.into_iter().next().map(|latest| (latest, count)))
     }
 
-    async fn children(
+    /// As many children as are looked at for one reader.
+    async fn looked_at(
         &self,
         view: &View,
-        room: RoomNid,
-        parent: u32,
+        (room, parent): (RoomNid, u32),
         rel_type: &str,
         order: Order,
     ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {

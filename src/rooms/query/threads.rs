@@ -87,8 +87,8 @@ impl Rooms {
             scanned += rows.len();
             let Some(((_, oldest), _)) = rows.last() else { break };
             before = *oldest;
-            let rows: Vec<(u32, u32)> = rows.into_iter().map(|((_, latest), root)| (latest, root)).collect();
-            let full = self.add_roots(&view, &lens, (query.include, ceiling, limit), rows, &mut found).await?;
+            let rows: Vec<(u32, u32)> = rows.into_iter().map(|((_, latest), top)| (latest, top)).collect();
+            let full = self.add_roots((&view, &lens), (query.include, ceiling, limit), rows, &mut found).await?;
             if !full && !more {
                 found.last = None;
                 break;
@@ -107,8 +107,7 @@ impl Rooms {
     /// Adds the roots that the reader is shown; whether one more than `limit` was found.
     async fn add_roots(
         &self,
-        view: &View,
-        lens: &Lens<'_>,
+        (view, lens): (&View, &Lens<'_>),
         (include, ceiling, limit): (ThreadsInclude, Pos, usize),
         rows: Vec<(u32, u32)>,
         found: &mut Found,
