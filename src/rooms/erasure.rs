@@ -99,7 +99,7 @@ impl Rooms {
 }
 
 /// The event as if it had been redacted, and by nobody.
-fn pruned(event: &RoomEvent) -> Result<RoomEvent, StoreError> {
+pub(crate) fn pruned(event: &RoomEvent) -> Result<RoomEvent, StoreError> {
     let pdu =
         hearth_event::redact(event.pdu.version(), &event.pdu).map_err(|error| damaged("Events", error.to_string()))?;
     let head = hearth_event::client_head(&pdu);

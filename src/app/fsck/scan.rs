@@ -197,7 +197,7 @@ impl Row {
             Self::TxnId(room, n) => rooms::txn_id(context, room, n).await,
             Self::Relation(room, place, child) => relations::relation(context, room, place, child).await,
             Self::Aggregate(room, n, row) => relations::aggregate(context, room, n, &row).await,
-            Self::Thread(room, latest, root) => relations::thread(context, room, latest, root).await,
+            Self::Thread(room, latest, top) => relations::thread(context, room, latest, top).await,
             Self::Receipt(room, name, row) => rooms::receipt(context, room, &name, &row).await,
             Self::ReceiptLog(room, pos, name) => rooms::receipt_log(context, room, pos, name).await,
             Self::RoomAlias(room, alias) => rooms::alias(context, room, &alias).await,

@@ -101,14 +101,15 @@ impl Rooms {
             [row.edit.as_ref().map(|edit| edit.n), row.thread.map(|thread| thread.latest)].into_iter().flatten()
         });
         let named: Vec<u32> = named.collect();
-        let named: HashMap<u32, Arc<RoomEvent>> =
-            self.events(view, lens.room, &named).await?.into_iter().map(|event| (event.n, event)).collect();
+        let named = lens.shown(self.events(view, lens.room, &named).await?).await?;
+        let named: HashMap<u32, Arc<RoomEvent>> = named.into_iter().map(|event| (event.n, event)).collect();
         let mut out = HashMap::with_capacity(rows.len());
         for ((event, row), mine) in rows.into_iter().zip(mine) {
-            let newest = row.edit.as_ref().and_then(|edit| named.get(&edit.n)).cloned();
-            let edit = match newest.filter(|_| event.redacted_by.is_none() && !lens.ignores(event.sender())) {
-                Some(newest) => self.shown_edit(view, lens, &event, newest).await?,
-                None => None,
+            let edit = match &row.edit {
+                Some(edit) if event.redacted_by.is_none() && !lens.ignores(event.sender()) => {
+                    self.shown_edit(view, lens, &event, named.get(&edit.n)).await?
+                }
+                _ => None,
             };
             let references = if row.references == 0 {
                 Vec::new()
@@ -150,15 +151,15 @@ impl Rooms {
         view: &View,
         lens: &Lens<'_>,
         original: &RoomEvent,
-        newest: Arc<RoomEvent>,
+        newest: Option<&Arc<RoomEvent>>,
     ) -> Result<Option<Arc<RoomEvent>>, StoreError> {
-        if let Some(newest) = lens.shown(vec![newest]).await?.pop() {
-            return Ok(Some(newest));
+        if let Some(newest) = newest.filter(|newest| replaces(&original.pdu, &newest.pdu)) {
+            return Ok(Some(Arc::clone(newest)));
         }
         let mut edits = self.looked_at(view, (lens.room, original.n), REPLACE, Order::Descending).await?;
+        edits = lens.shown(edits).await?;
         edits.retain(|child| replaces(&original.pdu, &child.pdu));
-        let shown = lens.shown(edits).await?;
-        Ok(shown.into_iter().max_by_key(|child| edit(child.n, &child.pdu)))
+        Ok(edits.into_iter().max_by_key(|child| edit(child.n, &child.pdu)))
     }
 
     /// The newest reply that the reader is shown, and how many there are.

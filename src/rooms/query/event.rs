@@ -4,10 +4,9 @@ use bytes::Bytes;
 use hearth_base::Millis;
 use hearth_event::Pdu;
 use hearth_schema::{RoomNid, StateId, StoredEvent, Verdict};
-use hearth_store::{Pos, StoreError};
+use hearth_store::Pos;
 use ruma_common::{EventId, UserId};
 
-use crate::gather::damaged;
 use crate::plan::Planned;
 
 /// A stored event, rendered once and shared by everybody who is shown it.
@@ -116,14 +115,6 @@ impl RoomEvent {
     /// Who sent it.
     pub fn sender(&self) -> &UserId {
         self.pdu.sender()
-    }
-
-    /// The event with only what a redaction would leave of it.
-    pub(crate) fn redacted(&self) -> Result<Self, StoreError> {
-        let pdu = hearth_event::redact(self.pdu.version(), &self.pdu)
-            .map_err(|error| damaged("Events", error.to_string()))?;
-        let head = hearth_event::client_head(&pdu);
-        Ok(Self { pdu, head, ..self.clone() })
     }
 
     /// Bytes it takes in a cache, about.

@@ -4,11 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hearth_schema::{AccountData, ChildTallies, RoomNid, UserNid};
-use hearth_store::{StoreError, View};
+use hearth_store::{Pos, StoreError, View};
 use ruma_common::UserId;
 use serde::Deserialize;
 
 use super::event::RoomEvent;
+use super::history::Access;
+use crate::QueryError;
+use crate::erasure::pruned;
 use crate::intake::Rooms;
 
 /// A reader of one room: what the history visibility hides from it, and whom it ignores.
@@ -20,6 +23,8 @@ pub(crate) struct Lens<'a> {
     pub room: RoomNid,
     /// The history visibility hides nothing.
     sees_all: bool,
+    /// Nothing above is for this reader.
+    ceiling: Pos,
     ignored: HashSet<String>,
 }
 
@@ -39,12 +44,18 @@ impl<'a> Lens<'a> {
         room: RoomNid,
     ) -> Result<Self, StoreError> {
         let user = rooms.ids().user(user_id);
+        let ceiling = match rooms.access(view, user_id, room).await {
+            Ok(Access::Joined | Access::Peeking) => Pos::MAX,
+            Ok(Access::Until(_, pos)) => pos,
+            Err(QueryError::Store(error)) => return Err(error),
+            Err(_) => Pos::ZERO,
+        };
         let sees_all = rooms.hides_nothing(view, user_id, room).await?;
         let row = view.get::<AccountData>(&(user, String::new(), "m.ignored_user_list".to_owned())).await?;
         // Clients write what they like there: what is no list ignores nobody.
         let list = row.and_then(|row| serde_json::from_str::<Ignored>(&row.json).ok()).unwrap_or_default();
         let ignored = list.ignored_users.into_iter().map(|(id, _)| id).filter(|id| id != user_id.as_str()).collect();
-        Ok(Self { rooms, view, user_id, user, room, sees_all, ignored })
+        Ok(Self { rooms, view, user_id, user, room, sees_all, ceiling, ignored })
     }
 
     /// Who reads.
@@ -68,21 +79,22 @@ impl<'a> Lens<'a> {
         self.ignored.contains(sender.as_str())
     }
 
-    /// Whether the reader may see `event`, be its sender ignored or not.
-    pub(crate) async fn may_see(&self, event: &Arc<RoomEvent>) -> Result<bool, StoreError> {
-        let events = vec![Arc::clone(event)];
-        Ok(self.sees_all || !self.rooms.visible(self.view, self.user_id, self.room, events).await?.is_empty())
-    }
-
-    /// `event`, redacted if the reader ignores its sender.
-    pub(crate) fn without_ignored(&self, event: Arc<RoomEvent>) -> Result<Arc<RoomEvent>, StoreError> {
-        if self.ignores(event.sender()) { event.redacted().map(Arc::new) } else { Ok(event) }
+    /// `event` as the reader is shown it, be its sender ignored or not; `None`: not at all.
+    pub(crate) async fn root(&self, event: &Arc<RoomEvent>) -> Result<Option<Arc<RoomEvent>>, StoreError> {
+        if event.pos > self.ceiling {
+            return Ok(None);
+        }
+        let mut visible = self.rooms.visible(self.view, self.user_id, self.room, vec![Arc::clone(event)]).await?;
+        match visible.pop() {
+            Some(event) if self.ignores(event.sender()) => pruned(&event).map(Arc::new).map(Some),
+            event => Ok(event),
+        }
     }
 
     /// Those of `events` that the reader may and wants to see.
     pub(crate) async fn shown(&self, mut events: Vec<Arc<RoomEvent>>) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
-        events.retain(|event| !self.ignores(event.sender()));
-        if self.sees_all || events.is_empty() {
+        events.retain(|event| event.pos <= self.ceiling && !self.ignores(event.sender()));
+        if events.is_empty() {
             return Ok(events);
         }
         self.rooms.visible(self.view, self.user_id, self.room, events).await

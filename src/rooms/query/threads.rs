@@ -7,7 +7,6 @@ use hearth_store::{Order, Pos, StoreError, View};
 use ruma_common::{OwnedRoomId, UserId};
 
 use super::event::RoomEvent;
-use super::history::Access;
 use super::lens::Lens;
 use crate::QueryError;
 use crate::intake::Rooms;
@@ -67,10 +66,7 @@ impl Rooms {
     pub async fn threads(&self, user: &UserId, query: &ThreadsQuery) -> Result<ThreadsPage, QueryError> {
         let view = self.view().await?;
         let room = self.ids().room(&query.room_id);
-        let ceiling = match self.access(&view, user, room).await? {
-            Access::Joined | Access::Peeking => Pos::MAX,
-            Access::Until(_, pos) => pos,
-        };
+        self.access(&view, user, room).await?;
         let mut before = match query.from {
             None => u32::MAX,
             Some(from) => match self.newest_at(&view, room, from).await? {
@@ -88,7 +84,7 @@ impl Rooms {
             let Some(((_, oldest), _)) = rows.last() else { break };
             before = *oldest;
             let rows: Vec<(u32, u32)> = rows.into_iter().map(|((_, latest), top)| (latest, top)).collect();
-            let full = self.add_roots((&view, &lens), (query.include, ceiling, limit), rows, &mut found).await?;
+            let full = self.add_roots((&view, &lens), (query.include, limit), rows, &mut found).await?;
             if !full && !more {
                 found.last = None;
                 break;
@@ -108,7 +104,7 @@ impl Rooms {
     async fn add_roots(
         &self,
         (view, lens): (&View, &Lens<'_>),
-        (include, ceiling, limit): (ThreadsInclude, Pos, usize),
+        (include, limit): (ThreadsInclude, usize),
         rows: Vec<(u32, u32)>,
         found: &mut Found,
     ) -> Result<bool, StoreError> {
@@ -119,13 +115,12 @@ impl Rooms {
         for ((latest, n), root) in rows.into_iter().zip(roots) {
             let thread = shown.get(&n).and_then(|shown| shown.thread.as_ref());
             let wanted = thread.is_some_and(|thread| include == ThreadsInclude::All || thread.participated());
-            let visible =
-                wanted && root.verdict == Verdict::Accepted && root.pos <= ceiling && lens.may_see(&root).await?;
-            if visible {
+            let candidate = wanted && root.verdict == Verdict::Accepted;
+            if candidate && let Some(root) = lens.root(&root).await? {
                 if found.roots.len() == limit {
                     return Ok(true);
                 }
-                found.roots.push(lens.without_ignored(root)?);
+                found.roots.push(root);
             }
             found.last = Some(latest);
         }
