@@ -65,6 +65,7 @@ impl Answer<'_> {
             if !section.lets_all_pass() {
                 events.retain(|event| section.events.matches(event));
             }
+            self.drop_ignored(&mut events);
             events.append(&mut page.events);
             page = Page { events, limited, prev };
             if ends {
