@@ -96,18 +96,6 @@ impl Attempts {
     ) -> Result<Option<Committed>, StorageError> {
         let commit = accounts.store.commit(batch);
         let (sessions, screenings) = (Arc::clone(&accounts.sessions), Arc::clone(&accounts.screenings));
-        self.commit_forgetting(accounts, batch, move || sessions.forget(&revoked)).await
-    }
-
-    /// Commits a `batch` that makes something wrong that is kept in memory; `forget` empties its place
-    /// when the commit is done and before anybody is told.
-    pub(crate) async fn commit_forgetting(
-        &mut self,
-        accounts: &Accounts,
-        batch: Batch,
-        forget: impl FnOnce() + Send + 'static,
-    ) -> Result<Option<Committed>, StorageError> {
-        let commit = accounts.store.commit(batch);
         // A client that hangs up drops our future, but not the batch: whoever forgets must outlive the
         // request. It lives as long as the commit, so no supervisor is needed.
         let forgotten = tokio::spawn(async move {

@@ -159,7 +159,9 @@ impl Sync {
         let notifier = Notifier::new(Arc::clone(&live), store, parts.counted).run(parts.shutdown.clone());
         let pacer = Pacer::new(Arc::clone(&live)).run(parts.shutdown.clone());
         let presence = presence.clone().run(parts.shutdown.clone());
-        let tasks = async { drop(tokio::join!(notifier, pacer, presence)) };
+        let tasks = async move {
+            tokio::join!(notifier, pacer, presence);
+        };
         let inner = Inner {
             rooms: parts.rooms,
             accounts: parts.accounts,
