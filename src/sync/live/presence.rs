@@ -102,7 +102,7 @@ impl Pacer {
         for user in users {
             // Whoever is not registered went long ago, and everybody was told then.
             let Some(user) = self.live.user(user) else { continue };
-            rooms.extend(user.joined().into_iter().map(|(_, room)| (room.nid(), room)));
+            rooms.extend(user.joined(Pos::ZERO).into_iter().map(|room| (room.nid(), room)));
             self.push(&user);
         }
         for room in rooms.into_values() {
@@ -193,7 +193,7 @@ impl Live {
             return Some(true);
         }
         let other = self.user(user).filter(|other| other.loaded.initialized())?;
-        Some(other.joined().iter().any(|(_, room)| reader.is_in(room.nid())))
+        Some(other.joined(Pos::ZERO).iter().any(|room| reader.is_in(room.nid())))
     }
 
     async fn reads_shared(&self, view: &View, reader: &LiveUser, user: UserNid) -> Result<bool, StoreError> {
@@ -205,7 +205,7 @@ impl Live {
     /// there.
     fn add_new_company(&self, reader: &LiveUser, joined_after: Pos, told: &mut Vec<Sight>) {
         let mut seen: HashSet<UserNid> = told.iter().map(|sight| sight.user).collect();
-        for (_, room) in reader.joined().into_iter().filter(|(joined, _)| *joined > joined_after) {
+        for room in reader.joined(joined_after) {
             let mut users = Vec::new();
             room.for_each_user(|user| users.push(user.nid()));
             for user in users {

@@ -144,11 +144,13 @@ impl LiveUser {
         self.memberships.lock().get(&room).cloned()
     }
 
-    /// The rooms that it has joined, each with the position of its member event there.
-    pub(super) fn joined(&self) -> Vec<(Pos, Arc<LiveRoom>)> {
+    /// The rooms that it is in by a member event after `after`.
+    pub(super) fn joined(&self, after: Pos) -> Vec<Arc<LiveRoom>> {
         let memberships = self.memberships.lock();
-        let joined = memberships.values().filter(|standing| standing.row.membership == Membership::Join);
-        joined.filter_map(|standing| Some((standing.row.pos, standing.live.clone()?))).collect()
+        let joined = memberships
+            .values()
+            .filter(|standing| standing.row.pos > after && standing.row.membership == Membership::Join);
+        joined.filter_map(|standing| standing.live.clone()).collect()
     }
 
     /// Whether it has joined the room.
