@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::SyncRequest;
 use crate::presence::PresenceError;
-use crate::testing::{LONG, World, joined, next};
+use crate::testing::{World, joined, next};
 
 fn world() -> World {
     World::with(Arc::new(MemoryStore::new()), PresenceMode::On)
@@ -29,7 +29,7 @@ async fn until(world: &World, by: &Requester, mut since: String, who: &str) -> V
         let request = SyncRequest {
             since: Some(&since),
             set_presence: PresenceState::Offline,
-            timeout: LONG,
+            timeout: Duration::from_secs(2),
             ..SyncRequest::default()
         };
         let answer = world.ask(by, &request).await;
