@@ -18,7 +18,7 @@ use ruma_common::{OwnedRoomId, RoomId};
 use crate::devices::change_user;
 use crate::register::lane;
 use crate::write::{Attempts, row_of};
-use crate::{Accounts, StorageError};
+use crate::{Accounts, StorageError, screening};
 
 /// Bytes of one item's content.
 pub const MAX_ACCOUNT_DATA_BYTES: usize = 64 * 1024;
@@ -72,6 +72,9 @@ pub enum AccountDataError {
     /// The room has [`crate::MAX_TAGS`] tags.
     #[error("too many tags")]
     TooManyTags,
+    /// Nobody can ignore oneself.
+    #[error("you cannot ignore yourself")]
+    IgnoresItself,
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -103,6 +106,9 @@ impl Accounts {
     /// # Errors
     /// If nothing has changed.
     pub async fn set_account_data(&self, user: UserNid, data: NewAccountData) -> Result<Pos, AccountDataError> {
+        if data.room.is_none() && screening::ignores_itself(&self.ids, user, &data.kind, &data.json) {
+            return Err(AccountDataError::IgnoresItself);
+        }
         let key = (user, room_key(data.room.as_deref()), data.kind);
         let mut attempts = Attempts::default();
         loop {
@@ -192,7 +198,12 @@ impl Accounts {
             count(&mut batch, view, *user, (was, !is_empty_object(&json))).await?;
         }
         let pos = put_item(&mut batch, key, old.as_ref(), json);
-        Ok(attempts.commit(self, batch).await?.map(|committed| committed.resolve(pos)))
+        let committed = if screening::decides(room, kind) {
+            attempts.commit_screening(self, batch, *user).await?
+        } else {
+            attempts.commit(self, batch).await?
+        };
+        Ok(committed.map(|committed| committed.resolve(pos)))
     }
 
     /// Items of `user` that changed after `from` and not after `upto`, oldest change first.

@@ -27,12 +27,15 @@ mod notices;
 mod openid;
 mod password;
 mod pool;
+mod presence;
 mod profile;
 mod push_rules;
 mod pushers;
 mod refresh;
 mod register;
 mod registration_tokens;
+mod reports;
+mod screening;
 mod session_watch;
 mod sessions;
 mod shared_secret;
@@ -69,6 +72,7 @@ pub use login_tokens::{LoginTokenError, MAX_LOGIN_TOKENS};
 pub use moderation::{AdminError, Measure, Standing};
 pub use openid::OPENID_LIFETIME;
 pub use password::Argon2Cost;
+pub use presence::{Connected, MAX_STATUS_BYTES, Presence, PresenceMode, PresenceState, Sight, StatusTooLong};
 pub use profile::{
     MAX_AVATAR_URL_BYTES, MAX_DISPLAYNAME_CHARS, MAX_PROFILE_BYTES, Profile, ProfileChange, ProfileError,
 };
@@ -77,6 +81,8 @@ pub use pushers::{MAX_PUSHERS, NewPusher, PusherError, PusherInfo, Sharing};
 pub use refresh::RefreshError;
 pub use register::{DeviceRequest, NewAccount, Refreshable, RegisterError, Registered, Session};
 pub use registration_tokens::{NewRegistrationToken, RegistrationTokenError, RegistrationTokenInfo};
+pub use reports::{MAX_REASON_BYTES, MAX_REPORTS, ReportError, ReportInfo, Reported};
+pub use screening::{InviteVerdict, Screening};
 pub use session_watch::{SessionEnd, SessionWatch};
 pub use sessions::{Requester, TokenState};
 pub use shared_secret::{SharedSecretError, SharedSecretRequest};
@@ -88,6 +94,7 @@ pub use uia::{
 };
 
 use pool::HashPool;
+use screening::ScreeningCache;
 use sessions::SessionCache;
 use shared_secret::Nonces;
 use uia::UiaSessions;
@@ -134,6 +141,8 @@ pub struct AccountsSettings {
     pub cached_tokens: u64,
     /// How many user-interactive authentications may be under way.
     pub uia_sessions: usize,
+    /// Whether there is presence. The default is that of a server without a configuration: off.
+    pub presence: PresenceMode,
 }
 
 impl Default for AccountsSettings {
@@ -154,6 +163,7 @@ impl Default for AccountsSettings {
             access_token_lifetime: Duration::from_secs(300),
             cached_tokens: 20_000,
             uia_sessions: 10_000,
+            presence: PresenceMode::Off,
         }
     }
 }
@@ -185,6 +195,8 @@ pub struct Accounts {
     pool: HashPool,
     sessions: Arc<SessionCache>,
     uia: UiaSessions,
+    screenings: Arc<ScreeningCache>,
+    presence: Presence,
     nonces: Nonces,
 }
 
@@ -202,6 +214,8 @@ impl Accounts {
             pool: HashPool::start(settings.argon2, settings.hash_workers, settings.hash_queue)?,
             sessions: Arc::new(SessionCache::new(settings.cached_tokens)),
             uia: UiaSessions::new(settings.uia_sessions),
+            screenings: Arc::new(ScreeningCache::new()),
+            presence: Presence::new(settings.presence, Arc::clone(&store), Arc::clone(&clock)),
             nonces: Nonces::default(),
             store,
             ids,
@@ -210,6 +224,11 @@ impl Accounts {
             server_name,
             settings,
         })
+    }
+
+    /// Who is online.
+    pub const fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// Who may make an account.

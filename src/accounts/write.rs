@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hearth_schema::TokenKey;
+use hearth_schema::{TokenKey, UserNid};
 use hearth_store::{Batch, CommitError, Committed, StoreError};
 
 use crate::session_watch::SessionEnd;
@@ -11,10 +11,12 @@ use crate::{Accounts, StorageError};
 /// How often a use-case plans again because somebody else was faster.
 const ATTEMPTS: u32 = 16;
 
-/// What the cache of sessions does not know any more after a commit.
+/// What caches do not know any more after a commit.
 enum Forget {
     Tokens(Vec<TokenKey>, SessionEnd),
     All,
+    /// Whom a user does not want to hear from, which another cache keeps.
+    Screening(UserNid),
 }
 
 /// Counts the tries of one use-case: read, plan, [`Self::commit`], and from the start if that gave
@@ -76,6 +78,16 @@ impl Attempts {
         self.commit_forgetting(accounts, batch, Forget::All).await
     }
 
+    /// Commits a `batch` that changes whom `user` does not want to hear from.
+    pub(crate) async fn commit_screening(
+        &mut self,
+        accounts: &Accounts,
+        batch: Batch,
+        user: UserNid,
+    ) -> Result<Option<Committed>, StorageError> {
+        self.commit_forgetting(accounts, batch, Forget::Screening(user)).await
+    }
+
     async fn commit_forgetting(
         &mut self,
         accounts: &Accounts,
@@ -83,9 +95,9 @@ impl Attempts {
         what: Forget,
     ) -> Result<Option<Committed>, StorageError> {
         let commit = accounts.store.commit(batch);
-        let sessions = Arc::clone(&accounts.sessions);
-        // A client that hangs up drops our future, but not the batch: whoever forgets the tokens
-        // must outlive the request. It lives as long as the commit, so no supervisor is needed.
+        let (sessions, screenings) = (Arc::clone(&accounts.sessions), Arc::clone(&accounts.screenings));
+        // A client that hangs up drops our future, but not the batch: whoever forgets must outlive the
+        // request. It lives as long as the commit, so no supervisor is needed.
         let forgotten = tokio::spawn(async move {
             let result = commit.await;
             match what {
@@ -97,6 +109,7 @@ impl Attempts {
                     }
                 }
                 Forget::All => sessions.forget_all(),
+                Forget::Screening(user) => screenings.forget(user),
             }
             result
         });

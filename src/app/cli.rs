@@ -24,6 +24,9 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Make, list and delete registration tokens. The server must not be running.
     RegistrationToken(Tokens),
+    /// Print what users have reported as inappropriate, one JSON object a line. The server must not be
+    /// running.
+    Reports(Reports),
     /// Print the version.
     Version,
 }
@@ -74,6 +77,15 @@ pub(crate) struct Fsck {
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reports {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Only those of the last N days.
+    #[arg(long, value_name = "N")]
+    pub(crate) days: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hearth_accounts::{
-    Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Policy, Registration,
+    Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Policy, PresenceMode, Registration,
     RegistrationTokenError,
 };
 use hearth_base::{Clock, Random, Supervisor, SystemClock, SystemRandom};
@@ -177,6 +177,7 @@ impl Ground {
                 shared_secret,
                 login_token_lifetime: chosen.login_token_lifetime,
                 access_token_lifetime: chosen.access_token_lifetime,
+                presence: if settings.presence.enabled { PresenceMode::On } else { PresenceMode::Off },
                 ..AccountsSettings::default()
             },
         })
@@ -226,6 +227,7 @@ fn rate_limits(settings: &Settings) -> Option<RateLimits> {
         sending: chosen.sending,
         joins: chosen.joins,
         invites: chosen.invites,
+        reports: chosen.reports,
         user: chosen.user,
         address: chosen.address,
     })

@@ -14,6 +14,7 @@ mod graph;
 mod http;
 mod notify;
 mod open;
+mod reports;
 mod run;
 mod serve;
 mod signing_key;
@@ -54,6 +55,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::RegistrationToken(tokens) => {
             let (settings, _) = settings(&tokens.source)?;
             tokens::run(&settings, tokens.action)
+        }
+        Command::Reports(reports) => {
+            let (settings, _) = settings(&reports.source)?;
+            reports::run(&settings, reports.days)
         }
         Command::Version => print(&format!("hearth {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Run(run) => {

@@ -13,6 +13,7 @@ mod edge;
 mod error;
 mod limits;
 mod params;
+mod presence;
 mod reply;
 mod rooms;
 mod routes;

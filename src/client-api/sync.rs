@@ -12,6 +12,7 @@ use crate::Api;
 use crate::auth::{Authed, unknown_token};
 use crate::error::ApiError;
 use crate::params::{Query, invalid};
+use crate::presence::STATES;
 use crate::reply;
 
 /// Before it was specified, by MSC4222.
@@ -29,6 +30,7 @@ pub(crate) async fn sync(
         filter: query.get("filter").filter(|filter| !filter.is_empty()),
         full_state: query.choice("full_state", &BOOLEANS)?.unwrap_or(false),
         use_state_after: use_state_after(&query)?,
+        set_presence: query.choice("set_presence", &STATES)?.unwrap_or_default(),
         timeout: query.parse("timeout")?.map_or(Duration::ZERO, Duration::from_millis),
     };
     Ok(reply::raw(api.sync.sync(&requester, &request).await?))

@@ -10,6 +10,7 @@ mod event;
 mod ids;
 mod relation;
 mod room;
+mod social;
 #[cfg(test)]
 mod tests;
 mod user_data;
@@ -28,6 +29,7 @@ pub use room::{
     Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
     Tally,
 };
+pub use social::{PresenceRow, Report, ReportSubject};
 pub use user_data::{
     AccountDataEntry, Mention, ReadPoint, Receipt, ReceiptKind, ReceiptName, Subscription, ThreadRead,
     ThreadSubscription, UserRoom,
@@ -139,6 +141,12 @@ keyspaces! {
     ThreadReads(0x3a, Scan): (UserNid, RoomNid, u32) => ThreadRead;
     /// Threads that the user follows, or has ceased to follow: (user, room, root).
     ThreadSubscriptions(0x3b, Scan, guarded): (UserNid, RoomNid, u32) => ThreadSubscription;
+
+    /// What is remembered of local users' presence. The lane is the user's own, spelt out (and taking
+    /// no bytes) so that all can be read lane by lane.
+    Presence(0x3c, Point): (hearth_store::Lane, UserNid) => PresenceRow;
+    /// What users have reported: (lane, who reported, when). The lane as above.
+    Reports(0x3d, Scan): (hearth_store::Lane, UserNid, hearth_store::Pos) => Report;
 
     /// Where a user's notifications are pushed: (user, app ID, push key).
     Pushers(0x40, Scan, guarded): (UserNid, String, String) => Pusher;

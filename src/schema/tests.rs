@@ -165,6 +165,7 @@ proptest! {
         };
         holds_exactly(&user, PLAIN)?;
         let token = some.as_ref().map(|token| ids().token(token));
+        let status = some.clone();
         let spent = token.map(|token| SpentRefresh {
             token, access: some.as_ref().map(|_| token), access_expires_at: generation, at: created_at, nonce: [7; 32],
         });
@@ -183,6 +184,15 @@ proptest! {
             profile_tag: pushed, lang: json.clone(), data: json.clone(), device_id: device_id.clone(), created_at,
         };
         holds_exactly(&pusher, PLAIN)?;
+        let of_event = ReportSubject::Event {
+            room_id: device_id.clone(), event_id: json.clone(), sender: user_id.clone(),
+        };
+        let of_room = ReportSubject::Room { room_id: device_id.clone() };
+        for subject in [of_event, of_room, ReportSubject::User { user_id: user_id.clone() }] {
+            let (reporter, reason) = (user_id.clone(), json.clone());
+            holds_exactly(&Report { at: created_at, reporter, subject, reason }, PLAIN)?;
+        }
+        holds_exactly(&PresenceRow { user_id: user_id.clone(), status_msg: status, last_active: expires_at }, PLAIN)?;
         holds_exactly(&AliasRow { alias: json, room_id: device_id, creator: user_id }, PLAIN)?;
     }
 

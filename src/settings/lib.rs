@@ -19,7 +19,7 @@ pub use load::Settings;
 pub use policy::PolicyText;
 pub use problem::{Origin, Problem, SettingsError};
 pub use sections::{
-    Accounts, Limits, Listen, Log, RateLimits, Registration, Rooms, Server, ServerNotices, Storage, Support,
+    Accounts, Limits, Listen, Log, Presence, RateLimits, Registration, Rooms, Server, ServerNotices, Storage, Support,
 };
 pub use value::{
     Address, FileMode, LogFilter, RegistrationMode, SecretError, SecretFile, TokenPlace, TrustedProxy, quoted,

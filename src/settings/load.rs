@@ -11,7 +11,7 @@ use crate::problem::with_suggestion;
 use crate::sections::{self, ALL};
 use crate::value::{Raw, Setting};
 use crate::{
-    Accounts, Limits, Listen, Log, Origin, Problem, RateLimits, Registration, Rooms, Server, ServerNotices,
+    Accounts, Limits, Listen, Log, Origin, Presence, Problem, RateLimits, Registration, Rooms, Server, ServerNotices,
     SettingsError, Storage, Support,
 };
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub support: Support,
     /// Messages of the server to single users.
     pub server_notices: ServerNotices,
+    /// Who is online.
+    pub presence: Presence,
     /// Rooms.
     pub rooms: Rooms,
     /// Bounds for what clients send.
@@ -95,6 +97,7 @@ impl Settings {
         let accounts = Accounts::read(input);
         let support = Support::read(input);
         let server_notices = ServerNotices::read(input);
+        let presence = Presence::read(input);
         let rooms = Rooms::read(input);
         let limits = Limits::read(input);
         let rate_limits = RateLimits::read(input);
@@ -107,6 +110,7 @@ impl Settings {
             accounts: accounts?,
             support: support?,
             server_notices: server_notices?,
+            presence: presence?,
             rooms: rooms?,
             limits: limits?,
             rate_limits: rate_limits?,

@@ -208,6 +208,13 @@ sections! {
         room_name: String = default("Server Notices".to_owned());
     }
 
+    /// Presence: who is online, idle or away.
+    presence: Presence {
+        /// Whether users see it of those they share rooms with. It is kept in memory and told within a
+        /// budget, so it costs little; turn it off where nobody should know when others are there.
+        enabled: bool = default(true);
+    }
+
     /// Rooms.
     rooms: Rooms {
         /// Version of new rooms when the client does not say. Clients can ask for any of 1 to 12.
@@ -264,6 +271,8 @@ sections! {
         joins: Option<Rate> = default(Some(Rate::per_minute(20, 30)));
         /// Users whom a user invites, also while making a room.
         invites: Option<Rate> = default(Some(Rate::per_minute(30, 60)));
+        /// Reports of rooms, events and users that a user makes.
+        reports: Option<Rate> = default(Some(Rate::per_minute(6, 20)));
         /// Everything else that a user asks for.
         user: Option<Rate> = default(Some(Rate::per_second(50, 500)));
         /// All requests from one address, of users or of nobody. Many people may share one.

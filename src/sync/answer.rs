@@ -1,9 +1,10 @@
 //! One answer: which rooms are in it, and the JSON around them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use hearth_accounts::{AccountDataItem, Requester};
+use hearth_accounts::{AccountDataItem, Requester, Screening};
 use hearth_base::Millis;
 use hearth_rooms::Rooms;
 use hearth_schema::{Membership, RoomNid};
@@ -14,6 +15,7 @@ use crate::account_data::{self, write_items};
 use crate::filter::Filter;
 use crate::json::{self, Parts};
 use crate::live::{LiveUser, Standing};
+use crate::presence::PresenceNews;
 use crate::token::Token;
 use crate::v3::UseStateAfter;
 
@@ -43,6 +45,10 @@ pub(crate) struct Answer<'a> {
     pub since: Option<Token>,
     pub until: Token,
     pub now: Millis,
+    /// What is told of presence, as the filter wants it.
+    pub presence: PresenceNews,
+    /// Whom the user does not want to hear from.
+    pub screening: Arc<Screening>,
 }
 
 /// A section of `rooms`.
@@ -93,7 +99,7 @@ impl Answer<'_> {
         let filter = &self.scope.filter.account_data;
         let global: Vec<_> =
             global.into_iter().filter(|item| filter.matches_parts(&item.kind, self.who.user_id.as_str())).collect();
-        let empty = rooms.is_empty() && global.is_empty();
+        let empty = rooms.is_empty() && global.is_empty() && self.presence.sights.is_empty();
         Ok((self.assemble(&rooms, &global), empty))
     }
 
@@ -104,6 +110,11 @@ impl Answer<'_> {
         if !global.is_empty() {
             out.extend_from_slice(b",\"account_data\":{\"events\":");
             write_items(global.iter().copied(), &mut out);
+            out.push(b'}');
+        }
+        if !self.presence.sights.is_empty() {
+            out.extend_from_slice(b",\"presence\":{\"events\":");
+            self.presence.write(self.now, &mut out);
             out.push(b'}');
         }
         if !rooms.is_empty() {
@@ -178,7 +189,7 @@ impl Answer<'_> {
         let new = stay.pos > self.since_pos();
         let (section, json) = match stay.membership {
             Membership::Join => (Section::Join, self.joined(room, &stay, standing.live.as_deref(), items).await?),
-            Membership::Invite if new || self.scope.full_state => {
+            Membership::Invite if (new || self.scope.full_state) && !self.is_unwanted(room, &stay).await? => {
                 (Section::Invite, Some(self.invited(room, &stay).await?))
             }
             Membership::Knock if new || self.scope.full_state => {

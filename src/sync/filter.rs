@@ -21,6 +21,8 @@ pub struct Filter {
     pub format: EventFormat,
     /// Which parts of events in timelines and state; `None`: all.
     pub fields: Option<EventFields>,
+    /// Presence.
+    pub presence: EventFilter,
     /// Global account data.
     pub account_data: EventFilter,
     /// Which rooms.
@@ -190,6 +192,7 @@ impl Filter {
         Ok(Self {
             format: raw.event_format.unwrap_or_default(),
             fields: fields.as_deref().map(EventFields::parse),
+            presence: raw.presence.unwrap_or_default().into_section().events,
             account_data: raw.account_data.unwrap_or_default().into_section().events,
             rooms: RoomChoice { only: room.rooms, not: room.not_rooms.unwrap_or_default() },
             timeline: room.timeline.unwrap_or_default().into_section(),

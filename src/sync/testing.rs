@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_accounts::{
-    Accounts, AccountsParts, AccountsSettings, Argon2Cost, DeviceRequest, NewAccount, Registration, Requester,
+    Accounts, AccountsParts, AccountsSettings, Argon2Cost, DeviceRequest, NewAccount, PresenceMode, Registration,
+    Requester,
 };
 use hearth_base::{Millis, Random, Secret, SeededRandom, SystemClock};
 use hearth_event::{RoomVersion, SigningKey};
@@ -43,7 +44,11 @@ impl World {
     }
 
     pub(crate) fn on(store: Arc<dyn Store>) -> Self {
-        Self::with_counting(store, |store, rooms, shutdown| {
+        Self::with(store, PresenceMode::Off)
+    }
+
+    pub(crate) fn with(store: Arc<dyn Store>, presence: PresenceMode) -> Self {
+        Self::with_parts(store, presence, |store, rooms, shutdown| {
             let unread = Follower::new(store, Unread::new(rooms, server_name()));
             let counted = unread.progress();
             tokio::spawn(unread.run(shutdown));
@@ -54,6 +59,14 @@ impl World {
     /// `count` starts what counts, and gives how far it has come.
     pub(crate) fn with_counting(
         store: Arc<dyn Store>,
+        count: impl FnOnce(Arc<dyn Store>, Rooms, CancellationToken) -> watch::Receiver<Pos>,
+    ) -> Self {
+        Self::with_parts(store, PresenceMode::Off, count)
+    }
+
+    fn with_parts(
+        store: Arc<dyn Store>,
+        presence: PresenceMode,
         count: impl FnOnce(Arc<dyn Store>, Rooms, CancellationToken) -> watch::Receiver<Pos>,
     ) -> Self {
         let shutdown = CancellationToken::new();
@@ -71,8 +84,12 @@ impl World {
             shutdown: shutdown.clone(),
         });
         let cost = Argon2Cost { memory_kib: 64, iterations: 1, parallelism: 1 };
-        let settings =
-            AccountsSettings { argon2: cost, registration: Registration::Open, ..AccountsSettings::default() };
+        let settings = AccountsSettings {
+            argon2: cost,
+            registration: Registration::Open,
+            presence,
+            ..AccountsSettings::default()
+        };
         let accounts = Arc::new(
             Accounts::new(AccountsParts {
                 store: Arc::clone(&store),

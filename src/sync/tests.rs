@@ -3,8 +3,10 @@
 mod filters;
 mod follow;
 mod leaving;
+mod presence;
 mod rooms;
 mod sessions;
+mod spam;
 mod state;
 mod state_after;
 mod threads;

@@ -66,6 +66,7 @@ impl Answer<'_> {
                 events.retain(|event| section.events.matches(event));
             }
             events = self.rooms.with_children(&self.view, room, &section.events, events).await?;
+            self.drop_ignored(&mut events);
             events.append(&mut page.events);
             page = Page { events, limited, prev };
             if ends {

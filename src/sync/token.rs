@@ -1,7 +1,7 @@
 //! Tokens: where a client stands.
 //!
-//! Text of a sync token: `h1_<incarnation>_<position>_<typing>`, numbers in decimal; of a pagination
-//! token: `h1_<incarnation>_<position>`. `1` is the version; one engine on many machines will need
+//! Text of a sync token: `h1_<incarnation>_<position>_<typing>_<presence>`, numbers in decimal; of a
+//! pagination token: `h1_<incarnation>_<position>`. `1` is the version; one engine on many machines will need
 //! another for what lanes differ by. The incarnation changes when a store goes back in time (a
 //! restored backup), because positions mean something else from then on.
 
@@ -11,7 +11,7 @@ use hearth_store::Pos;
 
 const PREFIX: &str = "h1_";
 /// Longest text that can be a token.
-const MAX_BYTES: usize = 3 + 10 + 1 + 19 + 1 + 20;
+const MAX_BYTES: usize = 3 + 10 + 1 + 19 + 1 + 20 + 1 + 20;
 
 /// Which life of the store a token belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -26,6 +26,8 @@ pub struct Token {
     pub pos: Pos,
     /// What has been seen of typing, as `TypingState` counts.
     pub typing: u64,
+    /// What has been seen of presence, as `Presence` counts.
+    pub presence: u64,
 }
 
 /// A position in the history of a room: between the events at or below it and those above it.
@@ -55,7 +57,9 @@ impl Token {
     /// If the text is no sync token of this incarnation.
     pub fn parse(text: &str, incarnation: Incarnation) -> Result<Self, TokenError> {
         match numbers(text)? {
-            (of, pos, Some(typing)) => Ok(Self { incarnation: known(of, incarnation)?, pos, typing }),
+            (of, pos, Some((typing, presence))) => {
+                Ok(Self { incarnation: known(of, incarnation)?, pos, typing, presence })
+            }
             (_, _, None) => Err(TokenError::Malformed),
         }
     }
@@ -79,7 +83,8 @@ impl PageToken {
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}_{}_{}", self.incarnation.0, self.pos.get(), self.typing)
+        let Self { incarnation, pos, typing, presence } = self;
+        write!(f, "{PREFIX}{}_{}_{typing}_{presence}", incarnation.0, pos.get())
     }
 }
 
@@ -93,18 +98,22 @@ fn known(found: u64, expected: Incarnation) -> Result<Incarnation, TokenError> {
     if found == u64::from(expected.0) { Ok(expected) } else { Err(TokenError::UnknownPos) }
 }
 
-fn numbers(text: &str) -> Result<(u64, Pos, Option<u64>), TokenError> {
+/// Incarnation and position; in sync tokens also typing and presence.
+fn numbers(text: &str) -> Result<(u64, Pos, Option<(u64, u64)>), TokenError> {
     if text.len() > MAX_BYTES {
         return Err(TokenError::Malformed);
     }
     let mut parts = text.strip_prefix(PREFIX).ok_or(TokenError::Malformed)?.split('_');
     let incarnation = number(parts.next())?;
     let pos = number(parts.next())?;
-    let typing = parts.next().map(|part| number(Some(part))).transpose()?;
+    let ephemeral = match parts.next() {
+        None => None,
+        typing => Some((number(typing)?, number(parts.next())?)),
+    };
     if parts.next().is_some() || pos > Pos::MAX.get() || incarnation > u64::from(u32::MAX) {
         return Err(TokenError::Malformed);
     }
-    Ok((incarnation, Pos::new(pos), typing))
+    Ok((incarnation, Pos::new(pos), ephemeral))
 }
 
 /// Digits without signs or leading zeros, so that a token has one text.
@@ -123,9 +132,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_token_reads_as_it_prints(pos in 0..=Pos::MAX.get(), typing: u64, incarnation: u32) {
+        fn every_token_reads_as_it_prints(pos in 0..=Pos::MAX.get(), typing: u64, presence: u64, incarnation: u32) {
             let here = Incarnation(incarnation);
-            let token = Token { incarnation: here, pos: Pos::new(pos), typing };
+            let token = Token { incarnation: here, pos: Pos::new(pos), typing, presence };
             prop_assert_eq!(Token::parse(&token.to_string(), here), Ok(token));
             let page = Token::pagination(here, Pos::new(pos));
             prop_assert_eq!(PageToken::parse(&page.to_string(), here), Ok(page));
@@ -133,7 +142,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_prints_the_same(text in "(h1_)?[0-9_+]{0,40}") {
+        fn what_parses_prints_the_same(text in "(h1_)?[0-9_+]{0,60}") {
             if let Ok(token) = Token::parse(&text, HERE) {
                 prop_assert_eq!(token.to_string(), text.clone());
             }
@@ -153,17 +162,18 @@ mod tests {
         for malformed in [
             "",
             "s72594_4483_1934",
-            "h2_7_1_1",
+            "h2_7_1_1_1",
             "h1_",
             "h1_7",
-            "h1_7_1_1_1",
-            "h1_7_01_1",
-            "h1_7_+1_1",
-            "h1_7_9223372036854775808_0",
+            "h1_7_1_1",
+            "h1_7_1_1_1_1",
+            "h1_7_01_1_1",
+            "h1_7_+1_1_1",
+            "h1_7_9223372036854775808_0_0",
         ] {
             assert_eq!(Token::parse(malformed, HERE), Err(TokenError::Malformed), "{malformed}");
         }
-        assert_eq!(Token::parse("h1_8_1_1", HERE), Err(TokenError::UnknownPos));
+        assert_eq!(Token::parse("h1_8_1_1_1", HERE), Err(TokenError::UnknownPos));
         assert_eq!(Token::parse("h1_7_1", HERE), Err(TokenError::Malformed), "a pagination token is no since");
     }
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_accounts::{Accounts, Requester, SessionEnd};
-use hearth_base::Clock;
+use hearth_accounts::{Accounts, Presence, PresenceMode, PresenceState, Requester, Screening, SessionEnd};
+use hearth_base::{Clock, Millis};
 use hearth_rooms::Rooms;
-use hearth_store::{Pos, StoreError};
+use hearth_store::{Pos, StoreError, View};
 use ruma_common::OwnedServerName;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Scope, empty_answer};
 use crate::filter::{Filter, FilterError};
-use crate::live::{Live, LiveUser, Notifier, Poll};
+use crate::live::{Live, LiveUser, Notifier, Pacer, Poll};
+use crate::presence::PresenceNews;
 use crate::token::{Incarnation, Token, TokenError};
 
 /// How long a request waits for its own past: what was committed before it shall be shown.
@@ -67,7 +68,7 @@ impl Default for SyncSettings {
     }
 }
 
-/// The parameters of a request. `set_presence` has no effect: there is no presence.
+/// The parameters of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SyncRequest<'a> {
     /// `next_batch` of an earlier answer.
@@ -78,6 +79,8 @@ pub struct SyncRequest<'a> {
     pub full_state: bool,
     /// State up to the end of the timeline instead of its start.
     pub use_state_after: UseStateAfter,
+    /// What the client says of its user's presence.
+    pub set_presence: PresenceState,
     /// How long to wait for news.
     pub timeout: Duration,
 }
@@ -147,11 +150,18 @@ pub(crate) struct Inner {
 }
 
 impl Sync {
-    /// Syncs for the users of one server, and the task that wakes them: it must run, until shutdown.
+    /// Syncs for the users of one server, and what wakes them and keeps their presence: it must run,
+    /// until shutdown.
     pub fn new(parts: SyncParts) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let live = Arc::new(Live::new(parts.rooms.clone(), parts.server_name));
+        let presence = parts.accounts.presence();
+        let live = Arc::new(Live::new(parts.rooms.clone(), parts.server_name, presence.clone()));
         let store = Arc::clone(parts.rooms.store());
         let notifier = Notifier::new(Arc::clone(&live), store, parts.counted).run(parts.shutdown.clone());
+        let pacer = Pacer::new(Arc::clone(&live)).run(parts.shutdown.clone());
+        let presence = presence.clone().run(parts.shutdown.clone());
+        let tasks = async move {
+            tokio::join!(notifier, pacer, presence);
+        };
         let inner = Inner {
             rooms: parts.rooms,
             accounts: parts.accounts,
@@ -162,12 +172,32 @@ impl Sync {
             settings: parts.settings,
             shutdown: parts.shutdown,
         };
-        (Self(Arc::new(inner)), notifier)
+        (Self(Arc::new(inner)), tasks)
     }
 
     /// Which life of the store its tokens belong to.
     pub fn incarnation(&self) -> Incarnation {
         self.0.incarnation
+    }
+
+    pub(crate) fn presence(&self) -> &Presence {
+        self.0.accounts.presence()
+    }
+
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.0.rooms
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.0.live
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.0.clock.now()
+    }
+
+    pub(crate) async fn enter(&self, who: &Requester) -> Result<Poll, StoreError> {
+        self.0.enter(who).await
     }
 
     #[cfg(test)]
@@ -190,7 +220,7 @@ impl Sync {
                 // The device has a newer token, and shall use it.
                 (SessionEnd::Superseded, Some(since)) if !request.full_state => {
                     let since = Token::parse(since, self.0.incarnation)?;
-                    Ok(self.0.nothing((since.pos, since.typing)))
+                    Ok(self.0.nothing((since.pos, since.typing, since.presence)))
                 }
                 (SessionEnd::Superseded, _) => answer.await,
             },
@@ -210,6 +240,7 @@ impl Sync {
             return Err(TokenError::UnknownPos.into());
         }
         let poll = this.enter(who).await?;
+        let _connected = self.presence().connect(who, request.set_presence);
         let filter = this.filter(who, &poll.user, request.filter).await?;
         let patience = if since.is_some() { CATCH_UP } else { FIRST_CATCH_UP };
         let reached = tokio::select! {
@@ -237,6 +268,7 @@ struct Answered {
     empty: bool,
     pos: Pos,
     typing: u64,
+    presence: u64,
 }
 
 impl Inner {
@@ -249,20 +281,21 @@ impl Inner {
         (since, timeout): (Token, Duration),
     ) -> Result<Bytes, SyncError> {
         let deadline = Instant::now() + timeout.min(self.settings.max_timeout);
-        let mut seen = (since.pos, since.typing);
+        let mut seen = (since.pos, since.typing, since.presence);
         loop {
             let mut woken = std::pin::pin!(user.woken());
             woken.as_mut().enable();
             // Before the look: what is published by now has been raised before. What has been raised
             // and not published is followed by a wake-up.
-            let here = (self.live.processed().max(seen.0), self.live.typing().max(seen.1));
+            let here = (self.live.processed().max(seen.0), self.live.typing().max(seen.1), seen.2);
             let changed = here.0 > seen.0 && user.has_changed(seen.0);
-            if changed || (here.1 > seen.1 && user.has_typing(seen.1)) {
+            let typing = here.1 > seen.1 && user.has_typing(seen.1);
+            if changed || typing || user.presence.has_news(seen.2) {
                 let answered = self.answer(who, user, scope, Some(since)).await?;
                 if !answered.empty {
                     return Ok(answered.bytes.into());
                 }
-                seen = (answered.pos, answered.typing);
+                seen = (answered.pos, answered.typing, answered.presence);
                 if timeout.is_zero() {
                     return Ok(self.nothing(seen));
                 }
@@ -289,8 +322,8 @@ impl Inner {
         }
     }
 
-    fn nothing(&self, (pos, typing): (Pos, u64)) -> Bytes {
-        empty_answer(&Token { incarnation: self.incarnation, pos, typing }).into()
+    fn nothing(&self, (pos, typing, presence): (Pos, u64, u64)) -> Bytes {
+        empty_answer(&Token { incarnation: self.incarnation, pos, typing, presence }).into()
     }
 
     /// A view may expire under a long answer; a new one is as good.
@@ -307,15 +340,39 @@ impl Inner {
             let counted = self.live.processed();
             let pos = counted.max(since.map_or(Pos::ZERO, |since| since.pos));
             let view = self.rooms.view().await?;
-            let until = Token { incarnation: self.incarnation, pos, typing };
+            let screening = self.accounts.screening(who.user).await?;
+            let presence = self.presence_news(user, scope, since, &view, &screening).await?;
+            let upto = presence.upto;
+            let until = Token { incarnation: self.incarnation, pos, typing, presence: upto };
             let (rooms, now) = (&self.rooms, self.clock.now());
-            let answer = Answer { rooms, who, user, view, counted, scope, since, until, now };
+            let answer = Answer { rooms, who, user, view, counted, scope, since, until, now, presence, screening };
             match answer.write().await {
-                Ok((bytes, empty)) => return Ok(Answered { bytes, empty, pos, typing }),
+                Ok((bytes, empty)) => return Ok(Answered { bytes, empty, pos, typing, presence: upto }),
                 Err(StoreError::SnapshotExpired) if attempts < MAX_VIEWS => attempts += 1,
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the receiver counts; what is left names different things")]
+    async fn presence_news(
+        &self,
+        user: &LiveUser,
+        scope: Scope<'_>,
+        since: Option<Token>,
+        view: &View,
+        screening: &Screening,
+    ) -> Result<PresenceNews, StoreError> {
+        let presence = self.accounts.presence();
+        if presence.mode() == PresenceMode::Off {
+            return Ok(PresenceNews { sights: Vec::new(), upto: since.map_or(0, |since| since.presence) });
+        }
+        let seen = since.map(|since| (since.presence, since.pos));
+        let (sights, upto) = self.live.presence_since(view, user, seen).await?;
+        let mut news = PresenceNews { sights, upto };
+        let filter = &scope.filter.presence;
+        news.retain(|kind, sender| filter.matches_parts(kind, sender.as_str()) && !screening.ignores(sender));
+        Ok(news)
     }
 
     async fn filter(&self, who: &Requester, user: &LiveUser, filter: Option<&str>) -> Result<Arc<Filter>, SyncError> {

@@ -121,6 +121,7 @@ impl From<AccountDataError> for ApiError {
             AccountDataError::TooLarge(why) => Self::too_large(why),
             AccountDataError::TooMany => bad_request("M_RESOURCE_LIMIT_EXCEEDED", "too many kinds of account data"),
             AccountDataError::TooManyTags => bad_request("M_RESOURCE_LIMIT_EXCEEDED", "this room has too many tags"),
+            AccountDataError::IgnoresItself => Self::invalid_param("you cannot ignore yourself"),
             AccountDataError::BadTag => Self::invalid_param("a tag has 1 to 255 bytes"),
             AccountDataError::Storage(error) => error.into(),
         }

@@ -54,6 +54,8 @@ pub struct RateLimits {
     pub joins: Option<Rate>,
     /// Users invited, by user.
     pub invites: Option<Rate>,
+    /// Reports of what is inappropriate, by user.
+    pub reports: Option<Rate>,
     /// Everything else, by user.
     pub user: Option<Rate>,
     /// All requests, by address.
@@ -71,6 +73,7 @@ enum Rule {
     Sending,
     Joins,
     Invites,
+    Reports,
     User,
     Address,
 }
@@ -86,6 +89,7 @@ impl RateLimits {
             Rule::Sending => self.sending,
             Rule::Joins => self.joins,
             Rule::Invites => self.invites,
+            Rule::Reports => self.reports,
             Rule::User => self.user,
             Rule::Address => self.address,
         }
@@ -139,6 +143,9 @@ const RULES: &[(Method, &str, Rule)] = &[
     (Method::POST, "/knock/{room}", Rule::Joins),
     (Method::POST, "/rooms/{room_id}/join", Rule::Joins),
     (Method::POST, "/rooms/{room_id}/invite", Rule::Invites),
+    (Method::POST, "/rooms/{room_id}/report", Rule::Reports),
+    (Method::POST, "/rooms/{room_id}/report/{event_id}", Rule::Reports),
+    (Method::POST, "/users/{user_id}/report", Rule::Reports),
 ];
 
 /// The rule for a route; [`Rule::User`] for all that have none of their own.
@@ -217,7 +224,7 @@ impl Limits {
             return Ok(());
         }
         match rule_of(method, extensions) {
-            rule @ (Rule::Sending | Rule::Joins | Rule::Invites) => self.take(rule, Who::User(user), 1),
+            rule @ (Rule::Sending | Rule::Joins | Rule::Invites | Rule::Reports) => self.take(rule, Who::User(user), 1),
             _ => self.take(Rule::User, Who::User(user), 1),
         }
     }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::membership::{profile_of, room, third_party_invites};
+use super::screening::may_invite;
 use crate::Api;
 use crate::auth::Authed;
 use crate::body::OptionalJson;
@@ -76,6 +77,7 @@ async fn command(api: &Api, creator: &UserId, body: Body) -> Result<CreateRoom, 
     }
     let mut invite = Vec::with_capacity(invited.len());
     for user in invited {
+        may_invite(api, creator, &user).await?;
         let profile = profile_of(api, &user).await?;
         invite.push((user, profile));
     }

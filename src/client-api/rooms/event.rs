@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::errors::hidden;
 use super::messages::{filter, limit};
 use super::render;
+use super::screening::drop_ignored;
 use crate::Api;
 use crate::auth::Authed;
 use crate::error::ApiError;
@@ -72,15 +73,18 @@ pub(crate) async fn context(
         limit,
         filter: filter.clone(),
     };
-    let before = match limit / 2 {
+    let mut before = match limit / 2 {
         0 => nothing(earlier),
         limit => api.rooms.messages(user, &ask(Direction::Backward, earlier, limit)).await?,
     };
-    let after = match limit.div_ceil(2) {
+    let mut after = match limit.div_ceil(2) {
         0 => nothing(event.pos),
         limit => api.rooms.messages(user, &ask(Direction::Forward, event.pos, limit)).await?,
     };
     let state = api.rooms.state_with(user, &room_id, after.events.last().unwrap_or(&event)).await?;
+    let (start, end) = (tokens::write(&api, start_of(&before)), tokens::write(&api, end_of(&after)));
+    drop_ignored(&api, &requester, &mut before.events).await?;
+    drop_ignored(&api, &requester, &mut after.events).await?;
     let parts = [
         ("events_before", before.events.as_slice()),
         ("events_after", after.events.as_slice()),
@@ -94,7 +98,6 @@ pub(crate) async fn context(
         render::array(&api, &requester, events, &mut body).await?;
         body.push(b',');
     }
-    let (start, end) = (tokens::write(&api, start_of(&before)), tokens::write(&api, end_of(&after)));
     body.extend_from_slice(format!(r#""start":"{start}","end":"{end}"}}"#).as_bytes());
     Ok(reply::raw(body))
 }

@@ -208,8 +208,13 @@ async fn sync(
     filter: &Value,
 ) -> Result<Value, ApiError> {
     let filter = filter.to_string();
-    let request =
-        SyncRequest { since, filter: Some(&filter), full_state: false, use_state_after: UseStateAfter::Yes, timeout };
+    let request = SyncRequest {
+        since,
+        filter: Some(&filter),
+        use_state_after: UseStateAfter::Yes,
+        timeout,
+        ..SyncRequest::default()
+    };
     let answer = api.sync.sync(requester, &request).await?;
     serde_json::from_slice(&answer).map_err(|error| ApiError::internal(&format!("an answer of /sync: {error}")))
 }

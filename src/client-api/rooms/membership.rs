@@ -11,6 +11,7 @@ use http::StatusCode;
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
+use super::screening::may_invite;
 use super::send::content;
 use crate::Api;
 use crate::accounts::notices;
@@ -137,6 +138,7 @@ pub(crate) async fn invite(
         return Err(third_party_invites());
     }
     let target = required(body.user_id, "user_id")?;
+    may_invite(&api, &requester.user_id, &target).await?;
     let profile = profile_of(&api, &target).await?;
     let change = change(&room_id, &requester.user_id, &target, Membership::Invite);
     api.rooms.change_membership(MembershipChange { reason: body.reason, profile, ..change }).await?;

@@ -9,6 +9,7 @@ use hearth_sync::RoomSection;
 use ruma_common::OwnedRoomId;
 
 use super::render;
+use super::screening::drop_ignored;
 use crate::Api;
 use crate::auth::Authed;
 use crate::error::ApiError;
@@ -39,7 +40,8 @@ pub(crate) async fn messages(
         room_id,
         filter: filter.events,
     };
-    let page = api.rooms.messages(&requester.user_id, &history).await?;
+    let mut page = api.rooms.messages(&requester.user_id, &history).await?;
+    drop_ignored(&api, &requester, &mut page.events).await?;
     let mut body = Vec::with_capacity(render::size(&page.events) + render::size(&page.state) + 128);
     body.extend_from_slice(br#"{"chunk":"#);
     render::array(&api, &requester, &page.events, &mut body).await?;

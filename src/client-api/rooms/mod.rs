@@ -14,6 +14,8 @@ pub(crate) mod mutual;
 pub(crate) mod receipts;
 pub(crate) mod relations;
 mod render;
+pub(crate) mod reports;
+pub(crate) mod screening;
 pub(crate) mod send;
 pub(crate) mod state;
 pub(crate) mod summary;

@@ -13,6 +13,7 @@ use ruma_common::{OwnedEventId, OwnedRoomId};
 use super::errors::hidden;
 use super::messages::limit;
 use super::render;
+use super::screening::drop_ignored;
 use crate::Api;
 use crate::auth::Authed;
 use crate::error::ApiError;
@@ -69,7 +70,8 @@ fn ask(api: &Api, query: &Query, room_id: OwnedRoomId, event_id: OwnedEventId) -
 }
 
 async fn answer(api: &Api, requester: &Requester, query: &Query, ask: RelationsQuery) -> Result<Response, ApiError> {
-    let page = api.rooms.relations(&requester.user_id, &ask).await.map_err(hidden)?;
+    let mut page = api.rooms.relations(&requester.user_id, &ask).await.map_err(hidden)?;
+    drop_ignored(api, requester, &mut page.events).await?;
     let mut body = Vec::with_capacity(render::size(&page.events) + 128);
     body.extend_from_slice(br#"{"chunk":"#);
     render::array(api, requester, &page.events, &mut body).await?;

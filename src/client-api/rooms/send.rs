@@ -64,6 +64,7 @@ pub(crate) async fn send(
         return delayed::schedule(&api, &event, delay).await;
     }
     let done = api.rooms.send(event).await?;
+    api.accounts.presence().acted(requester.user);
     Ok(sent(&done.event_id))
 }
 

@@ -8,6 +8,7 @@ use hearth_rooms::SendEvent;
 use http::StatusCode;
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAliasId, RoomId};
 
+use super::screening::may_set;
 use super::send::{content, sent};
 use super::{delayed, render};
 use crate::Api;
@@ -87,6 +88,7 @@ pub(crate) async fn put(
     if event_type == "m.room.member" && state_key == requester.user_id.as_str() && leaves {
         notices::may_leave(&api, &requester, &room_id).await?;
     }
+    may_set(&api, &requester, (&event_type, &state_key), &content).await?;
     let event = SendEvent {
         room_id,
         event_type,

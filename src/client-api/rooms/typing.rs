@@ -40,5 +40,6 @@ pub(crate) async fn put(
         Typing::Stopped
     };
     api.rooms.set_typing(&room_id, &requester.user_id, typing).await?;
+    api.accounts.presence().acted(requester.user);
     Ok(reply::empty())
 }

@@ -4,8 +4,8 @@ use axum::routing::{get, post, put};
 
 use super::Table;
 use crate::rooms::{
-    aliases, create, delayed, directory, event, legacy, members, membership, messages, mutual, relations, send, state,
-    summary, threads, upgrade,
+    aliases, create, delayed, directory, event, legacy, members, membership, messages, mutual, relations, reports,
+    send, state, summary, threads, upgrade,
 };
 
 /// Below `/_matrix/client/v3`.
@@ -63,9 +63,12 @@ fn commands() -> Table {
         ("/rooms/{room_id}/kick", post(membership::kick)),
         ("/rooms/{room_id}/leave", post(membership::leave)),
         ("/rooms/{room_id}/redact/{event_id}/{txn}", put(send::redact)),
+        ("/rooms/{room_id}/report", post(reports::room)),
+        ("/rooms/{room_id}/report/{event_id}", post(reports::event)),
         ("/rooms/{room_id}/send/{type}/{txn}", put(send::send)),
         ("/rooms/{room_id}/unban", post(membership::unban)),
         ("/rooms/{room_id}/upgrade", post(upgrade::upgrade)),
+        ("/users/{user_id}/report", post(reports::user)),
     ]
 }
 

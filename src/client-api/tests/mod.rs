@@ -9,13 +9,17 @@ mod delayed;
 mod directory;
 mod edge;
 mod entering;
+mod ephemeral;
 mod exactness;
 mod legacy;
 mod limits;
+mod presence;
 mod pushers;
 mod record;
 mod relations;
+mod reports;
 mod rooms;
+mod screening;
 mod standing;
 mod sync;
 mod threads;
@@ -30,7 +34,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use hearth_accounts::{Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Registration};
+use hearth_accounts::{
+    Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, PresenceMode, Registration,
+};
 use hearth_base::{Clock, FixedClock, Millis, SeededRandom};
 use hearth_event::{RoomVersion, SigningKey};
 use hearth_fanout::{Follower, Unread};
@@ -96,6 +102,10 @@ impl World {
 
     fn with(registration: Registration, change: impl FnOnce(&mut ClientApiSettings)) -> Self {
         Self::build(Self::accounts(registration), change)
+    }
+
+    fn with_presence(presence: PresenceMode) -> Self {
+        Self::build(AccountsSettings { presence, ..Self::accounts(Registration::Open) }, |_| {})
     }
 
     fn accounts(registration: Registration) -> AccountsSettings {

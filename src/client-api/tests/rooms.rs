@@ -377,7 +377,7 @@ async fn sync_answers_and_refuses() {
     assert_eq!(news["rooms"]["join"][&room]["timeline"]["events"][0]["event_id"], json!(event), "{news}");
     for (query, errcode) in [
         ("?since=nonsense", "M_INVALID_PARAM"),
-        ("?since=h1_7_1_1", "M_UNKNOWN_POS"),
+        ("?since=h1_7_1_1_1", "M_UNKNOWN_POS"),
         ("?timeout=soon", "M_INVALID_PARAM"),
         ("?full_state=maybe", "M_INVALID_PARAM"),
     ] {

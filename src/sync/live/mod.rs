@@ -9,6 +9,7 @@
 //! comes through the notifier. They say *that* something is new; *what* is new is read from the store.
 
 mod notifier;
+mod presence;
 mod register;
 mod room;
 mod user;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hearth_accounts::Presence;
 use hearth_rooms::Rooms;
 use hearth_schema::{RoomNid, UserNid};
 use hearth_store::Pos;
@@ -27,6 +29,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) use notifier::Notifier;
+pub(crate) use presence::{Pacer, PresenceMark};
 pub(crate) use register::Poll;
 pub(crate) use room::LiveRoom;
 pub(crate) use user::{LiveUser, Standing};
@@ -46,10 +49,11 @@ pub(crate) struct Live {
     processed: watch::Sender<Pos>,
     /// The same for typing.
     typing: Newest,
+    presence: Presence,
 }
 
 impl Live {
-    pub(crate) fn new(rooms: Rooms, server_name: OwnedServerName) -> Self {
+    pub(crate) fn new(rooms: Rooms, server_name: OwnedServerName, presence: Presence) -> Self {
         let typing = Newest::new(rooms.typing().version());
         Self {
             rooms,
@@ -58,6 +62,7 @@ impl Live {
             watched: RwLock::default(),
             processed: watch::Sender::new(Pos::ZERO),
             typing,
+            presence,
         }
     }
 

@@ -251,6 +251,9 @@ impl Live {
             forgotten: false,
         };
         let live = if membership == Membership::Join {
+            if !user.is_in(event.room) {
+                self.presence.show_again(user.nid());
+            }
             Some(self.add_to_room(event.room, &user))
         } else {
             self.remove_from_room(event.room, &user);

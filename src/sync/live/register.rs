@@ -62,6 +62,8 @@ impl Live {
         if let Some(((_, pos), _)) = newest.first() {
             user.account_data_at(*pos);
         }
+        // What is new for it, its token says; what comes is paced.
+        user.presence.release(self.presence.version());
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
 
-use super::{LiveRoom, Newest};
+use super::{LiveRoom, Newest, PresenceMark};
 use crate::counts::ReadStates;
 use crate::filter::Filter;
 use crate::lazy::SentMembers;
@@ -39,6 +39,8 @@ pub(crate) struct LiveUser {
     pub(crate) sent_members: SentMembers,
     /// What it has read, as answers have found it.
     pub(crate) read_states: ReadStates,
+    /// What is to be told of others' presence.
+    pub(crate) presence: PresenceMark,
 }
 
 /// A user's membership in a room.
@@ -65,6 +67,7 @@ impl LiveUser {
             filters: Mutex::default(),
             sent_members: SentMembers::default(),
             read_states: ReadStates::default(),
+            presence: PresenceMark::default(),
         }
     }
 
@@ -139,6 +142,20 @@ impl LiveUser {
     /// The standing in one room.
     pub(crate) fn standing(&self, room: RoomNid) -> Option<Standing> {
         self.memberships.lock().get(&room).cloned()
+    }
+
+    /// The rooms that it is in by a member event after `after`.
+    pub(super) fn joined(&self, after: Pos) -> Vec<Arc<LiveRoom>> {
+        let memberships = self.memberships.lock();
+        let joined = memberships
+            .values()
+            .filter(|standing| standing.row.pos > after && standing.row.membership == Membership::Join);
+        joined.filter_map(|standing| standing.live.clone()).collect()
+    }
+
+    /// Whether it has joined the room.
+    pub(super) fn is_in(&self, room: RoomNid) -> bool {
+        self.memberships.lock().get(&room).is_some_and(|standing| standing.row.membership == Membership::Join)
     }
 
     /// The rooms in which something is new after `since`, or typing after `typing`.

@@ -308,8 +308,8 @@ async fn tokens_and_filters_that_cannot_be_used_are_refused() {
     world.room(&alice, &[]).await;
     for (since, expected) in [
         ("s1_2", TokenError::Malformed),
-        ("h1_1_99999999_0", TokenError::UnknownPos),
-        ("h1_2_1_0", TokenError::UnknownPos),
+        ("h1_1_99999999_0_0", TokenError::UnknownPos),
+        ("h1_2_1_0_0", TokenError::UnknownPos),
     ] {
         let error = world.fails(&alice, Some(since), None).await;
         assert!(matches!(&error, SyncError::Token(found) if *found == expected), "{since}: {error:?}");
