@@ -126,7 +126,7 @@ impl Answer<'_> {
     async fn left_at_first(&self, room: RoomNid, stay: &Stay) -> Result<bool, StoreError> {
         // Forgetting is no event, so what is kept of the user's rooms may not know of it.
         let row = self.rooms.membership(&self.view, self.who.user, room).await?;
-        if stay.forgotten || row.is_some_and(|row| row.forgotten) {
+        if row.is_some_and(|row| row.forgotten) {
             return Ok(false);
         }
         Ok(self.scope.filter.include_leave || (!stay.own && self.was_joined(room, stay).await?))

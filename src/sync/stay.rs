@@ -20,7 +20,6 @@ pub(crate) struct Stay {
     pub pos: Pos,
     /// Whether the user sent it.
     pub own: bool,
-    pub forgotten: bool,
     /// Joined at `since` and ever after, up to the end of the answer or to this leave: the client has
     /// the room and only needs what is new.
     pub continuous: bool,
@@ -50,7 +49,6 @@ impl Answer<'_> {
             n: row.n,
             pos: row.pos,
             own: row.own,
-            forgotten: row.forgotten,
             continuous: since.is_some_and(|since| row.pos <= since),
             been_in: joined,
             known: since.unwrap_or(Pos::ZERO),
@@ -69,8 +67,7 @@ impl Answer<'_> {
             if event.pos <= self.until.pos {
                 if walk.newest.is_none() {
                     let own = event.state_key() == Some(event.sender().as_str());
-                    let forgotten = row.forgotten && n == row.n;
-                    walk.newest = Some(Stay { membership, n, pos: event.pos, own, forgotten, ..stay });
+                    walk.newest = Some(Stay { membership, n, pos: event.pos, own, ..stay });
                     walk.joined = membership != Membership::Invite && membership != Membership::Knock;
                 } else {
                     walk.joined &= membership == Membership::Join;
