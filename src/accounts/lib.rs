@@ -14,6 +14,7 @@
 //! Nothing here knows HTTP or error codes: errors say what the caller can do.
 
 mod account_data;
+mod carry;
 mod devices;
 mod error;
 mod filters;

@@ -6,11 +6,12 @@
 //! crash replays a little and loses nothing; such batches need no sync of their own, because what
 //! they are derived from has one.
 //!
-//! A [`Follower`] drives one consumer. The first consumer is [`Unread`].
+//! A [`Follower`] drives one consumer. The consumers are [`Unread`] and [`Upgrades`].
 
 mod follow;
 mod notify;
 mod unread;
+mod upgrades;
 
 #[cfg(test)]
 mod tests;
@@ -18,3 +19,4 @@ mod tests;
 pub use follow::{ConsumeError, Consumer, Follower};
 pub use notify::{Notification, notification};
 pub use unread::Unread;
+pub use upgrades::Upgrades;

@@ -53,3 +53,4 @@ pub use query::{
 };
 pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};
+pub use upgrade::Succession;

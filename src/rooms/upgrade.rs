@@ -8,8 +8,11 @@
 //! on with instead of making another room.
 
 mod carried;
+mod succession;
 
 use std::sync::Arc;
+
+pub use succession::Succession;
 
 use futures::{TryStreamExt, stream};
 use hearth_event::RoomVersion;

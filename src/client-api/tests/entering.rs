@@ -250,3 +250,18 @@ async fn mutual_rooms_are_those_that_both_have_joined() {
         assert_eq!(ask(base, &query).await.verdict(), (400, wanted), "{query}");
     }
 }
+
+#[tokio::test]
+async fn members_at_a_token_from_before_the_room_are_its_first() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let room = world.create_room(&ann, json!({"preset": "public_chat"})).await;
+    let sync = world.get("/sync", &ann).await.ok();
+    let before = sync["rooms"]["join"][&room]["timeline"]["prev_batch"].as_str().unwrap().to_owned();
+    join(&world, &room, &bob).await.ok();
+    let members = world.get(&in_room(&room, &format!("members?at={before}")), &ann).await.ok();
+    let names: Vec<_> = members["chunk"].as_array().unwrap().iter().map(|event| &event["state_key"]).collect();
+    assert_eq!(names, [&ann.id]);
+    let now = world.get(&in_room(&room, "members"), &ann).await.ok();
+    assert_eq!(now["chunk"].as_array().unwrap().len(), 2);
+}

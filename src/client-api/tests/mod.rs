@@ -39,7 +39,7 @@ use hearth_accounts::{
 };
 use hearth_base::{Clock, FixedClock, Millis, SeededRandom};
 use hearth_event::{RoomVersion, SigningKey};
-use hearth_fanout::{Follower, Unread};
+use hearth_fanout::{Follower, Unread, Upgrades};
 use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
 use hearth_store::Store;
@@ -157,6 +157,8 @@ impl World {
         tokio::spawn(notifier);
         tokio::spawn(rooms.clone().run_delayed(shutdown.clone()));
         tokio::spawn(unread.run(shutdown.clone()));
+        let upgrades = Upgrades::new(rooms.clone(), Arc::clone(&accounts), server_name.clone());
+        tokio::spawn(Follower::new(store, upgrades).run(shutdown.clone()));
         let mut settings = ClientApiSettings::new(server_name);
         change(&mut settings);
         let parts = ClientApi {

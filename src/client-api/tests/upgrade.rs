@@ -147,3 +147,80 @@ async fn a_space_keeps_its_rooms() {
     assert_eq!(child("!in:hs.test").await.ok(), json!({"via": ["hs.test"]}));
     assert_eq!(child("!out:hs.test").await.verdict(), (404, "M_NOT_FOUND"));
 }
+
+/// What somebody keeps of a room: its tags, whether a direct chat is one, ids of the rules about rooms.
+async fn kept(world: &World, by: &Person, room: &str) -> Value {
+    let base = format!("/user/{}", pct(&by.id));
+    let tags = world.get(&format!("{base}/rooms/{}/tags", pct(room)), by).await.ok();
+    let direct = world.get(&format!("{base}/account_data/m.direct"), by).await.ok();
+    let rules = world.get("/pushrules/", by).await.ok();
+    let rule = rules["global"]["room"].as_array().unwrap().iter().find(|rule| rule["rule_id"] == room).cloned();
+    json!({"tags": tags["tags"], "direct": direct["@cat:hs.test"], "actions": rule.map(|rule| rule["actions"].clone())})
+}
+
+async fn keep(world: &World, by: &Person, room: &str) {
+    let base = format!("/user/{}", pct(&by.id));
+    world.put(&format!("{base}/rooms/{}/tags/work", pct(room)), by, json!({"order": 0.5})).await.ok();
+    world.put(&format!("{base}/account_data/m.direct"), by, json!({"@cat:hs.test": [room]})).await.ok();
+    world.put(&format!("/pushrules/global/room/{}", pct(room)), by, json!({"actions": []})).await.ok();
+}
+
+async fn until_kept(world: &World, by: &Person, (old, new): (&str, &str)) {
+    let wanted = json!({"tags": {"work": {"order": 0.5}}, "direct": [old, new], "actions": []});
+    for _ in 0..200 {
+        if kept(world, by, new).await == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{} has {}", by.id, kept(world, by, new).await);
+}
+
+#[tokio::test]
+async fn what_users_keep_of_a_room_follows_them() {
+    let world = World::new();
+    let (ann, bob, eve) = (world.register("ann").await, world.register("bob").await, world.register("eve").await);
+    for by_hand in [false, true] {
+        let old = world.create_room(&ann, json!({"preset": "public_chat", "room_version": "10"})).await;
+        join(&world, &old, &bob).await;
+        for person in [&ann, &bob, &eve] {
+            keep(&world, person, &old).await;
+        }
+        let new = if by_hand {
+            let content = json!({"predecessor": {"room_id": old}});
+            let new = world.create_room(&ann, json!({"preset": "public_chat", "creation_content": content})).await;
+            set(&world, &old, &ann, "m.room.tombstone", json!({"body": "moved", "replacement_room": new})).await;
+            new
+        } else {
+            upgrade(&world, &old, &ann, json!({"new_version": "12"})).await
+        };
+        join(&world, &new, &eve).await;
+        join(&world, &new, &bob).await;
+        until_kept(&world, &ann, (&old, &new)).await;
+        until_kept(&world, &bob, (&old, &new)).await;
+        // Eve was never in the old room, whatever she noted about it.
+        assert_eq!(kept(&world, &eve, &new).await, json!({"tags": {}, "direct": [old], "actions": null}));
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_followed_into_a_room_that_the_old_one_does_not_name() {
+    let world = World::new();
+    let (ann, eve) = (world.register("ann").await, world.register("eve").await);
+    let old = world.create_room(&ann, json!({"preset": "public_chat"})).await;
+    keep(&world, &ann, &old).await;
+    let content = json!({"predecessor": {"room_id": old}});
+    let trap = world.create_room(&eve, json!({"preset": "public_chat", "creation_content": content})).await;
+    join(&world, &trap, &ann).await;
+    // The consumer is behind this by now, or the next upgrade would not be carried.
+    let new = upgrade(&world, &old, &ann, json!({"new_version": "12"})).await;
+    for _ in 0..200 {
+        if kept(&world, &ann, &new).await["actions"] == json!([]) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(kept(&world, &ann, &trap).await["tags"], json!({}));
+    let direct = world.get(&format!("/user/{}/account_data/m.direct", pct(&ann.id)), &ann).await.ok();
+    assert_eq!(direct, json!({"@cat:hs.test": [old, new]}));
+}

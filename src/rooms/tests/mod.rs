@@ -6,3 +6,4 @@ mod members;
 mod membership;
 mod reading;
 mod sending;
+mod upgrade;
