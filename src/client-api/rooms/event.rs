@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use hearth_base::Millis;
-use hearth_rooms::{Direction, HistoryPage, HistoryQuery};
+use hearth_rooms::{Direction, EventFilter, HistoryPage, HistoryQuery, RoomEvent};
 use hearth_store::Pos;
 use ruma_common::{EventId, OwnedEventId, OwnedRoomId};
 use serde::Serialize;
