@@ -114,6 +114,10 @@ fn certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>, Failure>
     let Listen { tls_certificate: Some(certificate), tls_key: Some(key), .. } = &settings.listen else {
         return Ok(None);
     };
+    if settings.listen.client_tls.is_empty() {
+        tracing::warn!("there is a TLS certificate, but listen.client_tls names no address that would show it");
+        return Ok(None);
+    }
     let loaded = Certificate::load(certificate.clone(), key.clone());
     loaded.map(Some).map_err(|error| Failure::new(Code::Unusable, format!("TLS: {error}")))
 }

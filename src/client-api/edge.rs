@@ -58,6 +58,10 @@ fn admit(api: &Api, request: &mut Request) -> Result<(), ApiError> {
     let address = api.limits.client(request.extensions(), request.headers());
     api.limits.arrived(request.method(), request.extensions(), address)?;
     request.extensions_mut().insert(address);
+    // The router takes nothing between two slashes for a parameter that is empty. None may be.
+    if request.uri().path().contains("//") {
+        return Err(unknown());
+    }
     check_encoding(request.headers())
 }
 
@@ -93,6 +97,10 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// For paths that no route has.
 pub(crate) async fn unknown_path() -> ApiError {
+    unknown()
+}
+
+fn unknown() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "unknown path")
 }
 

@@ -181,12 +181,13 @@ impl Settings {
         if metrics.as_ref().is_some_and(|address| client.contains(address) || client_tls.contains(address)) {
             input.wrong("listen", "metrics", "is also an address for clients");
         }
-        let wanted = !client_tls.is_empty();
-        if wanted != tls_certificate.is_some() {
-            input.wrong("listen", "tls_certificate", "belongs to client_tls: set both or neither");
-        }
-        if wanted != tls_key.is_some() {
-            input.wrong("listen", "tls_key", "belongs to client_tls: set both or neither");
+        match (tls_certificate, tls_key) {
+            (Some(_), None) => input.wrong("listen", "tls_certificate", "needs tls_key"),
+            (None, Some(_)) => input.wrong("listen", "tls_key", "needs tls_certificate"),
+            (None, None) if !client_tls.is_empty() => {
+                input.wrong("listen", "client_tls", "needs tls_certificate and tls_key");
+            }
+            _ => {}
         }
     }
 }

@@ -175,7 +175,11 @@ fn tls_takes_an_address_a_certificate_and_a_key() {
     assert_eq!(parse(&text, &[]).expect("valid").listen.client_tls[0].port(), Some(443));
     assert_eq!(
         refusal(&format!("{NAME}[listen]\ntls_key = \"k\"\n"), &[]),
-        "hearth.toml:4:11: listen.tls_key: belongs to client_tls: set both or neither"
+        "hearth.toml:4:11: listen.tls_key: needs tls_certificate"
+    );
+    assert_eq!(
+        refusal(&format!("{NAME}[listen]\nclient_tls = [\"0.0.0.0:443\"]\n"), &[]),
+        "hearth.toml:4:14: listen.client_tls: needs tls_certificate and tls_key"
     );
     let wrong = format!("{NAME}[listen]\n{whole}").replace("0.0.0.0:443", "unix:/run/h.sock");
     assert_eq!(refusal(&wrong, &[]), "hearth.toml:4:14: listen.client_tls: a Unix socket needs no TLS");
