@@ -29,6 +29,7 @@ mod receipts;
 mod redact;
 mod restricted;
 pub mod state;
+mod subscriptions;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -51,3 +52,4 @@ pub use query::{
 };
 pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};
+pub use subscriptions::{Reason, SubscriptionError, ThreadOf};

@@ -12,7 +12,7 @@ use axum::http::Request;
 use hearth_base::{SeededRandom, Supervisor};
 use hearth_schema::{
     AccessTokens, CurrentState, DelayedEvents, DelayedLists, EventIds, EventNid, Events, Membership, RoomHeads,
-    RoomNid, Timeline, TxnIds, User, UserNid, UserRooms, Users,
+    RoomNid, Subscription, ThreadSubscription, ThreadSubscriptions, Timeline, TxnIds, User, UserNid, UserRooms, Users,
 };
 use hearth_store::{Batch, Keyspace as _, Op, Owner as _, Pos, raw_key};
 use ruma_common::{EventId, RoomId, UserId};
@@ -178,6 +178,18 @@ async fn a_transaction_without_event_is_told() {
     let key = (filled.room, filled.user, "DEVICE".to_owned(), "send".to_owned(), "t9".to_owned());
     filled.damage(|batch| batch.put::<TxnIds>(&key, &9_999)).await;
     filled.breaks(Invariant::I9).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_to_no_thread_is_told() {
+    let filled = filled().await;
+    let row = ThreadSubscription { pos: Pos::new(1), subscription: Subscription::Manual };
+    let key = (filled.user, filled.room, filled.event_number().await);
+    filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptions>(&key, &row)).await;
+    assert_eq!(filled.broken().await, BTreeSet::new());
+    let key = (filled.user, filled.room, 9_999);
+    filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptions>(&key, &row)).await;
+    filled.breaks(Invariant::I13).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ pub(crate) mod relations;
 mod render;
 pub(crate) mod send;
 pub(crate) mod state;
+pub(crate) mod subscriptions;
 pub(crate) mod summary;
 pub(crate) mod typing;
 pub(crate) mod upgrade;

@@ -12,6 +12,7 @@ mod exactness;
 mod legacy;
 mod limits;
 mod pushers;
+mod receipts;
 mod record;
 mod relations;
 mod rooms;
