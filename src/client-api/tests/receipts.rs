@@ -4,12 +4,12 @@ use super::*;
 
 const THREADS: &str = "/_matrix/client/unstable/io.element.msc4306";
 
-async fn say(world: &World, room: &str, by: &Person, root: Option<&str>) -> String {
+async fn say(world: &World, room: &str, by: &Person, top: Option<&str>) -> String {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let txn = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let mut content = json!({"msgtype": "m.text", "body": "b"});
-    if let Some(root) = root {
-        content["m.relates_to"] = json!({"rel_type": "m.thread", "event_id": root});
+    if let Some(top) = top {
+        content["m.relates_to"] = json!({"rel_type": "m.thread", "event_id": top});
     }
     let sent = world.put(&in_room(room, &format!("send/m.room.message/{txn}")), by, content).await.ok();
     sent["event_id"].as_str().unwrap().to_owned()
@@ -31,30 +31,30 @@ async fn room_of(world: &World, by: &Person, room: &str, query: &str) -> Value {
 async fn threaded_receipts_go_out_by_thread_and_private_ones_to_nobody_else() {
     let world = World::new();
     let (ann, bob, room) = talk(&world).await;
-    let root = say(&world, &room, &ann, None).await;
-    let reply = say(&world, &room, &ann, Some(&root)).await;
+    let top = say(&world, &room, &ann, None).await;
+    let reply = say(&world, &room, &ann, Some(&top)).await;
     let apart = format!("?filter={}", pct(r#"{"room":{"timeline":{"unread_thread_notifications":true}}}"#));
     let counts = |number: u64| json!({"highlight_count": 0, "notification_count": number});
     let seen = room_of(&world, &bob, &room, &apart).await;
     assert_eq!(seen["unread_notifications"], counts(1));
-    assert_eq!(seen["unread_thread_notifications"], json!({&root: counts(1)}));
+    assert_eq!(seen["unread_thread_notifications"], json!({&top: counts(1)}));
 
     let receipt = |kind: &str, event: &str| in_room(&room, &format!("receipt/{kind}/{}", pct(event)));
     for (event, thread) in
-        [(&reply, json!("main")), (&root, json!(reply)), (&reply, json!("$other")), (&reply, json!("x"))]
+        [(&reply, json!("main")), (&top, json!(reply)), (&reply, json!("$other")), (&reply, json!("x"))]
     {
         let refused = world.post(&receipt("m.read", event), &bob, json!({"thread_id": thread})).await;
         assert_eq!(refused.verdict(), (400, "M_INVALID_PARAM"), "{event} in {thread}");
     }
-    world.post(&receipt("m.read.private", &reply), &bob, json!({"thread_id": root})).await.ok();
-    world.post(&receipt("m.read", &root), &bob, json!({"thread_id": "main"})).await.ok();
+    world.post(&receipt("m.read.private", &reply), &bob, json!({"thread_id": top})).await.ok();
+    world.post(&receipt("m.read", &top), &bob, json!({"thread_id": "main"})).await.ok();
     let seen = room_of(&world, &bob, &room, &apart).await;
     assert_eq!(seen["unread_notifications"], counts(0));
     assert_eq!(seen["unread_thread_notifications"], Value::Null);
     let own = &seen["ephemeral"]["events"][0]["content"];
-    assert_eq!(own[&reply]["m.read.private"][&bob.id]["thread_id"], json!(root));
+    assert_eq!(own[&reply]["m.read.private"][&bob.id]["thread_id"], json!(top));
     let public = room_of(&world, &ann, &room, "").await["ephemeral"]["events"].clone();
-    assert_eq!(public[0]["content"][&root]["m.read"][&bob.id]["thread_id"], "main");
+    assert_eq!(public[0]["content"][&top]["m.read"][&bob.id]["thread_id"], "main");
     assert!(!public.to_string().contains("private"), "{public}");
 }
 
@@ -103,8 +103,8 @@ struct Subscribed<'a> {
 }
 
 impl Subscribed<'_> {
-    fn to<'a>(world: &'a World, room: &str, root: &str, by: &'a Person) -> Subscribed<'a> {
-        let path = format!("{THREADS}{}", in_room(room, &format!("thread/{}/subscription", pct(root))));
+    fn to<'a>(world: &'a World, room: &str, top: &str, by: &'a Person) -> Subscribed<'a> {
+        let path = format!("{THREADS}{}", in_room(room, &format!("thread/{}/subscription", pct(top))));
         Subscribed { world, path, by }
     }
 
@@ -135,18 +135,18 @@ impl Subscribed<'_> {
 async fn threads_are_followed_until_the_user_says_no() {
     let world = World::new();
     let (ann, bob, room) = talk(&world).await;
-    let root = say(&world, &room, &ann, None).await;
-    let first = say(&world, &room, &ann, Some(&root)).await;
-    let thread = Subscribed::to(&world, &room, &root, &bob);
+    let top = say(&world, &room, &ann, None).await;
+    let first = say(&world, &room, &ann, Some(&top)).await;
+    let thread = Subscribed::to(&world, &room, &top, &bob);
     assert_eq!(thread.automatic().await, None);
     thread.put(json!({"automatic": first})).await.ok();
     assert_eq!(thread.automatic().await, Some(true));
-    assert_eq!(Subscribed::to(&world, &room, &root, &ann).automatic().await, None, "everybody's own");
+    assert_eq!(Subscribed::to(&world, &room, &top, &ann).automatic().await, None, "everybody's own");
     thread.put(json!({})).await.ok();
     thread.put(json!({"automatic": first})).await.ok();
     assert_eq!(thread.automatic().await, Some(false), "what the user wants stays so");
 
-    let second = say(&world, &room, &ann, Some(&root)).await;
+    let second = say(&world, &room, &ann, Some(&top)).await;
     for _ in 0..2 {
         thread.delete().await.ok();
         assert_eq!(thread.automatic().await, None);
@@ -156,7 +156,7 @@ async fn threads_are_followed_until_the_user_says_no() {
         assert_eq!(thread.put(json!({"automatic": cause})).await.verdict(), conflict);
         assert_eq!(thread.automatic().await, None);
     }
-    let third = say(&world, &room, &ann, Some(&root)).await;
+    let third = say(&world, &room, &ann, Some(&top)).await;
     thread.put(json!({"automatic": third})).await.ok();
     assert_eq!(thread.automatic().await, Some(true));
     thread.delete().await.ok();
@@ -168,11 +168,10 @@ async fn threads_are_followed_until_the_user_says_no() {
 async fn only_threads_that_the_user_sees_can_be_followed_and_for_a_reason_in_them() {
     let world = World::new();
     let (ann, bob, room) = talk(&world).await;
-    let (root, other) = (say(&world, &room, &ann, None).await, say(&world, &room, &ann, None).await);
-    let (reply, elsewhere) =
-        (say(&world, &room, &ann, Some(&root)).await, say(&world, &room, &ann, Some(&other)).await);
-    let thread = Subscribed::to(&world, &room, &root, &bob);
-    for cause in [&root, &other, &elsewhere, "$none"] {
+    let (top, other) = (say(&world, &room, &ann, None).await, say(&world, &room, &ann, None).await);
+    let (reply, elsewhere) = (say(&world, &room, &ann, Some(&top)).await, say(&world, &room, &ann, Some(&other)).await);
+    let thread = Subscribed::to(&world, &room, &top, &bob);
+    for cause in [&top, &other, &elsewhere, "$none"] {
         let refused = thread.put(json!({"automatic": cause})).await;
         assert_eq!(refused.verdict(), (400, "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD"), "{cause}");
     }
@@ -182,10 +181,10 @@ async fn only_threads_that_the_user_sees_can_be_followed_and_for_a_reason_in_the
     thread.delete().await.ok();
 
     let eve = world.register("eve").await;
-    for (root, by) in [("$none", &bob), (reply.as_str(), &bob), (root.as_str(), &eve)] {
-        let thread = Subscribed::to(&world, &room, root, by);
+    for (top, by) in [("$none", &bob), (reply.as_str(), &bob), (top.as_str(), &eve)] {
+        let thread = Subscribed::to(&world, &room, top, by);
         for answer in [thread.put(json!({})).await, thread.delete().await, thread.get().await] {
-            assert_eq!(answer.verdict(), (404, "M_NOT_FOUND"), "{root}");
+            assert_eq!(answer.verdict(), (404, "M_NOT_FOUND"), "{top}");
         }
     }
     let unknown = world.raw(Method::GET, &thread.path, None, "").await;
