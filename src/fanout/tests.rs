@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hearth_base::{FixedClock, Millis, SeededRandom};
 use hearth_event::{RoomVersion, SigningKey};
 use hearth_rooms::{
-    CreateRoom, MemberProfile, MembershipChange, NewReceipt, Preset, RoomSettings, RoomVisibility, Rooms, RoomsParts,
-    SendEvent,
+    CreateRoom, MemberProfile, MembershipChange, NewReceipt, Preset, ReceiptThread, RoomSettings, RoomVisibility,
+    Rooms, RoomsParts, SendEvent,
 };
 use hearth_schema::{
     Cursors, Highlights, Ids, Membership, Position, ReadPoint, ReadPoints, ReceiptKind, RoomTallies, RoomTally,
@@ -134,11 +134,21 @@ impl World {
     }
 
     async fn read(&self, room_id: &RoomId, reader: &str, event_id: &str, kind: ReceiptKind) {
+        self.read_in(room_id, reader, event_id, (kind, None)).await;
+    }
+
+    async fn read_in(
+        &self,
+        room_id: &RoomId,
+        reader: &str,
+        event_id: &str,
+        (kind, thread): (ReceiptKind, Option<ReceiptThread>),
+    ) {
         let receipt = NewReceipt {
             room_id: room_id.to_owned(),
             user_id: user(reader),
             kind,
-            thread: None,
+            thread,
             event_id: event_id.try_into().expect("an event ID"),
         };
         self.rooms.set_receipt(&receipt).await.expect("a receipt");
@@ -273,13 +283,18 @@ async fn converse(world: &World) -> OwnedRoomId {
         let (speaker, reader) = if n % 3 == 0 { ("bob", "carol") } else { ("alice", "bob") };
         let mentions = json!({ "user_ids": [user("carol")], "room": n % 7 == 0 });
         let mut content = json!({ "msgtype": "m.text", "body": n.to_string(), "m.mentions": mentions });
-        if let Some(root) = roots.first().filter(|_| n % 3 != 1) {
+        let root: Option<String> = roots.first().filter(|_| n % 3 != 1).cloned();
+        if let Some(root) = &root {
             content["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": root });
         }
         let event_id = world.say(&room_id, speaker, content).await;
         roots.push(event_id.clone());
         if n % 4 == 0 {
             world.read(&room_id, reader, &event_id, ReceiptKind::Read).await;
+        }
+        if n % 4 == 2 {
+            let thread = root.map_or(ReceiptThread::Main, |root| ReceiptThread::Root(root.try_into().expect("an ID")));
+            world.read_in(&room_id, reader, &event_id, (ReceiptKind::ReadPrivate, Some(thread))).await;
         }
         if n % 5 == 0 {
             world.catch_up().await;

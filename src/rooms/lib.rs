@@ -30,6 +30,7 @@ mod redact;
 mod relation;
 mod restricted;
 pub mod state;
+mod subscriptions;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -53,4 +54,5 @@ pub use query::{
 };
 pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};
+pub use subscriptions::{Reason, SubscriptionError, ThreadOf};
 pub use upgrade::Succession;

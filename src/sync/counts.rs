@@ -44,24 +44,29 @@ pub(crate) struct ReadState {
     pub mentions: Vec<(Pos, Option<u32>)>,
 }
 
-/// States of reading of one user, each with the position up to which everything had been counted
-/// when it was read.
+/// States of reading of one user.
 #[derive(Default)]
-pub(crate) struct ReadStates(Mutex<HashMap<RoomNid, (Pos, Option<Arc<ReadState>>)>>);
+pub(crate) struct ReadStates(Mutex<HashMap<RoomNid, Remembered>>);
+
+struct Remembered {
+    state: Arc<ReadState>,
+    /// Everything up to here had been counted when the state was read.
+    counted: Pos,
+}
 
 impl ReadStates {
-    /// The state if it was read when `mark` had been counted. `Some(None)`: the user has read nothing.
-    fn get(&self, room: RoomNid, mark: Pos) -> Option<Option<Arc<ReadState>>> {
-        self.0.lock().get(&room).filter(|(counted, _)| *counted >= mark).map(|(_, state)| state.clone())
+    /// The state if it was read when `mark` had been counted.
+    fn get(&self, room: RoomNid, mark: Pos) -> Option<Arc<ReadState>> {
+        self.0.lock().get(&room).filter(|known| known.counted >= mark).map(|known| Arc::clone(&known.state))
     }
 
-    fn keep(&self, room: RoomNid, counted: Pos, state: Option<Arc<ReadState>>) {
+    fn keep(&self, room: RoomNid, state: Arc<ReadState>, counted: Pos) {
         let mut states = self.0.lock();
         if states.len() >= MAX_ROOMS {
             states.clear();
         }
-        if states.get(&room).is_none_or(|(known, _)| *known <= counted) {
-            states.insert(room, (counted, state));
+        if states.get(&room).is_none_or(|known| known.counted <= counted) {
+            states.insert(room, Remembered { state, counted });
         }
     }
 }
@@ -131,11 +136,11 @@ impl Answer<'_> {
         let user = self.who.user;
         let mark = self.rooms.read_marks().newest(user, room);
         if let Some(known) = self.user.read_states.get(room, mark) {
-            return Ok(known);
+            return Ok(Some(known));
         }
-        let state = read_state(&self.view, user, room).await?.map(Arc::new);
-        self.user.read_states.keep(room, self.counted, state.clone());
-        Ok(state)
+        let Some(state) = read_state(&self.view, user, room).await?.map(Arc::new) else { return Ok(None) };
+        self.user.read_states.keep(room, Arc::clone(&state), self.counted);
+        Ok(Some(state))
     }
 }
 
@@ -150,7 +155,7 @@ async fn read_state(view: &View, user: UserNid, room: RoomNid) -> Result<Option<
     let read = read_to(view, (user, room), &roots).await?;
     mentions.retain(|(pos, thread)| match thread {
         None => pos.get() > point.main_pos,
-        Some(root) => read.get(root).is_none_or(|read| pos > read),
+        Some(thread) => read.get(thread).is_none_or(|read| pos > read),
     });
     Ok(Some(ReadState { point, mentions }))
 }

@@ -75,8 +75,8 @@ impl Answer<'_> {
         Ok(())
     }
 
-    async fn thread_tally(&self, room: RoomNid, root: u32, upto: Pos) -> Result<Tally, StoreError> {
-        let rows = self.view.page_between::<ThreadTallies, _>(&(room, root), ..=upto, Order::Descending, 1).await?;
+    async fn thread_tally(&self, room: RoomNid, thread: u32, upto: Pos) -> Result<Tally, StoreError> {
+        let rows = self.view.page_between::<ThreadTallies, _>(&(room, thread), ..=upto, Order::Descending, 1).await?;
         Ok(rows.into_iter().next().map(|(_, tally)| tally).unwrap_or_default())
     }
 

@@ -5,8 +5,8 @@ use hearth_schema::{
     CurrentState, DelayedEvent, DelayedEvents, DelayedList, DelayedLists, Device, Devices, EventIds, EventKey,
     EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Receipt, ReceiptLog, ReceiptName, Receipts,
     RefreshFamilies, RefreshFamily, Relations, RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry,
-    StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Threads, Timeline, TokenKey, TxnIds, User, UserNid,
-    UserRoom, UserRooms, Users,
+    StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, ThreadSubscriptions, Threads, Timeline, TokenKey,
+    TxnIds, User, UserNid, UserRoom, UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 
@@ -33,6 +33,7 @@ pub(super) enum Row {
     ReceiptLog(RoomNid, Pos, ReceiptName),
     RoomAlias(RoomNid, String),
     UserRoom(UserNid, RoomNid, UserRoom),
+    ThreadSubscription(RoomNid, u32, Pos),
     User(UserNid, Box<User>),
     Device(UserNid, String, Box<Device>),
     AccessToken(TokenKey, AccessToken),
@@ -131,6 +132,9 @@ impl Row {
         Ok(Some(if id == UserRooms::DEF.id {
             let ((user, room), row) = both::<UserRooms>(key, value)?;
             Self::UserRoom(user, room, row)
+        } else if id == ThreadSubscriptions::DEF.id {
+            let ((_, room, root), row) = both::<ThreadSubscriptions>(key, value)?;
+            Self::ThreadSubscription(room, root, row.pos)
         } else if id == Users::DEF.id {
             let ((user,), row) = both::<Users>(key, value)?;
             Self::User(user, Box::new(row))
@@ -174,7 +178,8 @@ impl Row {
             | Self::Relation(_, (_, pos), _)
             | Self::ReceiptLog(_, pos, _)
             | Self::AccountData(_, _, pos)
-            | Self::AccountDataLog(_, pos, _) => Some(*pos),
+            | Self::AccountDataLog(_, pos, _)
+            | Self::ThreadSubscription(_, _, pos) => Some(*pos),
             Self::Event(_, row) => Some(row.pos),
             Self::Receipt(_, _, row) => Some(row.pos),
             Self::UserRoom(_, _, row) => Some(row.pos),
@@ -202,6 +207,7 @@ impl Row {
             Self::ReceiptLog(room, pos, name) => rooms::receipt_log(context, room, pos, name).await,
             Self::RoomAlias(room, alias) => rooms::alias(context, room, &alias).await,
             Self::UserRoom(user, room, row) => rooms::user_room(context, user, room, &row).await,
+            Self::ThreadSubscription(room, root, _) => rooms::thread_subscription(context, room, root).await,
             Self::User(user, row) => Ok(accounts::user(context, user, &row)),
             Self::Device(user, device, row) => accounts::device(context, user, &device, &row).await,
             Self::AccessToken(key, row) => accounts::access_token(context, key, row).await,

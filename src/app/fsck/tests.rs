@@ -12,7 +12,8 @@ use axum::http::Request;
 use hearth_base::{SeededRandom, Supervisor};
 use hearth_schema::{
     AccessTokens, Aggregates, CurrentState, DelayedEvents, DelayedLists, EventIds, EventNid, Events, Membership,
-    RoomHeads, RoomNid, Threads, Timeline, TxnIds, User, UserNid, UserRooms, Users,
+    RoomHeads, RoomNid, Subscription, ThreadSubscription, ThreadSubscriptions, Threads, Timeline, TxnIds, User,
+    UserNid, UserRooms, Users,
 };
 use hearth_store::{Batch, Keyspace as _, Op, Owner as _, Pos, raw_key};
 use ruma_common::{EventId, RoomId, UserId};
@@ -193,6 +194,18 @@ async fn a_thread_that_is_not_listed_is_told() {
     let row = view.get::<Aggregates>(&(filled.room, root)).await.expect("readable").expect("there");
     let latest = row.thread.expect("a thread").latest;
     filled.damage(|batch| batch.delete::<Threads>(&(filled.room, latest))).await;
+    filled.breaks(Invariant::I13).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_to_no_thread_is_told() {
+    let filled = filled().await;
+    let row = ThreadSubscription { pos: Pos::new(1), subscription: Subscription::Manual };
+    let key = (filled.user, filled.room, filled.event_number().await);
+    filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptions>(&key, &row)).await;
+    assert_eq!(filled.broken().await, BTreeSet::new());
+    let key = (filled.user, filled.room, 9_999);
+    filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptions>(&key, &row)).await;
     filled.breaks(Invariant::I13).await;
 }
 

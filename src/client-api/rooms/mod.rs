@@ -18,6 +18,7 @@ pub(crate) mod reports;
 pub(crate) mod screening;
 pub(crate) mod send;
 pub(crate) mod state;
+pub(crate) mod subscriptions;
 pub(crate) mod summary;
 pub(crate) mod threads;
 pub(crate) mod typing;

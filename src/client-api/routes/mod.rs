@@ -53,7 +53,7 @@ fn v3() -> Table {
 
 /// Whole paths.
 fn elsewhere() -> Table {
-    [accounts::elsewhere(), rooms::elsewhere()].concat()
+    [accounts::elsewhere(), rooms::elsewhere(), sync::elsewhere()].concat()
 }
 
 /// Every path with its parameters in braces, for tests.

@@ -1,9 +1,9 @@
-//! Paths of what clients follow: `/sync`, typing, receipts.
+//! Paths of what clients follow: `/sync`, typing, receipts, threads.
 
 use axum::routing::{get, post, put};
 
 use super::Table;
-use crate::rooms::{receipts, typing};
+use crate::rooms::{receipts, subscriptions, typing};
 use crate::{presence, sync};
 
 /// Below `/_matrix/client/v3`.
@@ -15,4 +15,12 @@ pub(super) fn v3() -> Table {
         ("/rooms/{room_id}/receipt/{type}/{event_id}", post(receipts::post)),
         ("/rooms/{room_id}/read_markers", post(receipts::read_markers)),
     ]
+}
+
+/// Everywhere else.
+pub(super) fn elsewhere() -> Table {
+    vec![(
+        "/_matrix/client/unstable/io.element.msc4306/rooms/{room_id}/thread/{root}/subscription",
+        get(subscriptions::get).put(subscriptions::put).delete(subscriptions::delete),
+    )]
 }

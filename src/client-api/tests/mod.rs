@@ -15,6 +15,7 @@ mod legacy;
 mod limits;
 mod presence;
 mod pushers;
+mod receipts;
 mod record;
 mod relations;
 mod reports;

@@ -147,11 +147,11 @@ impl<'a> Page<'a> {
         match key.2.as_str() {
             "" => self.read_all(reader, read_to).await,
             "main" => self.read_main(reader, read_to).await,
-            root => {
+            thread => {
                 // Receipts are checked when they come in; of a thread that is not there nothing is read.
-                let Ok(root) = <&EventId>::try_from(root) else { return Ok(()) };
-                match self.rooms.event_in_room(self.view, room, root).await? {
-                    Some(root) => self.read_thread(reader, root.n, read_to).await,
+                let Ok(thread) = <&EventId>::try_from(thread) else { return Ok(()) };
+                match self.rooms.event_in_room(self.view, room, thread).await? {
+                    Some(event) => self.read_thread(reader, event.n, read_to).await,
                     None => Ok(()),
                 }
             }

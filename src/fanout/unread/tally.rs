@@ -41,11 +41,11 @@ impl Tallies {
         if let Some(one) = one {
             match thread {
                 None => tally.main = tally.main.plus(one),
-                Some(root) => {
+                Some(thread) => {
                     tally.threads = tally.threads.plus(one);
-                    let thread = self.of_thread(view, (room, root), before(pos)).await?.plus(one);
-                    batch.put::<ThreadTallies>(&(room, root, pos), &thread);
-                    self.fresh_threads.entry((room, root)).or_default().push((pos, thread));
+                    let of_thread = self.of_thread(view, (room, thread), before(pos)).await?.plus(one);
+                    batch.put::<ThreadTallies>(&(room, thread, pos), &of_thread);
+                    self.fresh_threads.entry((room, thread)).or_default().push((pos, of_thread));
                 }
             }
             tally.thread = thread;
@@ -68,13 +68,13 @@ impl Tallies {
     pub(super) async fn of_thread(
         &self,
         view: &View,
-        (room, root): (RoomNid, u32),
+        (room, thread): (RoomNid, u32),
         pos: Pos,
     ) -> Result<Tally, StoreError> {
-        if let Some(tally) = newest_at(self.fresh_threads.get(&(room, root)), pos) {
+        if let Some(tally) = newest_at(self.fresh_threads.get(&(room, thread)), pos) {
             return Ok(tally);
         }
-        let rows = view.page_between::<ThreadTallies, _>(&(room, root), ..=pos, Order::Descending, 1).await?;
+        let rows = view.page_between::<ThreadTallies, _>(&(room, thread), ..=pos, Order::Descending, 1).await?;
         Ok(rows.into_iter().next().map(|(_, tally)| tally).unwrap_or_default())
     }
 
