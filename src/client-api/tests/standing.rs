@@ -39,6 +39,11 @@ async fn guests_may_do_what_the_spec_lists_and_nothing_else() {
     let room = world.create_room(&ann, json!({"preset": "public_chat"})).await;
     let guests_join = json!({"guest_access": "can_join"});
     world.put(&in_room(&room, "state/m.room.guest_access"), &ann, guests_join).await.ok();
+    let closed = world.create_room(&ann, json!({"preset": "public_chat"})).await;
+    assert_eq!(world.post(&in_room(&closed, "join"), &guest, json!({})).await.status, StatusCode::FORBIDDEN);
+    let member = in_room(&closed, &format!("state/m.room.member/{}", pct(&guest.id)));
+    let entry = world.put(&member, &guest, json!({"membership": "join"})).await;
+    assert_eq!(entry.verdict(), (403, "M_GUEST_ACCESS_FORBIDDEN"));
     world.post(&in_room(&room, "join"), &guest, json!({})).await.ok();
     world.put(&in_room(&room, "send/m.room.message/1"), &guest, json!({"body": "hi", "msgtype": "m.text"})).await.ok();
     world.get(&in_room(&room, "messages?dir=b"), &guest).await.ok();
