@@ -38,7 +38,7 @@ impl Accounts {
             return Ok(None);
         }
         let row = self.view().await?.get::<Users>(&(self.ids.user(&user),)).await?;
-        Ok(row.filter(|row| !row.deactivated).map(|_| user))
+        Ok(row.filter(|row| !row.deactivated && !row.moderation.locked).map(|_| user))
     }
 
     fn read_openid_token<'a>(&self, token: &'a str) -> Option<(Millis, OwnedUserId, &'a str)> {

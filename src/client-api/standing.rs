@@ -91,8 +91,7 @@ pub(crate) fn check(standing: Standing, parts: &Parts) -> Result<(), ApiError> {
         return Err(locked());
     }
     if kind == AccountKind::Guest && !(names(GUESTS, &parts.method, route()) && is_for_guests(route(), parts)) {
-        let message = "guests may not do this";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", message));
+        return Err(no_guests());
     }
     if moderation.suspended && names(NOT_SUSPENDED, &parts.method, route()) {
         return Err(suspended());
@@ -130,6 +129,22 @@ pub(crate) async fn may_send(
         Some(event) if event.sender() == requester.user_id => Ok(()),
         _ => Err(suspended()),
     }
+}
+
+/// Whether the requester may send a state event of this type. A guest's membership is changed by the
+/// endpoints for that, which look at `m.room.guest_access`.
+///
+/// # Errors
+/// `M_GUEST_ACCESS_FORBIDDEN`
+pub(crate) fn may_set_state(requester: &Requester, event_type: &str) -> Result<(), ApiError> {
+    if requester.standing.kind == AccountKind::Guest && event_type == "m.room.member" {
+        return Err(no_guests());
+    }
+    Ok(())
+}
+
+fn no_guests() -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", "guests may not do this")
 }
 
 /// Guests change no more of their profile than the display name.

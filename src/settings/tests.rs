@@ -1,5 +1,7 @@
 //! What an operator meets: every refusal with its place and its suggestion.
 
+mod accounts;
+
 use std::path::Path;
 use std::time::Duration;
 

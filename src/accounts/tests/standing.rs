@@ -2,6 +2,7 @@
 //! and F9 of the attack classes.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::time::Duration;
 
 use hearth_base::FixedClock;
@@ -189,8 +190,11 @@ fn signed(request: SharedSecretRequest, key: &str) -> SharedSecretRequest {
     }
     let mut mac = Hmac::<Sha1>::new_from_slice(key.as_bytes()).unwrap();
     mac.update(text.as_bytes());
-    let mac = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    SharedSecretRequest { mac, ..request }
+    let mut digits = String::new();
+    for byte in mac.finalize().into_bytes() {
+        write!(digits, "{byte:02x}").unwrap();
+    }
+    SharedSecretRequest { mac: digits, ..request }
 }
 
 #[tokio::test]
@@ -234,8 +238,8 @@ async fn whoever_knows_the_secret_registers_anybody_with_a_fresh_nonce() {
     let late = signed(wish(nonce(), "ann"), key);
     later(&world.clock, MINUTE);
     assert!(matches!(register(late).await, Err(SharedSecretError::UnknownNonce)));
-    let taken = register(signed(wish(nonce(), "root"), key)).await;
-    assert!(matches!(taken, Err(SharedSecretError::Register(RegisterError::UserInUse))));
+    let again = register(signed(wish(nonce(), "root"), key)).await;
+    assert!(matches!(again, Err(SharedSecretError::Register(RegisterError::UserInUse))));
     let symbols = register(signed(wish(nonce(), "us,er"), key)).await;
     assert!(matches!(symbols, Err(SharedSecretError::Register(RegisterError::InvalidUsername(_)))));
     let zero = register(signed(wish(nonce(), "a\0b"), key)).await;

@@ -1,38 +1,20 @@
 //! Endpoints for administrators of this server: who is somebody, locking, suspending.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
 use hearth_accounts::{AdminError, Measure};
 use http::StatusCode;
-use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use ruma_common::OwnedUserId;
+use serde::Deserialize;
+use serde_json::{Map, json};
 
 use crate::auth::Authed;
 use crate::body::Json;
 use crate::error::ApiError;
 use crate::params::{Segments, required};
 use crate::{Api, reply};
-
-#[derive(Serialize)]
-struct Sessions {
-    /// One session a device; where it connected from is not recorded.
-    sessions: [Session; 1],
-}
-
-#[derive(Default, Serialize)]
-struct Session {
-    connections: [(); 0],
-}
-
-#[derive(Serialize)]
-struct WhoIs<'a> {
-    user_id: &'a UserId,
-    devices: BTreeMap<OwnedDeviceId, Sessions>,
-}
 
 /// `GET /admin/whois/{userId}`
 pub(crate) async fn whois(
@@ -41,8 +23,10 @@ pub(crate) async fn whois(
     Segments(user): Segments<OwnedUserId>,
 ) -> Result<Response, ApiError> {
     let devices = api.accounts.whois(&requester, &user).await?;
-    let devices = devices.into_iter().map(|device| (device.device_id, Sessions { sessions: [Session::default()] }));
-    Ok(reply::json(&WhoIs { user_id: &user, devices: devices.collect() }))
+    // One session a device; where it connected from is not recorded.
+    let sessions = json!({ "sessions": [{ "connections": [] }] });
+    let devices = devices.into_iter().map(|device| (device.device_id.to_string(), sessions.clone()));
+    Ok(reply::json(&json!({ "user_id": user, "devices": devices.collect::<Map<_, _>>() })))
 }
 
 /// `GET /v1/admin/lock/{userId}`

@@ -99,7 +99,10 @@ pub(crate) async fn redact(
     Segments((room_id, event_id, txn)): Segments<(OwnedRoomId, OwnedEventId, String)>,
     OptionalJson(body): OptionalJson<RedactBody>,
 ) -> Result<Response, ApiError> {
-    standing::may_send(&api, &requester, &room_id, Some(&event_id)).await?;
+    let rel_types = body.with_rel_types.unwrap_or_default();
+    // What relates to an event may be others'.
+    let own = Some(&*event_id).filter(|_| rel_types.is_empty());
+    standing::may_send(&api, &requester, &room_id, own).await?;
     let transaction = transaction(&requester, format!("redact/{event_id}"), txn);
     let reason = body.reason.map(|reason| ("reason".to_owned(), CanonicalJsonValue::String(reason)));
     let content: CanonicalJsonObject = reason.into_iter().collect();
@@ -113,7 +116,6 @@ pub(crate) async fn redact(
         sender: requester.user_id.clone(),
     };
     let done = api.rooms.send(event).await?;
-    let rel_types = body.with_rel_types.unwrap_or_default();
     if !rel_types.is_empty() {
         let all = rel_types.iter().any(|rel_type| rel_type == "*");
         let rel_types = if all { RelTypes::All } else { RelTypes::Only(rel_types) };

@@ -17,7 +17,7 @@ use crate::auth::Authed;
 use crate::body::RawBody;
 use crate::error::ApiError;
 use crate::params::{Query, Segments};
-use crate::reply;
+use crate::{reply, standing};
 
 /// `GET /rooms/{roomId}/state`
 pub(crate) async fn get_all(
@@ -84,6 +84,7 @@ pub(crate) async fn put(
     let delay = delayed::wanted(&query)?;
     let content = content(&body)?;
     check_claims(&api, &room_id, (&event_type, &state_key), &content).await?;
+    standing::may_set_state(&requester, &event_type)?;
     let leaves = content.get("membership").is_some_and(|membership| membership.as_str() == Some("leave"));
     if event_type == "m.room.member" && state_key == requester.user_id.as_str() && leaves {
         notices::may_leave(&api, &requester, &room_id).await?;

@@ -39,6 +39,11 @@ async fn guests_may_do_what_the_spec_lists_and_nothing_else() {
     let room = world.create_room(&ann, json!({"preset": "public_chat"})).await;
     let guests_join = json!({"guest_access": "can_join"});
     world.put(&in_room(&room, "state/m.room.guest_access"), &ann, guests_join).await.ok();
+    let closed = world.create_room(&ann, json!({"preset": "public_chat"})).await;
+    assert_eq!(world.post(&in_room(&closed, "join"), &guest, json!({})).await.status, StatusCode::FORBIDDEN);
+    let member = in_room(&closed, &format!("state/m.room.member/{}", pct(&guest.id)));
+    let entry = world.put(&member, &guest, json!({"membership": "join"})).await;
+    assert_eq!(entry.verdict(), (403, "M_GUEST_ACCESS_FORBIDDEN"));
     world.post(&in_room(&room, "join"), &guest, json!({})).await.ok();
     world.put(&in_room(&room, "send/m.room.message/1"), &guest, json!({"body": "hi", "msgtype": "m.text"})).await.ok();
     world.get(&in_room(&room, "messages?dir=b"), &guest).await.ok();
@@ -81,10 +86,10 @@ async fn a_guest_can_register_and_keeps_the_account() {
 #[tokio::test]
 async fn administrators_lock_and_unlock() {
     let world = world();
-    let (root, ann) = (world.register("root").await, world.register("ann").await);
+    let (boss, ann) = (world.register("root").await, world.register("ann").await);
     let path = format!("/_matrix/client/v1/admin/lock/{}", pct(&ann.id));
-    let set = |locked: bool| whole(&world, Method::PUT, &path, &root, json!({ "locked": locked }));
-    assert_eq!(whole(&world, Method::GET, &path, &root, json!({})).await.ok(), json!({"locked": false}));
+    let set = |locked: bool| whole(&world, Method::PUT, &path, &boss, json!({ "locked": locked }));
+    assert_eq!(whole(&world, Method::GET, &path, &boss, json!({})).await.ok(), json!({"locked": false}));
     assert_eq!(set(true).await.ok(), json!({"locked": true}));
     let refused = world.get("/account/whoami", &ann).await;
     assert_eq!(refused.verdict(), (401, "M_USER_LOCKED"));
@@ -99,37 +104,37 @@ async fn administrators_lock_and_unlock() {
     assert_eq!(world.get("/account/whoami", &ann).await.verdict(), (401, "M_UNKNOWN_TOKEN"));
     for (by, user, verdict) in [
         (&ann, "@root:hs.test", (401, "M_UNKNOWN_TOKEN")),
-        (&root, "@root:hs.test", (403, "M_FORBIDDEN")),
-        (&root, "@nobody:hs.test", (404, "M_NOT_FOUND")),
-        (&root, "@ann:other.test", (400, "M_INVALID_PARAM")),
+        (&boss, "@root:hs.test", (403, "M_FORBIDDEN")),
+        (&boss, "@nobody:hs.test", (404, "M_NOT_FOUND")),
+        (&boss, "@ann:other.test", (400, "M_INVALID_PARAM")),
     ] {
         let path = format!("/_matrix/client/v1/admin/lock/{}", pct(user));
         let answer = whole(&world, Method::PUT, &path, by, json!({"locked": true})).await;
         assert_eq!(answer.verdict(), verdict, "{user}");
     }
-    assert_eq!(whole(&world, Method::PUT, &path, &root, json!({})).await.verdict(), (400, "M_MISSING_PARAM"));
+    assert_eq!(whole(&world, Method::PUT, &path, &boss, json!({})).await.verdict(), (400, "M_MISSING_PARAM"));
     let bob = world.register("bob").await;
     let answer = whole(&world, Method::GET, &path, &bob, json!({})).await;
     assert_eq!(answer.verdict(), (403, "M_FORBIDDEN"));
     let may = |answer: Value| answer["capabilities"]["m.account_moderation"].clone();
-    assert_eq!(may(world.get("/capabilities", &root).await.ok()), json!({"lock": true, "suspend": true}));
+    assert_eq!(may(world.get("/capabilities", &boss).await.ok()), json!({"lock": true, "suspend": true}));
     assert_eq!(may(world.get("/capabilities", &bob).await.ok()), Value::Null);
 }
 
 #[tokio::test]
 async fn suspended_users_read_leave_and_take_back_what_they_said() {
     let world = world();
-    let (root, ann) = (world.register("root").await, world.register("ann").await);
-    let room = world.create_room(&root, json!({"preset": "public_chat"})).await;
-    let other = world.create_room(&root, json!({"preset": "public_chat"})).await;
+    let (boss, ann) = (world.register("root").await, world.register("ann").await);
+    let room = world.create_room(&boss, json!({"preset": "public_chat"})).await;
+    let other = world.create_room(&boss, json!({"preset": "public_chat"})).await;
     world.post(&in_room(&room, "join"), &ann, json!({})).await.ok();
     let text = json!({"msgtype": "m.text", "body": "hi"});
     let mine = world.put(&in_room(&room, "send/m.room.message/1"), &ann, text.clone()).await.ok();
-    let theirs = world.put(&in_room(&room, "send/m.room.message/1"), &root, text.clone()).await.ok();
+    let theirs = world.put(&in_room(&room, "send/m.room.message/1"), &boss, text.clone()).await.ok();
     let path = format!("/_matrix/client/v1/admin/suspend/{}", pct(&ann.id));
-    let done = whole(&world, Method::PUT, &path, &root, json!({"suspended": true})).await.ok();
+    let done = whole(&world, Method::PUT, &path, &boss, json!({"suspended": true})).await.ok();
     assert_eq!(done, json!({"suspended": true}));
-    assert_eq!(whole(&world, Method::GET, &path, &root, json!({})).await.ok(), done);
+    assert_eq!(whole(&world, Method::GET, &path, &boss, json!({})).await.ok(), done);
 
     let suspended = (403, "M_USER_SUSPENDED");
     let id = |event: &Value| event["event_id"].as_str().unwrap().to_owned();
@@ -155,23 +160,23 @@ async fn suspended_users_read_leave_and_take_back_what_they_said() {
     let login = json!({"type": "m.login.password", "user": "ann", "password": PASSWORD});
     let again = person(&world.open(Method::POST, "/login", login).await.ok());
     assert_eq!(world.post("/createRoom", &again, json!({})).await.verdict(), suspended);
-    whole(&world, Method::PUT, &path, &root, json!({"suspended": false})).await.ok();
+    whole(&world, Method::PUT, &path, &boss, json!({"suspended": false})).await.ok();
     world.create_room(&ann, json!({})).await;
 }
 
 #[tokio::test]
 async fn whois_lists_devices() {
     let world = world();
-    let (root, ann) = (world.register("root").await, world.register("ann").await);
+    let (boss, ann) = (world.register("root").await, world.register("ann").await);
     let path = format!("/admin/whois/{}", pct(&ann.id));
     let sessions = json!({"sessions": [{"connections": []}]});
     let mut expected = json!({"user_id": ann.id, "devices": {}});
     expected["devices"][&ann.device] = sessions;
-    for by in [&root, &ann] {
+    for by in [&boss, &ann] {
         assert_eq!(world.get(&path, by).await.ok(), expected);
     }
-    let root_path = format!("/admin/whois/{}", pct(&root.id));
-    assert_eq!(world.get(&root_path, &ann).await.verdict(), (403, "M_FORBIDDEN"));
+    let boss_path = format!("/admin/whois/{}", pct(&boss.id));
+    assert_eq!(world.get(&boss_path, &ann).await.verdict(), (403, "M_FORBIDDEN"));
 }
 
 #[tokio::test]
@@ -220,15 +225,15 @@ async fn the_shared_secret_is_unknown_where_there_is_none() {
 #[tokio::test]
 async fn notices_of_the_server_come_in_one_room() {
     let world = world();
-    let (root, ann) = (world.register("root").await, world.register("ann").await);
+    let (boss, ann) = (world.register("root").await, world.register("ann").await);
     let path = "/_synapse/admin/v1/send_server_notice";
     let notice = json!({"user_id": ann.id, "content": {"msgtype": "m.text", "body": "hello"}});
     assert_eq!(world.raw(Method::POST, path, Some(&ann), "").await.verdict(), (403, "M_FORBIDDEN"));
     for (user, verdict) in [("@nobody:hs.test", (404, "M_NOT_FOUND")), ("@a:b.test", (400, "M_INVALID_PARAM"))] {
         let body = json!({"user_id": user, "content": {}});
-        assert_eq!(whole(&world, Method::POST, path, &root, body).await.verdict(), verdict, "{user}");
+        assert_eq!(whole(&world, Method::POST, path, &boss, body).await.verdict(), verdict, "{user}");
     }
-    let first = whole(&world, Method::POST, path, &root, notice.clone()).await.ok();
+    let first = whole(&world, Method::POST, path, &boss, notice.clone()).await.ok();
     let invited = async || {
         let sync = world.get("/sync?timeout=0", &ann).await.ok();
         let (room, invite) = sync["rooms"]["invite"].as_object().unwrap().iter().next().unwrap();
@@ -248,11 +253,11 @@ async fn notices_of_the_server_come_in_one_room() {
     let text = json!({"msgtype": "m.text", "body": "why?"});
     assert_eq!(world.put(&in_room(&room, "send/m.room.message/1"), &ann, text).await.verdict(), (403, "M_FORBIDDEN"));
     world.post(&in_room(&room, "leave"), &ann, json!({})).await.ok();
-    whole(&world, Method::POST, path, &root, notice.clone()).await.ok();
+    whole(&world, Method::POST, path, &boss, notice.clone()).await.ok();
     assert_eq!(invited().await, room, "the same room again");
     let once = format!("{path}/1");
-    let sent = whole(&world, Method::PUT, &once, &root, notice.clone()).await.ok();
-    assert_eq!(whole(&world, Method::PUT, &once, &root, notice).await.ok(), sent);
+    let sent = whole(&world, Method::PUT, &once, &boss, notice.clone()).await.ok();
+    assert_eq!(whole(&world, Method::PUT, &once, &boss, notice).await.ok(), sent);
 }
 
 #[tokio::test]
