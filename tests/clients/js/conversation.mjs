@@ -3,102 +3,16 @@
 // usage: node conversation.mjs BASE_URL
 //
 // Alice has two devices, Bob one, and each runs the SDK's own /sync loop. Every step is checked in the SDK's
-// model of the side that must see it. The SDK is taken from node_modules beside this file, else from
-// $HEARTH_JS_DIR or ~/.cache/hearth/js. Ends with status 0 and one line per step, or with the step that failed.
+// model of the side that must see it. Ends with status 0 and one line per step, or with the step that failed.
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
-import { homedir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
 
-// A step that has not been seen after this time has failed.
-const PATIENCE_MS = 20_000;
-const DEADLINE_MS = 180_000;
+import { Device, converse, login, refused, register, sdk, step, until } from "./lib.mjs";
+
 const PAGE = 10;
 const HISTORY = 35;
-const PASSWORD = "correct horse battery";
-
-const here = dirname(fileURLToPath(import.meta.url));
-const homes = [here, process.env.HEARTH_JS_DIR, join(homedir(), ".cache/hearth/js")].filter(Boolean);
-const home = homes.find((dir) => existsSync(join(dir, "node_modules/matrix-js-sdk")));
-assert(home, `matrix-js-sdk is in none of ${homes}`);
-const module = (path) => import(pathToFileURL(join(home, "node_modules/matrix-js-sdk/lib", path)).href);
-
-// The SDK chats on the console, also of errors that are wanted here; only this script's lines belong there.
-const say = console.log.bind(console);
-const complain = console.error.bind(console);
-const quiet = () => {};
-Object.assign(console, { log: quiet, info: quiet, debug: quiet, trace: quiet, warn: quiet, error: quiet });
-const sdk = await module("index.js");
-const { EventType, RelationType, MsgType, ReceiptType, InteractiveAuth, Preset } = sdk;
-
-const step = (text) => say(`js: ${text}`);
-const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-
-// Waits until `seen` gives something, which is the answer.
-async function until(what, seen) {
-    const end = Date.now() + PATIENCE_MS;
-    for (;;) {
-        const found = seen();
-        if (found) return found;
-        assert(Date.now() < end, `not seen in ${PATIENCE_MS} ms: ${what}`);
-        await sleep(20);
-    }
-}
-
-async function refused(errcode, status, what, request) {
-    const error = await request.then(
-        () => assert.fail(`${what} was allowed`),
-        (e) => e,
-    );
-    assert.equal(error.errcode, errcode, `${what}: ${error}`);
-    assert.equal(error.httpStatus, status, what);
-}
-
-// One logged-in device.
-class Device {
-    constructor(baseUrl, login) {
-        this.userId = login.user_id;
-        this.client = sdk.createClient({
-            baseUrl,
-            userId: login.user_id,
-            deviceId: login.device_id,
-            accessToken: login.access_token,
-            useAuthorizationHeader: true,
-        });
-    }
-
-    async start() {
-        const synced = new Promise((done, fail) => {
-            const listener = (state, _previous, data) => {
-                if (state === "PREPARED") done();
-                if (state === "ERROR") fail(data?.error ?? new Error("sync failed"));
-            };
-            this.client.on(sdk.ClientEvent.Sync, listener);
-        });
-        await this.client.startClient({ initialSyncLimit: 20, pollTimeout: 10_000 });
-        await synced;
-        return this;
-    }
-
-    room(id) {
-        return this.client.getRoom(id);
-    }
-
-    joined(id) {
-        return until(`${this.userId} in ${id}`, () => this.room(id)?.getMyMembership() === "join" && this.room(id));
-    }
-
-    // The event with this ID, as soon as /sync brings it (a local echo does not count).
-    event(room, id) {
-        return until(`event ${id} at ${this.userId}`, () => {
-            const event = this.room(room)?.findEventById(id);
-            return event && event.status === null && event;
-        });
-    }
-}
+const { EventType, RelationType, MsgType, ReceiptType, Preset } = sdk;
 
 class Conversation {
     constructor(baseUrl) {
@@ -129,39 +43,17 @@ class Conversation {
         return device.start();
     }
 
-    // Registers through the SDK's user-interactive authentication.
-    async register(username) {
-        const client = sdk.createClient({ baseUrl: this.baseUrl });
-        const body = { username, password: PASSWORD, initial_device_display_name: "first device" };
-        const auth = new InteractiveAuth({
-            matrixClient: client,
-            doRequest: (auth) => client.registerRequest(auth ? { ...body, auth } : body),
-            stateUpdated: quiet,
-            requestEmailToken: () => assert.fail("no email stage is wanted"),
-        });
-        return auth.attemptAuth();
-    }
-
-    async login(user, password = PASSWORD) {
-        const client = sdk.createClient({ baseUrl: this.baseUrl });
-        const { flows } = await client.loginFlows();
-        assert(flows.some((flow) => flow.type === "m.login.password"), JSON.stringify(flows));
-        const identifier = { type: "m.id.user", user };
-        const name = "second device";
-        return client.loginRequest({ type: "m.login.password", identifier, password, initial_device_display_name: name });
-    }
-
     async accounts() {
         this.aliceName = `js-alice-${this.suffix}`;
         this.bobName = `js-bob-${this.suffix}`;
-        const alice = await this.register(this.aliceName);
-        const bob = await this.register(this.bobName);
-        await refused("M_USER_IN_USE", 400, "registering a taken name", this.register(this.aliceName));
+        const alice = await register(this.baseUrl, this.aliceName);
+        const bob = await register(this.baseUrl, this.bobName);
+        await refused("M_USER_IN_USE", 400, "registering a taken name", register(this.baseUrl, this.aliceName));
         step("registered Alice and Bob");
 
-        const second = await this.login(this.aliceName);
+        const second = await login(this.baseUrl, this.aliceName);
         assert.equal(second.user_id, alice.user_id);
-        const wrong = this.login(this.aliceName, "wrong horse");
+        const wrong = login(this.baseUrl, this.aliceName, "wrong horse");
         await refused("M_FORBIDDEN", 403, "login with a wrong password", wrong);
 
         this.alice = await this.device(alice);
@@ -298,7 +190,7 @@ class Conversation {
         for (let n = 0; n < HISTORY; n++) said.push((await alice.client.sendTextMessage(roomId, `line ${n}`)).event_id);
         await bob.event(roomId, said.at(-1));
         // A device that comes late has only the newest page and must go back for the rest.
-        const late = await this.device(await this.login(this.bobName));
+        const late = await this.device(await login(this.baseUrl, this.bobName));
         const room = await late.joined(roomId);
         assert(room.getLiveTimeline().getEvents().length <= 20, "the initial sync's limit is kept");
         let pages = 0;
@@ -349,16 +241,4 @@ class Conversation {
     }
 }
 
-const watchdog = setTimeout(() => {
-    complain(`the conversation took more than ${DEADLINE_MS} ms`);
-    process.exit(1);
-}, DEADLINE_MS);
-try {
-    await new Conversation(process.argv[2]).run();
-} catch (error) {
-    complain(error);
-    process.exit(1);
-}
-clearTimeout(watchdog);
-step("the whole conversation was seen by both sides");
-process.exit(0);
+await converse((baseUrl) => new Conversation(baseUrl).run());

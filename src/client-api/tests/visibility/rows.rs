@@ -31,6 +31,10 @@ type Check = for<'r> fn(&'r Reading<'_>) -> LocalBoxFuture<'r, ()>;
 pub(super) const ROWS: &[(&str, Check)] = &[
     ("/_matrix/client/v3/rooms/{room_id}/messages", |r| messages(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/event/{event_id}", |r| event(r).boxed_local()),
+    ("/_matrix/client/v3/events/{event_id}", |r| event_of_any_room(r).boxed_local()),
+    ("/_matrix/client/v3/events", |r| events(r).boxed_local()),
+    ("/_matrix/client/v3/initialSync", |r| initial_sync(r).boxed_local()),
+    ("/_matrix/client/v3/rooms/{room_id}/initialSync", |r| room_initial_sync(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/context/{event_id}", |r| context(r).boxed_local()),
     ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}", |r| relations(r, "").boxed_local()),
     ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}", |r| {
@@ -152,10 +156,21 @@ async fn messages(r: &Reading<'_>) {
 async fn event(r: &Reading<'_>) {
     for event in 0..r.stage.history.events.len() {
         let answer = r.ask_room(CLIENT, &format!("event/{}", r.event_id(event))).await;
-        let wanted = if r.visible.contains(&event) { 200 } else { 404 };
-        r.same(&r.describe(event), &answer.status.as_u16(), &wanted);
-        r.no_leak(&r.describe(event), &answer.body, &r.known);
+        one_event(r, event, &answer);
     }
+}
+
+async fn event_of_any_room(r: &Reading<'_>) {
+    for event in 0..r.stage.history.events.len() {
+        let answer = r.ask(CLIENT, &format!("/events/{}", r.event_id(event))).await;
+        one_event(r, event, &answer);
+    }
+}
+
+fn one_event(r: &Reading<'_>, event: usize, answer: &Answer) {
+    let wanted = if r.visible.contains(&event) { 200 } else { 404 };
+    r.same(&r.describe(event), &answer.status.as_u16(), &wanted);
+    r.no_leak(&r.describe(event), &answer.body, &r.known);
 }
 
 async fn context(r: &Reading<'_>) {
@@ -350,6 +365,11 @@ impl Told {
         let state = history.state(access).cloned();
         Self { visible, known, membership, state }
     }
+
+    /// Those of `events` that must not be shown.
+    fn hides(&self, events: &[usize]) -> Vec<usize> {
+        events.iter().copied().filter(|event| !self.visible.contains(event)).collect()
+    }
 }
 
 async fn sync(r: &Reading<'_>) {
@@ -389,8 +409,7 @@ async fn check_sync(r: &Reading<'_>, told: &Told, what: &str, path: &str, since:
         return;
     };
     let timeline = r.numbers(&room["timeline"]["events"]);
-    let hidden: Vec<_> = timeline.iter().filter(|event| !told.visible.contains(event)).collect();
-    r.same(&format!("{what}, timeline"), &hidden, &Vec::new());
+    r.same(&format!("{what}, timeline"), &told.hides(&timeline), &Vec::new());
     let newest = told.visible.iter().rev().take(timeline.len()).rev().copied().collect();
     r.same(&format!("{what}, newest of the timeline"), &timeline, &newest);
     let extra = ["state", "state_after"].map(|section| r.numbers(&room[section]["events"])).concat();
@@ -410,6 +429,42 @@ async fn check_sync(r: &Reading<'_>, told: &Told, what: &str, path: &str, since:
         }
         let wrong: Vec<_> = wanted.iter().filter(|(place, event)| state.get(place) != Some(event)).collect();
         r.same(&format!("{what}, state in the end"), &wrong, &Vec::new());
+    }
+}
+
+async fn room_initial_sync(r: &Reading<'_>) {
+    let answer = r.ask_room(CLIENT, "initialSync?limit=1000").await;
+    r.same("status", &answer.status.as_u16(), &r.status());
+    r.no_leak("room", &answer.body, &r.known);
+    r.same("messages", &r.numbers(&answer.body["messages"]["chunk"]), &r.visible.iter().copied().collect());
+    let state = r.numbers(&answer.body["state"]).into_iter().collect();
+    r.same("state", &state, &r.state_numbers(|_| true));
+}
+
+async fn initial_sync(r: &Reading<'_>) {
+    let told = Told::of(r);
+    for limit in [3, 1000] {
+        let what = format!("limit {limit}");
+        let answer = r.ask(CLIENT, &format!("/initialSync?archived=true&limit={limit}")).await.ok();
+        r.no_leak(&what, &answer, &told.known);
+        for room in answer["rooms"].as_array().unwrap() {
+            r.same(&what, &told.hides(&r.numbers(&room["messages"]["chunk"])), &Vec::new());
+            let strange = |event: &usize| !told.known.contains(event);
+            let strange: Vec<usize> = r.numbers(&room["state"]).into_iter().filter(strange).collect();
+            r.same(&format!("{what}, state"), &strange, &Vec::new());
+        }
+    }
+}
+
+async fn events(r: &Reading<'_>) {
+    let told = Told::of(r);
+    for (count, tokens) in &r.stage.tokens {
+        let answer = r.ask(CLIENT, &format!("/events?from={}", tokens[r.name])).await.ok();
+        let what = format!("from {count}");
+        r.no_leak(&what, &answer, &told.known);
+        // Stripped events have no ID.
+        let whole: Vec<_> = answer["chunk"].as_array().unwrap().iter().filter(|e| e["event_id"].is_string()).collect();
+        r.same(&what, &told.hides(&r.numbers(&json!(whole))), &Vec::new());
     }
 }
 

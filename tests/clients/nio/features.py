@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Conversations over matrix-nio, each about one thing.
+
+usage: features.py BASE_URL
+
+Each has users and rooms of its own. A line `@restart` on the output asks whoever runs this to kill the server and to
+start it again, and then to write a line to the input. Ends with status 0 and one line per step, or with the step
+that failed.
+"""
+
+import asyncio
+import secrets
+import sys
+import traceback
+
+import aiohttp
+import nio
+from nio.api import ReceiptType, RoomPreset
+
+from conversation import Device, expect, same, step
+
+# Messages sent while the server goes away and comes back.
+LINES = 30
+RESTART_AFTER = 10
+
+
+class World:
+    """Users and rooms of one conversation."""
+
+    def __init__(self, url: str):
+        self.url = url
+        self.suffix = secrets.token_hex(4)
+        self.devices: list[Device] = []
+
+    def device(self, name: str) -> Device:
+        device = Device(self.url, name)
+        self.devices.append(device)
+        return device
+
+    async def user(self, name: str) -> Device:
+        device = self.device(f"nio-{name}-{self.suffix}")
+        expect(nio.RegisterResponse, await device.client.register(device.name, "correct horse"))
+        await device.sync(0)
+        return device
+
+    async def again(self, of: Device) -> Device:
+        """Another device of a user."""
+        device = self.device(of.user_id)
+        expect(nio.LoginResponse, await device.client.login("correct horse"))
+        await device.sync(0)
+        return device
+
+    async def room(self, by: Device, *others: Device, **options) -> str:
+        """A room in which all of them are, and know it."""
+        created = await by.client.room_create(invite=[o.user_id for o in others], **options)
+        room = expect(nio.RoomCreateResponse, created).room_id
+        await by.until("the own room", lambda: room in by.timeline)
+        for other in others:
+            expect(nio.JoinResponse, await other.client.join(room))
+            await other.until("the joined room", lambda: room in other.timeline)
+        return room
+
+
+async def say(device: Device, room: str, body: str) -> str:
+    sent = await device.client.room_send(room, "m.room.message", {"msgtype": "m.text", "body": body})
+    return expect(nio.RoomSendResponse, sent).event_id
+
+
+def membership(device: Device, room: str, user: Device) -> tuple[str, str | None] | None:
+    """The newest membership that came by /sync, and its reason."""
+    events = [*device.state.get(room, []), *device.timeline.get(room, [])]
+    latest = [e for e in events if isinstance(e, nio.RoomMemberEvent) and e.state_key == user.user_id]
+    return (latest[-1].membership, latest[-1].content.get("reason")) if latest else None
+
+
+async def knocking(world: World) -> None:
+    alice, bob, cyd = [await world.user(name) for name in ("alice", "bob", "cyd")]
+    knock_rule = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}
+    room = await world.room(alice, name="Club", preset=RoomPreset.private_chat, initial_state=[knock_rule])
+    denied = await bob.client.join(room)
+    same(getattr(denied, "status_code", None), "M_FORBIDDEN", "joining without an invitation")
+
+    for guest, reason in ((bob, "I bring cake"), (cyd, "me too")):
+        expect(nio.RoomKnockResponse, await guest.client.room_knock(room, reason))
+        await alice.until("the knock", lambda: membership(alice, room, guest) == ("knock", reason))
+        # matrix-nio does not read this part of /sync.
+        status, answer = await guest.raw("GET", "/_matrix/client/v3/sync")
+        same(status, 200, "sync")
+        stripped = answer["rooms"]["knock"][room]["knock_state"]["events"]
+        names = [e["content"]["name"] for e in stripped if e["type"] == "m.room.name"]
+        same(names, ["Club"], "the room's name for who knocks")
+        assert all("event_id" not in e for e in stripped), stripped
+    secret = await say(alice, room, "let us see who that is")
+    status, answer = await bob.raw("GET", f"/_matrix/client/v3/rooms/{room}/event/{secret}")
+    same((status, answer.get("errcode")), (404, "M_NOT_FOUND"), "reading from outside")
+    step("knocked")
+
+    expect(nio.RoomInviteResponse, await alice.client.room_invite(room, bob.user_id))
+    await bob.until("the invitation", lambda: room in bob.invited)
+    expect(nio.JoinResponse, await bob.client.join(room))
+    await alice.until("Bob's join", lambda: (membership(alice, room, bob) or [None])[0] == "join")
+    hello = await say(bob, room, "here is the cake")
+    await alice.event(room, hello)
+
+    expect(nio.RoomKickResponse, await alice.client.room_kick(room, cyd.user_id, "no more chairs"))
+    await bob.until("that Cyd is sent away", lambda: membership(bob, room, cyd) == ("leave", "no more chairs"))
+    status, answer = await cyd.raw("GET", "/_matrix/client/v3/sync")
+    assert room not in answer.get("rooms", {}).get("knock", {}), "the knock is over"
+    denied = await cyd.client.room_send(room, "m.room.message", {"msgtype": "m.text", "body": "hello?"})
+    same(getattr(denied, "status_code", None), "M_FORBIDDEN", "sending from outside")
+    step("let one in, sent one away")
+
+
+async def read_states(world: World) -> None:
+    """One user reads on one device and privately; the other device must end in the same state, others see nothing."""
+    alice, bob = await world.user("alice"), await world.user("bob")
+    phone = await world.again(alice)
+    room = await world.room(bob, alice)
+    await phone.until("the room", lambda: room in phone.timeline)
+    since = phone.client.next_batch
+
+    said = [await say(bob, room, f"line {n}") for n in range(5)]
+    await alice.event(room, said[-1])
+    await alice.until("five unread", lambda: alice.unread.get(room) == 5)
+    for number, unread in ((1, 3), (4, 0)):
+        marked = await alice.client.update_receipt_marker(room, said[number], ReceiptType.read_private, None)
+        expect(nio.UpdateReceiptMarkerResponse, marked)
+        await alice.until(f"{unread} unread", lambda: alice.unread.get(room) == unread)
+
+    # The phone was off: all of it comes at once, and each line once.
+    same(phone.client.next_batch, since, "the phone slept")
+    await phone.event(room, said[-1])
+    await phone.until("nothing unread on the phone", lambda: phone.unread.get(room) == 0)
+    got = [e.event_id for e in phone.timeline[room] if e.event_id in said]
+    same(got, said, "the lines on the phone")
+
+    def receipts(device: Device, event: str) -> list:
+        events = [e for e in device.ephemeral.get(room, []) if isinstance(e, nio.ReceiptEvent)]
+        return [r for e in events for r in e.receipts if r.user_id == alice.user_id and r.event_id == event]
+
+    await phone.until("the private receipt", lambda: receipts(phone, said[4]))
+    # What comes after shows that it is not merely late.
+    marker = await say(alice, room, "read it all")
+    await bob.event(room, marker)
+    same([receipts(bob, event) for event in said], [[]] * 5, "private receipts at Bob")
+
+    expect(nio.UpdateReceiptMarkerResponse, await phone.client.update_receipt_marker(room, said[3], ReceiptType.read))
+    await bob.until("a public receipt", lambda: receipts(bob, said[3]))
+    status, answer = await alice.raw("GET", "/_matrix/client/v3/sync")
+    counts = answer["rooms"]["join"][room]["unread_notifications"]
+    same(status, 200, "sync")
+    same(counts["notification_count"], 0, "an older receipt takes nothing back")
+    step("read on one device, saw it on the other")
+
+
+async def restart(world: World) -> None:
+    """The server is killed under a waiting /sync while somebody talks: nothing is lost, nothing comes twice."""
+    alice, bob = await world.user("alice"), await world.user("bob")
+    room = await world.room(alice, bob)
+    interrupted = 0
+
+    async def listen(last: str) -> None:
+        nonlocal interrupted
+        while not any(e.event_id == last for e in bob.timeline[room]):
+            try:
+                await bob.sync(30_000)
+            except (AssertionError, aiohttp.ClientError, TimeoutError):
+                interrupted += 1
+                await asyncio.sleep(0.05)
+
+    async def insist(n: int) -> str:
+        """Sends with one transaction id until an answer comes."""
+        body = {"msgtype": "m.text", "body": f"line {n}"}
+        while True:
+            try:
+                sent = await alice.client.room_send(room, "m.room.message", body, tx_id=f"line-{n}")
+            except (aiohttp.ClientError, TimeoutError):
+                await asyncio.sleep(0.05)
+                continue
+            return expect(nio.RoomSendResponse, sent).event_id
+
+    # A poll that waits while nothing happens is cut off in the middle.
+    waiting = asyncio.create_task(bob.sync(30_000))
+    await asyncio.sleep(0.5)
+    assert not waiting.done(), "the poll waits"
+    await restarted()
+    outcome = await asyncio.gather(waiting, return_exceptions=True)
+    assert isinstance(outcome[0], Exception), f"the poll was cut off: {outcome}"
+
+    ears = asyncio.create_task(listen("$never"))
+    said = [await insist(n) for n in range(RESTART_AFTER)]
+    away = asyncio.create_task(restarted())
+    said += [await insist(n) for n in range(RESTART_AFTER, LINES)]
+    await away
+    # What is sent with an old id once more is the old event.
+    same(await insist(RESTART_AFTER), said[RESTART_AFTER], "the same transaction id after a restart")
+    ears.cancel()
+    await asyncio.gather(ears, return_exceptions=True)
+    await listen(said[-1])
+    got = [e.event_id for e in bob.timeline[room] if isinstance(e, nio.RoomMessageText)]
+    same(got, said, "lines through two restarts")
+    same(len(set(said)), LINES, "different events")
+    step(f"talked through restarts, with {interrupted} polls cut off")
+
+
+async def restarted() -> None:
+    """Has the server killed and started again."""
+    print("@restart", flush=True)
+    line = await asyncio.to_thread(sys.stdin.readline)
+    assert line, "whoever runs this restarts the server"
+
+
+async def run(url: str) -> None:
+    for conversation in (knocking, read_states, restart):
+        world = World(url)
+        try:
+            await conversation(world)
+        finally:
+            for device in world.devices:
+                await device.client.close()
+
+
+def main() -> int:
+    try:
+        asyncio.run(asyncio.wait_for(run(sys.argv[1]), timeout=180))
+    except (AssertionError, TimeoutError):
+        traceback.print_exc()
+        return 1
+    print("nio: every conversation was seen by all sides")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
