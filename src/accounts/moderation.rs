@@ -8,10 +8,11 @@ use hearth_schema::{AccountKind, Moderation, User, UserNid, Users};
 use hearth_store::{Batch, StoreError};
 use ruma_common::UserId;
 
-use crate::devices::change_user;
+use crate::devices::{change_user, device_rows};
+use crate::refresh::access_tokens;
 use crate::register::lane;
 use crate::write::Attempts;
-use crate::{Accounts, DeviceInfo, Requester, StorageError};
+use crate::{Accounts, DeviceInfo, Requester, SessionEnd, StorageError};
 
 /// What an account may do beside what everybody may, and what it may not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,15 +100,22 @@ impl Accounts {
         }
         let mut attempts = Attempts::default();
         loop {
-            let row = self.view().await?.get::<Users>(&(nid,)).await?;
-            let row = self.moderated_row(by, nid, row)?;
+            let view = self.view().await?;
+            let row = self.moderated_row(by, nid, view.get::<Users>(&(nid,)).await?)?;
             let moderation = measure.of(row.moderation);
             if moderation == row.moderation {
                 return Ok(moderation);
             }
+            // Requests that wait are answered with nothing new, and the next ones are refused.
+            let waiting: Vec<_> = match measure {
+                Measure::Lock => device_rows(&view, nid).await?,
+                Measure::Unlock | Measure::Suspend | Measure::Unsuspend => Vec::new(),
+            };
             let mut batch = Batch::new(lane(nid));
             change_user(&mut batch, nid, &row, User { moderation, ..row.clone() });
             if attempts.commit_standing(self, batch).await?.is_some() {
+                let tokens: Vec<_> = waiting.iter().flat_map(|(_, device)| access_tokens(device)).collect();
+                self.sessions.watched.end(&tokens, SessionEnd::Superseded);
                 return Ok(moderation);
             }
         }

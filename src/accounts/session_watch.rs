@@ -20,7 +20,8 @@ use crate::{Accounts, Requester};
 pub enum SessionEnd {
     /// Logged out, or the device or account is gone: nothing may be told any more.
     Revoked,
-    /// The device goes on with a newer token.
+    /// The device goes on with a newer token, or its account has been locked: what waits is answered with
+    /// nothing new.
     Superseded,
 }
 

@@ -13,7 +13,7 @@ use sha1::Sha1;
 use crate::testing::*;
 use crate::{
     AccountsSettings, Admin, AdminError, Erase, LoginError, LoginTokenError, LogoutDevices, MAX_LOGIN_TOKENS, Measure,
-    NewAccount, NewAccountData, Policy, RefreshError, RegisterError, Registration, SharedSecretError,
+    NewAccount, NewAccountData, Policy, RefreshError, RegisterError, Registration, SessionEnd, SharedSecretError,
     SharedSecretRequest, TokenState,
 };
 
@@ -57,6 +57,17 @@ async fn a_locked_account_waits_and_a_suspended_one_is_marked() {
     world.login("ann", "LAPTOP").await.unwrap();
     world.accounts.refresh(refresh.expose()).await.unwrap();
     world.accounts.moderate(&root, &ann.user_id, Measure::Unsuspend).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_waits_hears_of_a_lock() {
+    let world = world_with(governed());
+    let (root, ann) = (world.user("root").await, world.user("ann").await);
+    let mut watch = world.accounts.watch_session(&ann).await.unwrap().unwrap();
+    world.accounts.moderate(&root, &ann.user_id, Measure::Suspend).await.unwrap();
+    assert_eq!(watch.ended(), None, "who is suspended goes on reading");
+    world.accounts.moderate(&root, &ann.user_id, Measure::Lock).await.unwrap();
+    assert_eq!(watch.end().await, SessionEnd::Superseded);
 }
 
 #[tokio::test]
