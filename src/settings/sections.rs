@@ -99,8 +99,9 @@ sections! {
         /// and the key are read again on SIGHUP and every minute; a pair that is not usable is told in
         /// the log, and the old one stays.
         tls_certificate: Option<PathBuf> = unset("\"/etc/hearth/fullchain.pem\"");
-        /// File with the private key of that certificate, in PEM.
-        tls_key: Option<SecretFile> = unset("\"credential:tls-key\"");
+        /// File with the private key of that certificate, in PEM. systemd copies credentials when the
+        /// unit starts: a renewed key in one is seen after a restart only.
+        tls_key: Option<SecretFile> = unset("\"/etc/hearth/privkey.pem\"");
         /// Who may connect to Unix sockets: the mode of their files.
         unix_mode: FileMode = default(FileMode(0o660));
         /// Address for metrics (`/metrics`, Prometheus) and health (`/health`), or `"off"`. Keep it off
