@@ -19,7 +19,10 @@ const VISIBILITIES: [&str; 4] = ["world_readable", "shared", "invited", "joined"
 
 /// Endpoints that show nothing of any event, with the reason; `*` stands for any end.
 const SHOWS_NO_EVENTS: &[(&str, &str)] = &[
-    ("/.well-known/matrix/client", "about the server"),
+    ("/.well-known/matrix/*", "about the server"),
+    ("/_synapse/admin/v1/register", "a number that is used once"),
+    ("/_matrix/client/v1/admin/*", "of users, for administrators"),
+    ("/_matrix/client/v3/admin/whois/{user_id}", "of users, for administrators"),
     ("/_matrix/client/versions", "about the server"),
     ("/_matrix/client/v3/capabilities", "about the server"),
     ("/_matrix/client/v3/thirdparty/*", "about the server"),

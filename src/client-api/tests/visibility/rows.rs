@@ -361,13 +361,15 @@ impl Told {
         }
         visible.extend((0..now).filter(own));
         known.extend(visible.iter().copied());
-        if matches!(&*membership, "invite" | "knock") {
-            let described = |kind: &str| matches!(kind, "m.room.name" | "m.room.topic" | "m.room.join_rules");
-            let state = history.states[now].iter().filter(|((kind, _), _)| described(kind));
+        if let Some(last) = (0..now).rev().find(own).filter(|_| matches!(&*membership, "invite" | "knock")) {
+            // What describes the room, when the user was invited or knocked, and who invited.
+            let inviter = history.events[last]["sender"].as_str();
+            let described = |kind: &str, key: &str| match kind {
+                "m.room.name" | "m.room.topic" | "m.room.join_rules" => true,
+                _ => kind == "m.room.member" && membership == "invite" && inviter == Some(key),
+            };
+            let state = history.states[last].iter().filter(|((kind, key), _)| described(kind, key));
             known.extend(state.map(|(_, event)| *event));
-            // Who invited; here that is always the creator.
-            let inviter = ("m.room.member".to_owned(), r.stage.person("creator").id.clone());
-            known.extend(history.states[now].get(&inviter).filter(|_| membership == "invite"));
         }
         let state = history.state(access).cloned();
         Self { visible, known, membership, state }
