@@ -20,6 +20,12 @@ const VISIBILITIES: [&str; 4] = ["world_readable", "shared", "invited", "joined"
 /// Endpoints that show nothing of any event, with the reason; `*` stands for any end.
 const SHOWS_NO_EVENTS: &[(&str, &str)] = &[
     ("/.well-known/matrix/client", "about the server"),
+    ("/.well-known/matrix/server", "about the server"),
+    ("/.well-known/matrix/support", "about the server"),
+    ("/_synapse/admin/v1/register", "a nonce"),
+    ("/_matrix/client/v1/admin/lock/{user_id}", "about a user, for administrators"),
+    ("/_matrix/client/v1/admin/suspend/{user_id}", "about a user, for administrators"),
+    ("/_matrix/client/v3/admin/whois/{user_id}", "devices, for their user and administrators"),
     ("/_matrix/client/versions", "about the server"),
     ("/_matrix/client/v3/capabilities", "about the server"),
     ("/_matrix/client/v3/thirdparty/*", "about the server"),
