@@ -185,7 +185,7 @@ impl Accounts {
         key: &Key,
         (old, json): (Option<AccountDataEntry>, String),
     ) -> Result<Option<Pos>, AccountDataError> {
-        let (user, _, kind) = key;
+        let (user, room, kind) = key;
         if json.len() > MAX_ACCOUNT_DATA_BYTES {
             return Err(AccountDataError::TooLarge("account data has at most 65536 bytes"));
         }
