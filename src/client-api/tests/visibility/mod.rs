@@ -34,6 +34,7 @@ const SHOWS_NO_EVENTS: &[(&str, &str)] = &[
     ("/_matrix/client/v3/devices*", "the user's own"),
     ("/_matrix/client/v3/pushers", "the user's own"),
     ("/_matrix/client/v3/pushrules/*", "the user's own"),
+    ("/_matrix/client/v3/presence/*", "who is online, of those who share a room"),
     ("/_matrix/client/v3/user/*", "the user's own"),
     ("/_matrix/client/v3/joined_rooms", "the user's own memberships"),
     ("/_matrix/client/v1/mutual_rooms", "memberships in rooms of both"),
