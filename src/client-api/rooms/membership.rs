@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use hearth_accounts::Requester;
 use hearth_rooms::{Entry, MemberProfile, MembershipChange, MembershipError, RequesterKind, SendError};
-use hearth_schema::Membership;
+use hearth_schema::{AccountKind, Membership};
 use http::StatusCode;
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
@@ -103,10 +103,18 @@ async fn enter(
     let (content, user) = (entry_content(body)?, &requester.user_id);
     let profile = profile_of(api, user).await?;
     let change = MembershipChange { profile, ..change(&room_id, user, user, membership) };
-    match api.rooms.enter(Entry { change, content, requester: RequesterKind::User }).await {
+    match api.rooms.enter(Entry { change, content, requester: kind_of(requester) }).await {
         Ok(_) => Ok(room(&room_id)),
         Err(MembershipError::Send(SendError::UnknownRoom)) => Err(ApiError::not_found("there is no such room")),
         Err(other) => Err(other.into()),
+    }
+}
+
+/// What rooms make of the requester.
+pub(crate) fn kind_of(requester: &Requester) -> RequesterKind {
+    match requester.standing.kind {
+        AccountKind::User => RequesterKind::User,
+        AccountKind::Guest => RequesterKind::Guest,
     }
 }
 

@@ -8,6 +8,7 @@ use hearth_rooms::SendEvent;
 use http::StatusCode;
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAliasId, RoomId};
 
+use super::membership::kind_of;
 use super::send::{content, sent};
 use super::{delayed, render};
 use crate::Api;
@@ -83,9 +84,12 @@ pub(crate) async fn put(
     let delay = delayed::wanted(&query)?;
     let content = content(&body)?;
     check_claims(&api, &room_id, (&event_type, &state_key), &content).await?;
-    let leaves = content.get("membership").is_some_and(|membership| membership.as_str() == Some("leave"));
-    if event_type == "m.room.member" && state_key == requester.user_id.as_str() && leaves {
-        notices::may_leave(&api, &requester, &room_id).await?;
+    if event_type == "m.room.member" && state_key == requester.user_id.as_str() {
+        match content.get("membership").and_then(CanonicalJsonValue::as_str) {
+            Some("leave") => notices::may_leave(&api, &requester, &room_id).await?,
+            Some("join") => api.rooms.check_guest(kind_of(&requester), &room_id).await?,
+            _ => {}
+        }
     }
     let event = SendEvent {
         room_id,

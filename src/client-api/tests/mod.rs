@@ -31,7 +31,7 @@ use bytes::Bytes;
 use hearth_accounts::{Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Registration};
 use hearth_base::{Clock, FixedClock, Millis, SeededRandom};
 use hearth_event::{RoomVersion, SigningKey};
-use hearth_fanout::{Follower, Unread, Upgrades};
+use hearth_fanout::{Follower, Followups, Unread};
 use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
 use hearth_store::Store;
@@ -145,8 +145,8 @@ impl World {
         tokio::spawn(notifier);
         tokio::spawn(rooms.clone().run_delayed(shutdown.clone()));
         tokio::spawn(unread.run(shutdown.clone()));
-        let upgrades = Upgrades::new(rooms.clone(), Arc::clone(&accounts), server_name.clone());
-        tokio::spawn(Follower::new(store, upgrades).run(shutdown.clone()));
+        let followups = Followups::new(rooms.clone(), Arc::clone(&accounts), server_name.clone());
+        tokio::spawn(Follower::new(store, followups).run(shutdown.clone()));
         let mut settings = ClientApiSettings::new(server_name);
         change(&mut settings);
         let parts = ClientApi {
