@@ -6,17 +6,17 @@
 //! crash replays a little and loses nothing; such batches need no sync of their own, because what
 //! they are derived from has one.
 //!
-//! A [`Follower`] drives one consumer. The consumers are [`Unread`] and [`Upgrades`].
+//! A [`Follower`] drives one consumer. The consumers are [`Unread`] and [`Followups`].
 
 mod follow;
+mod followups;
 mod notify;
 mod unread;
-mod upgrades;
 
 #[cfg(test)]
 mod tests;
 
 pub use follow::{ConsumeError, Consumer, Follower};
+pub use followups::Followups;
 pub use notify::{Notification, notification};
 pub use unread::Unread;
-pub use upgrades::Upgrades;

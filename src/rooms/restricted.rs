@@ -101,8 +101,12 @@ impl Rooms {
         Ok(names.into_iter().filter_map(|name| OwnedUserId::try_from(name).ok()).collect())
     }
 
-    /// A guest gets only into rooms that let guests in.
-    pub(crate) async fn check_guest(&self, requester: RequesterKind, room_id: &RoomId) -> Result<(), SendError> {
+    /// A guest gets only into rooms that let guests in
+    /// ([spec](https://spec.matrix.org/v1.19/client-server-api/#guest-access)).
+    ///
+    /// # Errors
+    /// [`SendError::Forbidden`]
+    pub async fn check_guest(&self, requester: RequesterKind, room_id: &RoomId) -> Result<(), SendError> {
         if requester == RequesterKind::User {
             return Ok(());
         }

@@ -104,14 +104,18 @@ async fn enter(
     let (content, user) = (entry_content(body)?, &requester.user_id);
     let profile = profile_of(api, user).await?;
     let change = MembershipChange { profile, ..change(&room_id, user, user, membership) };
-    let kind = match requester.standing.kind {
-        AccountKind::User => RequesterKind::User,
-        AccountKind::Guest => RequesterKind::Guest,
-    };
-    match api.rooms.enter(Entry { change, content, requester: kind }).await {
+    match api.rooms.enter(Entry { change, content, requester: kind_of(requester) }).await {
         Ok(_) => Ok(room(&room_id)),
         Err(MembershipError::Send(SendError::UnknownRoom)) => Err(ApiError::not_found("there is no such room")),
         Err(other) => Err(other.into()),
+    }
+}
+
+/// What rooms make of the requester.
+pub(crate) fn kind_of(requester: &Requester) -> RequesterKind {
+    match requester.standing.kind {
+        AccountKind::User => RequesterKind::User,
+        AccountKind::Guest => RequesterKind::Guest,
     }
 }
 

@@ -8,6 +8,7 @@ use hearth_rooms::SendEvent;
 use http::StatusCode;
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAliasId, RoomId};
 
+use super::membership::kind_of;
 use super::screening::may_set;
 use super::send::{content, sent};
 use super::{delayed, render};
@@ -85,9 +86,12 @@ pub(crate) async fn put(
     let content = content(&body)?;
     check_claims(&api, &room_id, (&event_type, &state_key), &content).await?;
     standing::may_set_state(&requester, &event_type)?;
-    let leaves = content.get("membership").is_some_and(|membership| membership.as_str() == Some("leave"));
-    if event_type == "m.room.member" && state_key == requester.user_id.as_str() && leaves {
-        notices::may_leave(&api, &requester, &room_id).await?;
+    if event_type == "m.room.member" && state_key == requester.user_id.as_str() {
+        match content.get("membership").and_then(CanonicalJsonValue::as_str) {
+            Some("leave") => notices::may_leave(&api, &requester, &room_id).await?,
+            Some("join") => api.rooms.check_guest(kind_of(&requester), &room_id).await?,
+            _ => {}
+        }
     }
     may_set(&api, &requester, (&event_type, &state_key), &content).await?;
     let event = SendEvent {

@@ -40,7 +40,7 @@ use hearth_accounts::{
 };
 use hearth_base::{Clock, FixedClock, Millis, SeededRandom};
 use hearth_event::{RoomVersion, SigningKey};
-use hearth_fanout::{Follower, Unread, Upgrades};
+use hearth_fanout::{Follower, Followups, Unread};
 use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
 use hearth_store::Store;
@@ -158,8 +158,8 @@ impl World {
         tokio::spawn(notifier);
         tokio::spawn(rooms.clone().run_delayed(shutdown.clone()));
         tokio::spawn(unread.run(shutdown.clone()));
-        let upgrades = Upgrades::new(rooms.clone(), Arc::clone(&accounts), server_name.clone());
-        tokio::spawn(Follower::new(store, upgrades).run(shutdown.clone()));
+        let followups = Followups::new(rooms.clone(), Arc::clone(&accounts), server_name.clone());
+        tokio::spawn(Follower::new(store, followups).run(shutdown.clone()));
         let mut settings = ClientApiSettings::new(server_name);
         change(&mut settings);
         let parts = ClientApi {

@@ -65,6 +65,31 @@ async fn guests_may_do_what_the_spec_lists_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn guests_enter_only_rooms_that_let_them() {
+    let world = world();
+    let (ann, guest) = (world.register("ann").await, guest(&world).await);
+    let room = world.create_room(&ann, json!({"preset": "public_chat"})).await;
+    let member = in_room(&room, &format!("state/m.room.member/{}", pct(&guest.id)));
+    let by_join = world.post(&in_room(&room, "join"), &guest, json!({})).await;
+    assert_eq!(by_join.verdict(), (403, "M_FORBIDDEN"));
+    let by_state = world.put(&member, &guest, json!({"membership": "join"})).await;
+    assert_eq!(by_state.verdict(), (403, "M_FORBIDDEN"));
+    let access = in_room(&room, "state/m.room.guest_access");
+    world.put(&access, &ann, json!({"guest_access": "can_join"})).await.ok();
+    world.put(&member, &guest, json!({"membership": "join"})).await.ok();
+
+    // When the room thinks better of it, the guest is put out; Ann is not.
+    world.put(&access, &ann, json!({"guest_access": "forbidden"})).await.ok();
+    for _ in 0..200 {
+        if world.get(&member, &ann).await.ok()["membership"] == "leave" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the guest is still there");
+}
+
+#[tokio::test]
 async fn a_guest_can_register_and_keeps_the_account() {
     let world = world();
     let guest = guest(&world).await;

@@ -42,7 +42,6 @@ const SHOWS_NO_EVENTS: &[(&str, &str)] = &[
     ("/_matrix/client/v1/delayed_events/{delay_id}", "the user's own, before it is sent"),
     ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events*", "the user's own, before they are sent"),
     ("/_matrix/client/v3/profile/*", "of users, for all"),
-    ("/_matrix/client/v3/presence/{user_id}/status", "of users, for those who share a room"),
     ("/_matrix/client/unstable/io.element.msc4306/rooms/{room_id}/thread/{root}/subscription", "the user's own"),
     ("/_matrix/federation/v1/openid/userinfo", "of the token's user"),
     ("/_matrix/client/v3/directory/room/{alias}", "aliases are for all"),

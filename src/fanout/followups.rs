@@ -1,8 +1,10 @@
-//! What users keep of a room follows them into the room that replaces it.
+//! What follows from an event beyond its room: one consumer for all of it, because each costs a cursor.
 //!
-//! Tags, push rules and the list of direct chats belong to accounts, so no use-case of a room can write
-//! them. Two things must have happened, in any order and perhaps by hand: the two rooms name each
-//! other, and the user has joined the new one. Whichever fact comes last finds the other done.
+//! * What users keep of a room follows them into the room that replaces it. Tags, push rules and the
+//!   list of direct chats belong to accounts, so no use-case of a room can write them. Two things must
+//!   have happened, in any order and perhaps by hand: the two rooms name each other, and the user has
+//!   joined the new one. Whichever fact comes last finds the other done.
+//! * Guests leave a room that does not let them in any more. Who is a guest is known to accounts only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,25 +12,28 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use hearth_accounts::{AccountDataError, Accounts, StorageError};
-use hearth_rooms::{RoomEvent, Rooms, Succession};
-use hearth_schema::{Change, Membership, RoomNid};
+use hearth_rooms::{MemberProfile, MembershipChange, MembershipError, RoomEvent, Rooms, SendError, Succession};
+use hearth_schema::{AccountKind, Change, Membership, RoomNid, Users};
 use hearth_store::{Batch, LoggedFact, StoreError, Value, View};
-use ruma_common::{OwnedServerName, UserId};
+use ruma_common::{OwnedServerName, OwnedUserId, RoomId, UserId};
 
 use crate::{ConsumeError, Consumer};
 
-/// The consumer behind room upgrades.
-pub struct Upgrades {
+/// Accounts looked at in one round trip.
+const PAGE: usize = 256;
+
+/// The consumer behind room upgrades and guest access.
+pub struct Followups {
     rooms: Rooms,
     accounts: Arc<Accounts>,
     server_name: OwnedServerName,
 }
 
-impl Upgrades {
+impl Followups {
     /// Its name in `Cursors`.
-    pub const NAME: &'static str = "upgrades";
+    pub const NAME: &'static str = "followups";
 
-    /// Carries what users of `server_name` keep.
+    /// For users of `server_name`.
     pub fn new(rooms: Rooms, accounts: Arc<Accounts>, server_name: OwnedServerName) -> Self {
         Self { rooms, accounts, server_name }
     }
@@ -46,7 +51,7 @@ impl Upgrades {
                 match self.event(view, &event).await {
                     // Waiting would not repair the row, and stop everybody else of the lane.
                     Err(ConsumeError::Read(error @ StoreError::Corrupt { .. })) => {
-                        tracing::error!(event_id = %event.event_id(), %error, "a room upgrade is not followed");
+                        tracing::error!(event_id = %event.event_id(), %error, "what follows from an event is left out");
                     }
                     other => other?,
                 }
@@ -82,17 +87,60 @@ impl Upgrades {
             }
             ("m.room.tombstone", Some("")) => {
                 let Some(found) = self.rooms.succession(view, event.room).await? else { return Ok(()) };
-                let new = self.rooms.ids().room(&found.new);
-                for (user, entry) in self.rooms.current_state_of_type(view, new, "m.room.member").await? {
-                    if entry.membership == Some(Membership::Join)
-                        && let Some(user) = self.local(&user)
-                    {
-                        self.carry(view, user, &found).await?;
-                    }
+                for user in self.local_members(view, self.rooms.ids().room(&found.new)).await? {
+                    self.carry(view, &user, &found).await?;
                 }
                 Ok(())
             }
+            ("m.room.guest_access", Some("")) => self.part_from_guests(view, event).await,
             _ => Ok(()),
+        }
+    }
+
+    async fn local_members(&self, view: &View, room: RoomNid) -> Result<Vec<OwnedUserId>, StoreError> {
+        let members = self.rooms.current_state_of_type(view, room, "m.room.member").await?;
+        let joined = members.iter().filter(|(_, entry)| entry.membership == Some(Membership::Join));
+        Ok(joined.filter_map(|(user, _)| self.local(user)).map(ToOwned::to_owned).collect())
+    }
+
+    async fn part_from_guests(&self, view: &View, event: &RoomEvent) -> Result<(), ConsumeError> {
+        let now = self.rooms.current_event(view, event.room, "m.room.guest_access", "").await?;
+        if now.is_some_and(|event| lets_guests_in(&event)) {
+            return Ok(());
+        }
+        for users in self.local_members(view, event.room).await?.chunks(PAGE) {
+            let keys: Vec<_> = users.iter().map(|user| (self.rooms.ids().user(user),)).collect();
+            for (user, row) in users.iter().zip(view.get_many::<Users>(&keys).await?) {
+                if row.is_some_and(|row| row.kind == AccountKind::Guest) {
+                    self.part(user, event.pdu.room_id()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn part(&self, guest: &UserId, room_id: &RoomId) -> Result<(), ConsumeError> {
+        let change = MembershipChange {
+            room_id: room_id.to_owned(),
+            sender: guest.to_owned(),
+            target: guest.to_owned(),
+            membership: Membership::Leave,
+            only_from: Some(Membership::Join),
+            reason: None,
+            profile: MemberProfile::default(),
+            is_direct: None,
+        };
+        match self.rooms.change_membership(change).await {
+            Err(MembershipError::Send(SendError::Store(error))) => Err(error.into()),
+            Err(MembershipError::Send(error @ (SendError::Busy | SendError::Stopping | SendError::Full))) => {
+                Err(StoreError::Unavailable(error.to_string().into()).into())
+            }
+            Err(MembershipError::Send(error @ SendError::Internal(_))) => {
+                tracing::error!(user_id = %guest, %room_id, %error, "a guest stays in a room");
+                Ok(())
+            }
+            // Has left by itself, or has been put out.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
@@ -129,7 +177,13 @@ impl Upgrades {
     }
 }
 
-impl Consumer for Upgrades {
+/// Members write these events, so anything may be in them; guests come in by one word only.
+fn lets_guests_in(event: &RoomEvent) -> bool {
+    serde_json::from_str::<serde_json::Value>(event.pdu.content().get())
+        .is_ok_and(|content| content["guest_access"] == "can_join")
+}
+
+impl Consumer for Followups {
     fn name(&self) -> &'static str {
         Self::NAME
     }
