@@ -6,6 +6,7 @@ use hearth_store::{Keyspace as _, Owner as _, StoreError};
 use super::report::{Invariant, Violation};
 use super::{Context, Finding};
 
+#[expect(clippy::unnecessary_wraps, reason = "what a check returns, so that it reads as one")]
 fn broken(keyspace: &'static str, detail: String) -> Finding {
     Some(Violation { invariant: Invariant::I13, keyspace, detail })
 }

@@ -188,10 +188,9 @@ async fn a_body_with_two_lengths_hides_no_request() {
     let (_supervisor, address) = start().await;
     let hidden = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     let chunked = format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len());
-    for lengths in [
-        format!("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n"),
-        format!("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n"),
-    ] {
+    for lengths in
+        ["Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n"]
+    {
         let mut socket = TcpStream::connect(address).await.expect("listening");
         let head = format!("POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lengths}\r\n");
         socket.write_all(format!("{head}{chunked}").as_bytes()).await.expect("connected");

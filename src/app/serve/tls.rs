@@ -6,7 +6,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// What the server proves its name with.
 #[derive(Debug)]
 pub(crate) struct Certificate {
-    certificate: PathBuf,
+    chain: PathBuf,
     key: SecretFile,
     hasher: RandomState,
     current: RwLock<Current>,
@@ -75,7 +75,7 @@ impl Certificate {
         let hasher = RandomState::new();
         let text = read(&certificate, &key)?;
         let current = RwLock::new(Current { digest: text.digest(&hasher), key: text.parse(&certificate)? });
-        Ok(Arc::new(Self { certificate, key, hasher, current }))
+        Ok(Arc::new(Self { chain: certificate, key, hasher, current }))
     }
 
     /// For listeners. HTTP/2 and HTTP/1.1 are offered.
@@ -92,7 +92,7 @@ impl Certificate {
 
     /// Reads the files again.
     fn reload(&self) -> Result<Reloaded, TlsError> {
-        let text = read(&self.certificate, &self.key)?;
+        let text = read(&self.chain, &self.key)?;
         let digest = text.digest(&self.hasher);
         {
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +102,7 @@ impl Certificate {
             // Files that are no good are told once, not every minute.
             current.digest = digest;
         }
-        let key = text.parse(&self.certificate)?;
+        let key = text.parse(&self.chain)?;
         self.current.write().unwrap_or_else(PoisonError::into_inner).key = key;
         Ok(Reloaded::New)
     }
@@ -127,9 +127,9 @@ struct Text {
     key: hearth_base::Secret<String>,
 }
 
-fn read(certificate: &PathBuf, key: &SecretFile) -> Result<Text, TlsError> {
+fn read(certificate: &Path, key: &SecretFile) -> Result<Text, TlsError> {
     let read = std::fs::read(certificate);
-    let read = read.map_err(|source| TlsError::Read { path: certificate.clone(), source })?;
+    let read = read.map_err(|source| TlsError::Read { path: certificate.to_owned(), source })?;
     Ok(Text { certificate: read, key: key.load()? })
 }
 
@@ -138,12 +138,12 @@ impl Text {
         hasher.hash_one((&self.certificate, self.key.expose()))
     }
 
-    fn parse(&self, path: &PathBuf) -> Result<Arc<CertifiedKey>, TlsError> {
+    fn parse(&self, path: &Path) -> Result<Arc<CertifiedKey>, TlsError> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.certificate)
             .collect::<Result<_, _>>()
-            .map_err(|source| TlsError::Certificate { path: path.clone(), source })?;
+            .map_err(|source| TlsError::Certificate { path: path.to_owned(), source })?;
         if chain.is_empty() {
-            return Err(TlsError::NoCertificate(path.clone()));
+            return Err(TlsError::NoCertificate(path.to_owned()));
         }
         let key = PrivateKeyDer::from_pem_slice(self.key.expose().as_bytes()).map_err(|_| TlsError::Key)?;
         Ok(Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider())?))

@@ -16,9 +16,8 @@ fn split(path: &str) -> Vec<&str> {
 fn exists(patterns: &[String], path: &str) -> bool {
     patterns.iter().any(|pattern| {
         let (pattern, path) = (split(pattern), split(path));
-        let fits = |(wanted, given): (&&str, &&str)| match wanted.starts_with('{') {
-            true => !given.is_empty(),
-            false => wanted == given,
+        let fits = |(wanted, given): (&&str, &&str)| {
+            if wanted.starts_with('{') { !given.is_empty() } else { wanted == given }
         };
         pattern.len() == path.len() && pattern.iter().zip(&path).all(fits)
     })

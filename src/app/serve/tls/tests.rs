@@ -1,7 +1,6 @@
 //! TLS as a client meets it.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use axum::Router;
 use axum::routing::get;
