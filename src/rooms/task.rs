@@ -256,13 +256,14 @@ impl RoomTask {
             None => None,
             Some(target) => relations.unbind(target).await?,
         };
-        let bond = match bound {
+        let relation = match bound {
             relation::Bound::Drain => return Ok(Step::Drain),
-            relation::Bound::To(bond) => Some(bond),
+            relation::Bound::To(relation) => Some(relation),
             relation::Bound::No => None,
         };
         let planned = self.plan(view, intent).await?;
-        let mut attached = Attached { transaction, relation: bond.map(|bond| bond.change(&planned)), redaction: None };
+        let relation = relation.map(|relation| relation.change(&planned));
+        let mut attached = Attached { transaction, relation, redaction: None };
         if let (Some(redacted), Some(planner)) = (redacted, &mut self.planner) {
             match attach::redaction(planner, &planned, redacted) {
                 Ok(redaction) => {

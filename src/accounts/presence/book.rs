@@ -265,9 +265,9 @@ impl Book {
 
     /// What was stored by an earlier run; nobody is connected yet. Those who have come back since know
     /// better.
-    pub(super) fn load(&mut self, user: UserNid, user_id: OwnedUserId, row: PresenceRow) {
+    pub(super) fn load(&mut self, user: UserNid, user_id: &OwnedUserId, row: PresenceRow) {
         let last_active = row.last_active.map(Millis);
-        let person = self.person(user, &user_id);
+        let person = self.person(user, user_id);
         if person.status_msg.is_none() {
             person.status_msg = row.status_msg.map(Into::into);
         }

@@ -199,7 +199,7 @@ impl Presence {
         }
         for (user, row) in rows {
             let user_id = OwnedUserId::try_from(row.user_id.as_str()).map_err(|error| damaged("Presence", error))?;
-            self.0.book.lock().load(user, user_id, row);
+            self.0.book.lock().load(user, &user_id, row);
         }
         self.0.changed.notify_one();
         Ok(())

@@ -37,12 +37,12 @@ async fn a_connected_user_becomes_inactive_then_idle_and_offline_when_gone() {
     assert_eq!(look(&world, &ann), (Online, true));
     later(&world, ACTIVE);
     assert_eq!(look(&world, &ann), (Online, false));
-    later(&world, IDLE - ACTIVE);
+    later(&world, IDLE.saturating_sub(ACTIVE));
     assert_eq!(look(&world, &ann), (Unavailable, false), "polls alone are no activity");
     presence.acted(ann.user);
     assert_eq!(look(&world, &ann), (Online, true));
     drop(poll);
-    later(&world, GRACE - Duration::from_millis(1));
+    later(&world, GRACE.saturating_sub(Duration::from_millis(1)));
     assert_eq!(look(&world, &ann), (Online, true), "the next poll may come");
     later(&world, Duration::from_millis(1));
     assert_eq!(look(&world, &ann), (Offline, false));
