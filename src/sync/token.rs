@@ -99,7 +99,9 @@ fn known(found: u64, expected: Incarnation) -> Result<Incarnation, TokenError> {
 }
 
 /// Incarnation and position; in sync tokens also typing and presence.
-fn numbers(text: &str) -> Result<(u64, Pos, Option<(u64, u64)>), TokenError> {
+type Numbers = (u64, Pos, Option<(u64, u64)>);
+
+fn numbers(text: &str) -> Result<Numbers, TokenError> {
     if text.len() > MAX_BYTES {
         return Err(TokenError::Malformed);
     }

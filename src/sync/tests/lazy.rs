@@ -16,7 +16,7 @@ fn members(answer: &Value, room_id: &ruma_common::RoomId) -> Vec<String> {
 async fn each_device_is_sent_what_it_lacks_and_after_a_restart_rather_twice_than_never() {
     let world = World::new();
     let (phone, bob) = (world.user("alice").await, world.user("bob").await);
-    let (tablet, _) = login(&world, "alice", "TABLET", false).await;
+    let tablet = login(&world, "alice", "TABLET").await;
     let room_id = world.room(&phone, &[&bob]).await;
     world.event(&room_id, &phone, ("m.room.name", Some("")), json!({"name": "no heroes"})).await;
     let first = world.now(&phone, None, FILTER).await;

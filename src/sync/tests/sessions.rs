@@ -15,13 +15,12 @@ use crate::{SyncError, SyncRequest};
 
 type Polled = Result<Value, SyncError>;
 
-pub(super) async fn login(
-    world: &World,
-    name: &str,
-    device: &str,
-    refresh: bool,
-) -> (Requester, Option<Secret<String>>) {
-    let device = DeviceRequest { device_id: Some(device.into()), refresh, ..DeviceRequest::default() };
+pub(super) async fn login(world: &World, name: &str, device: &str) -> Requester {
+    let device = DeviceRequest { device_id: Some(device.into()), ..DeviceRequest::default() };
+    login_as(world, name, device).await.0
+}
+
+async fn login_as(world: &World, name: &str, device: DeviceRequest) -> (Requester, Option<Secret<String>>) {
     let password = Secret::new("correct horse battery".to_owned());
     let session = world.accounts.login_password(name, &password, device).await.expect("a log-in").session;
     let requester = world.accounts.authenticate(session.access_token.expose()).await.expect("a read");
@@ -46,7 +45,7 @@ async fn a_log_out_ends_the_poll_of_its_device_at_once() {
     let world = Arc::new(World::new());
     let phone = world.user("alice").await;
     let room_id = world.room(&phone, &[]).await;
-    let (tablet, _) = login(&world, "alice", "TABLET", false).await;
+    let tablet = login(&world, "alice", "TABLET").await;
     let since = next(&world.now(&phone, None, "{}").await);
     let (goes_on, ends) = (poll(&world, &phone, &since), poll(&world, &tablet, &since));
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -65,7 +64,7 @@ async fn nothing_said_after_a_log_out_is_delivered() {
     let (alice, _) = (world.user("alice").await, world.user("bob").await);
     let room_id = world.room(&alice, &[]).await;
     for round in 0..20 {
-        let (bob, _) = login(&world, "bob", &format!("D{round}"), false).await;
+        let bob = login(&world, "bob", &format!("D{round}")).await;
         if round == 0 {
             world.change(&room_id, &bob, &bob, Membership::Join).await;
         }
@@ -74,7 +73,7 @@ async fn nothing_said_after_a_log_out_is_delivered() {
         for _ in 0..round {
             tokio::task::yield_now().await;
         }
-        world.accounts.delete_devices(bob.user, &[bob.device_id.clone()]).await.expect("deleted");
+        world.accounts.delete_devices(bob.user, std::slice::from_ref(&bob.device_id)).await.expect("deleted");
         world.say(&room_id, &alice, "secret").await;
         assert!(matches!(done(waiting).await, Err(SyncError::SessionEnded)), "{round}");
     }
@@ -85,7 +84,8 @@ async fn a_refreshed_session_polls_again_with_its_new_token() {
     let world = Arc::new(World::new());
     let alice = world.user("alice").await;
     world.room(&alice, &[]).await;
-    let (tablet, refresh) = login(&world, "alice", "TABLET", true).await;
+    let device = DeviceRequest { device_id: Some("TABLET".into()), refresh: true, ..DeviceRequest::default() };
+    let (tablet, refresh) = login_as(&world, "alice", device).await;
     let since = next(&world.now(&tablet, None, "{}").await);
     let waiting = poll(&world, &tablet, &since);
     tokio::time::sleep(Duration::from_millis(20)).await;
