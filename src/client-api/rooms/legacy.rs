@@ -178,14 +178,13 @@ pub(crate) async fn events(
         }
         filter["room"]["rooms"] = json!([room_id]);
     }
-    let from = match query.get("from").filter(|from| !from.is_empty()) {
-        Some(from) => from.to_owned(),
-        None => {
-            let nothing = json!({ "room": { "rooms": [] } });
-            let answer = sync(&api, &requester, None, Duration::ZERO, &nothing).await?;
-            let token = answer["next_batch"].as_str();
-            token.ok_or_else(|| ApiError::internal(&"an answer of /sync has no next_batch"))?.to_owned()
-        }
+    let from = if let Some(from) = query.get("from").filter(|from| !from.is_empty()) {
+        from.to_owned()
+    } else {
+        let nothing = json!({ "room": { "rooms": [] } });
+        let answer = sync(&api, &requester, None, Duration::ZERO, &nothing).await?;
+        let token = answer["next_batch"].as_str();
+        token.ok_or_else(|| ApiError::internal(&"an answer of /sync has no next_batch"))?.to_owned()
     };
     let mut answer = sync(&api, &requester, Some(&from), timeout, &filter).await?;
     let mut chunk = Vec::new();

@@ -11,7 +11,7 @@ async fn state_after_comes_under_the_name_that_was_asked_for() {
     let room = world.create_room(&ann, json!({})).await;
     let unstable = "org.matrix.msc4222.use_state_after";
     for (query, key) in [
-        ("".to_owned(), "state"),
+        (String::new(), "state"),
         ("use_state_after=false".to_owned(), "state"),
         ("use_state_after=true".to_owned(), "state_after"),
         (format!("{unstable}=true"), "org.matrix.msc4222.state_after"),

@@ -45,9 +45,9 @@ async fn threads_come_in_pages() {
     world.post(&in_room(&room, "join"), &bob, json!({})).await.ok();
     let mut roots = Vec::new();
     for i in 0..7 {
-        let root = say(&world, &room, if i == 4 { &bob } else { &ann }, json!({})).await;
-        say(&world, &room, if i == 1 { &bob } else { &ann }, child(&root, "m.thread")).await;
-        roots.insert(0, root);
+        let top = say(&world, &room, if i == 4 { &bob } else { &ann }, json!({})).await;
+        say(&world, &room, if i == 1 { &bob } else { &ann }, child(&top, "m.thread")).await;
+        roots.insert(0, top);
     }
     let (mut seen, mut from) = (Vec::new(), String::new());
     loop {
@@ -88,11 +88,11 @@ async fn threads_are_for_those_who_may_see_them() {
     let list = json!({"ignored_users": {ann.id.as_str(): {}}});
     let room = world.create_room(&ann, json!({"preset": "public_chat"})).await;
     world.post(&in_room(&room, "join"), &bob, json!({})).await.ok();
-    let root = say(&world, &room, &ann, json!({})).await;
-    say(&world, &room, &bob, child(&root, "m.thread")).await;
+    let top = say(&world, &room, &ann, json!({})).await;
+    say(&world, &room, &bob, child(&top, "m.thread")).await;
     world.put(&format!("/user/{}/account_data/m.ignored_user_list", pct(&bob.id)), &bob, list).await.ok();
     let list = threads(&world, &room, &bob, "").await.ok();
-    assert_eq!((ids(&list), &list["chunk"][0]["content"]), (vec![&*root], &json!({})), "an ignored root is redacted");
+    assert_eq!((ids(&list), &list["chunk"][0]["content"]), (vec![&*top], &json!({})), "an ignored root is redacted");
 }
 
 #[tokio::test]
