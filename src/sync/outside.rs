@@ -108,6 +108,9 @@ impl Answer<'_> {
             self.changed_state(room, Delta { page: &page, changes: &changes, wanted: &wanted, until: stay.pos }).await?
         } else if self.was_joined(room, stay).await? {
             self.left_state(room, &page, stay.pos, &wanted).await?
+        } else if self.scope.state_after.at_end() {
+            // Who never was in is told of the own leave; a client that asks so does not look for it in the timeline.
+            self.load_state(room, &[stay.n]).await?
         } else {
             Vec::new()
         };

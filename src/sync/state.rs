@@ -244,7 +244,8 @@ impl Answer<'_> {
         Ok(events)
     }
 
-    async fn load_state(&self, room: RoomNid, numbers: &[u32]) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+    /// Those of the events that the filter lets pass.
+    pub(crate) async fn load_state(&self, room: RoomNid, numbers: &[u32]) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
         let section = &self.scope.filter.state;
         let mut events = self.rooms.events(&self.view, room, numbers).await?;
         if !section.lets_all_pass() {

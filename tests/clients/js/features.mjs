@@ -115,6 +115,31 @@ async function readStates(world) {
     step("read on one device, saw it on the other");
 }
 
+// A room gets a successor: who was in finds the way, and what matters comes along.
+async function upgrade(world) {
+    const alice = await world.user("alice");
+    const bob = await world.user("bob");
+    const old = await world.room(alice, [bob], { name: "Shed", topic: "Tools", room_version: "10" });
+    const { replacement_room: successor } = await alice.client.upgradeRoom(old, "11");
+    const tombstone = () => bob.room(old).currentState.getStateEvents(EventType.RoomTombstone, "");
+    const { replacement_room: found } = (await until("the tombstone", tombstone)).getContent();
+    assert.equal(found, successor, "where the tombstone points");
+    await refused("M_FORBIDDEN", 403, "talking in the old room", bob.client.sendTextMessage(old, "anybody?"));
+    await alice.client.invite(successor, bob.userId);
+    await bob.client.joinRoom(successor);
+    const room = await bob.joined(successor);
+    await until("the topic", () => room.currentState.getStateEvents(EventType.RoomTopic, ""));
+    assert.equal(room.name, "Shed");
+    assert.equal(room.currentState.getStateEvents(EventType.RoomTopic, "").getContent().topic, "Tools");
+    assert.equal(room.getVersion(), "11");
+    assert.equal(room.findPredecessor().roomId, old, "where it came from");
+    const history = bob.client.getRoomUpgradeHistory(successor, true).map((one) => one.roomId);
+    assert.deepEqual(history, [old, successor]);
+    const hello = await bob.client.sendTextMessage(successor, "all here");
+    await alice.event(successor, hello.event_id);
+    step("moved to an upgraded room");
+}
+
 // The server is killed under a waiting /sync while somebody talks: nothing is lost, nothing comes twice.
 async function restart(world) {
     const alice = await world.user("alice");
@@ -166,7 +191,7 @@ async function restarted() {
 }
 
 await converse(async (baseUrl) => {
-    for (const conversation of [knocking, readStates, restart]) {
+    for (const conversation of [knocking, readStates, upgrade, restart]) {
         const world = new World(baseUrl);
         try {
             await conversation(world);

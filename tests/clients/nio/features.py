@@ -123,7 +123,7 @@ async def read_states(world: World) -> None:
     await alice.event(room, said[-1])
     await alice.until("five unread", lambda: alice.unread.get(room) == 5)
     for number, unread in ((1, 3), (4, 0)):
-        marked = await alice.client.update_receipt_marker(room, said[number], ReceiptType.read_private, None)
+        marked = await alice.client.update_receipt_marker(room, said[number], ReceiptType.read_private)
         expect(nio.UpdateReceiptMarkerResponse, marked)
         await alice.until(f"{unread} unread", lambda: alice.unread.get(room) == unread)
 
@@ -151,6 +151,32 @@ async def read_states(world: World) -> None:
     same(status, 200, "sync")
     same(counts["notification_count"], 0, "an older receipt takes nothing back")
     step("read on one device, saw it on the other")
+
+
+async def upgrade(world: World) -> None:
+    """A room gets a successor: who was in finds the way, and what matters comes along."""
+    alice, bob = await world.user("alice"), await world.user("bob")
+    old = await world.room(alice, bob, name="Shed", topic="Tools", preset=RoomPreset.private_chat, room_version="10")
+    status, answer = await alice.raw("POST", f"/_matrix/client/v3/rooms/{old}/upgrade", {"new_version": "11"})
+    same(status, 200, f"upgrading: {answer}")
+    new = answer["replacement_room"]
+
+    def tombstone() -> list:
+        return [e for e in bob.timeline[old] if isinstance(e, nio.RoomUpgradeEvent)]
+
+    same((await bob.until("the tombstone", tombstone))[0].replacement_room, new, "where the tombstone points")
+    denied = await bob.client.room_send(old, "m.room.message", {"msgtype": "m.text", "body": "anybody?"})
+    same(getattr(denied, "status_code", None), "M_FORBIDDEN", "talking in the old room")
+    expect(nio.RoomInviteResponse, await alice.client.room_invite(new, bob.user_id))
+    expect(nio.JoinResponse, await bob.client.join(new))
+    await bob.until("the new room", lambda: new in bob.timeline)
+    room = bob.client.rooms[new]
+    same((room.name, room.topic, room.room_version), ("Shed", "Tools", "11"), "what came along")
+    creation = [e for e in [*bob.state[new], *bob.timeline[new]] if isinstance(e, nio.RoomCreateEvent)]
+    same(creation[0].source["content"]["predecessor"]["room_id"], old, "where it came from")
+    hello = await say(bob, new, "all here")
+    await alice.event(new, hello)
+    step("moved to an upgraded room")
 
 
 async def restart(world: World) -> None:
@@ -211,7 +237,7 @@ async def restarted() -> None:
 
 
 async def run(url: str) -> None:
-    for conversation in (knocking, read_states, restart):
+    for conversation in (knocking, read_states, upgrade, restart):
         world = World(url)
         try:
             await conversation(world)

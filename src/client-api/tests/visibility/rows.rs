@@ -336,6 +336,8 @@ struct Told {
     visible: BTreeSet<usize>,
     known: BTreeSet<usize>,
     membership: String,
+    /// The newest event of the own membership.
+    own: Option<usize>,
     /// For a member, and for who has left: the state at the end.
     state: Option<State>,
 }
@@ -372,7 +374,7 @@ impl Told {
             known.extend(state.map(|(_, event)| *event));
         }
         let state = history.state(access).cloned();
-        Self { visible, known, membership, state }
+        Self { visible, known, membership, own: (0..now).rev().find(own), state }
     }
 
     /// Those of `events` that must not be shown.
@@ -424,6 +426,9 @@ async fn check_sync(r: &Reading<'_>, told: &Told, what: &str, path: &str, since:
     let extra = ["state", "state_after"].map(|section| r.numbers(&room[section]["events"])).concat();
     let unknown: Vec<_> = extra.iter().filter(|event| !told.known.contains(event)).collect();
     r.same(&format!("{what}, state"), &unknown, &Vec::new());
+    if room.get("state_after").is_some() && told.own.is_none_or(|own| !extra.contains(&own)) {
+        r.problem(format!("{what}: the own membership is not in the state"));
+    }
     // What a client that knew nothing ends with.
     let in_before = since.is_some_and(|count| r.stage.history.membership(&r.person.id, count) == "join");
     if let Some(wanted) = told.state.as_ref().filter(|_| !in_before) {
