@@ -2,6 +2,7 @@
 
 mod filters;
 mod follow;
+mod lazy;
 mod leaving;
 mod rooms;
 mod sessions;

@@ -1,12 +1,13 @@
 //! `GET /rooms/{roomId}/event/{eventId}`, `GET /rooms/{roomId}/context/{eventId}` and
 //! `GET /rooms/{roomId}/timestamp_to_event`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
 use hearth_base::Millis;
-use hearth_rooms::{Direction, HistoryPage, HistoryQuery};
+use hearth_rooms::{Direction, EventFilter, HistoryPage, HistoryQuery, RoomEvent};
 use hearth_store::Pos;
 use ruma_common::{EventId, OwnedEventId, OwnedRoomId};
 use serde::Serialize;
@@ -81,13 +82,13 @@ pub(crate) async fn context(
         limit => api.rooms.messages(user, &ask(Direction::Forward, event.pos, limit)).await?,
     };
     let state = api.rooms.state_with(user, &room_id, after.events.last().unwrap_or(&event)).await?;
-    let parts = [
-        ("events_before", before.events.as_slice()),
-        ("events_after", after.events.as_slice()),
-        ("state", state.as_slice()),
-    ];
+    let parts = [("events_before", before.events.as_slice()), ("events_after", after.events.as_slice())];
+    let shown = [std::slice::from_ref(&event), &before.events, &after.events];
+    let state = wanted_state(state, &filter, shown);
     let mut body = br#"{"event":"#.to_vec();
     body.extend_from_slice(&render::one(&api, &requester, &event).await?);
+    body.extend_from_slice(br#","state":"#);
+    render::array(&api, &requester, &state, &mut body).await?;
     body.push(b',');
     for (name, events) in parts {
         body.extend_from_slice(format!("\"{name}\":").as_bytes());
@@ -97,6 +98,21 @@ pub(crate) async fn context(
     let (start, end) = (tokens::write(&api, start_of(&before)), tokens::write(&api, end_of(&after)));
     body.extend_from_slice(format!(r#""start":"{start}","end":"{end}"}}"#).as_bytes());
     Ok(reply::raw(body))
+}
+
+/// What the filter leaves of the state: with lazy loading, of the members those who sent what is `shown`.
+fn wanted_state(
+    mut state: Vec<Arc<RoomEvent>>,
+    filter: &EventFilter,
+    shown: [&[Arc<RoomEvent>]; 3],
+) -> Vec<Arc<RoomEvent>> {
+    state.retain(|event| filter.matches(event));
+    if filter.lazy_load_members.is_some() {
+        let senders: HashSet<&str> = shown.into_iter().flatten().map(|event| event.sender().as_str()).collect();
+        let is_sender = |event: &RoomEvent| event.state_key().is_some_and(|key| senders.contains(key));
+        state.retain(|event| event.event_type() != "m.room.member" || is_sender(event));
+    }
+    state
 }
 
 /// Reading backwards from here gives what comes before `page`, even if that is nothing yet.

@@ -101,3 +101,27 @@ async fn the_first_timeline_leads_to_the_members_of_its_beginning() {
     let chunk = members["chunk"].as_array().unwrap();
     assert_eq!(chunk.iter().map(|event| &event["state_key"]).collect::<Vec<_>>(), [&json!(ann.id)]);
 }
+
+#[tokio::test]
+async fn the_state_around_an_event_obeys_the_filter() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let room = world.create_room(&ann, json!({"preset": "public_chat"})).await;
+    world.post(&in_room(&room, "join"), &bob, json!({})).await.ok();
+    let sent = world.put(&in_room(&room, "send/m.room.message/1"), &ann, json!({"body": "hello"})).await.ok();
+    let state = async |filter: Value| -> Vec<String> {
+        let path =
+            format!("context/{}?limit=0&filter={}", pct(sent["event_id"].as_str().unwrap()), pct(&filter.to_string()));
+        let got = world.get(&in_room(&room, &path), &ann).await.ok();
+        let key =
+            |event: &Value| format!("{} {}", event["type"].as_str().unwrap(), event["state_key"].as_str().unwrap());
+        got["state"].as_array().unwrap().iter().map(key).collect()
+    };
+    let members =
+        |state: Vec<String>| state.into_iter().filter(|key| key.starts_with("m.room.member ")).collect::<Vec<_>>();
+    assert_eq!(members(state(json!({})).await).len(), 2);
+    let lazy = state(json!({"lazy_load_members": true})).await;
+    assert!(lazy.contains(&"m.room.create ".to_owned()));
+    assert_eq!(members(lazy), [format!("m.room.member {}", ann.id)]);
+    assert_eq!(state(json!({"types": ["m.room.create"]})).await, ["m.room.create "]);
+}

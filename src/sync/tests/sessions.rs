@@ -15,7 +15,12 @@ use crate::{SyncError, SyncRequest};
 
 type Polled = Result<Value, SyncError>;
 
-async fn login(world: &World, name: &str, device: &str, refresh: bool) -> (Requester, Option<Secret<String>>) {
+pub(super) async fn login(
+    world: &World,
+    name: &str,
+    device: &str,
+    refresh: bool,
+) -> (Requester, Option<Secret<String>>) {
     let device = DeviceRequest { device_id: Some(device.into()), refresh, ..DeviceRequest::default() };
     let password = Secret::new("correct horse battery".to_owned());
     let session = world.accounts.login_password(name, &password, device).await.expect("a log-in").session;
