@@ -341,11 +341,12 @@ impl Told {
         known.extend(visible.iter().copied());
         if matches!(&*membership, "invite" | "knock") {
             let described = |kind: &str| matches!(kind, "m.room.name" | "m.room.topic" | "m.room.join_rules");
-            let state = history.states[now].iter().filter(|((kind, _), _)| described(kind));
-            known.extend(state.map(|(_, event)| *event));
+            // As it was when the user was asked in, or knocked.
+            let then = &history.states[(0..now).rev().find(own).unwrap_or(now)];
+            known.extend(then.iter().filter(|((kind, _), _)| described(kind)).map(|(_, event)| *event));
             // Who invited; here that is always the creator.
             let inviter = ("m.room.member".to_owned(), r.stage.person("creator").id.clone());
-            known.extend(history.states[now].get(&inviter).filter(|_| membership == "invite"));
+            known.extend(then.get(&inviter).filter(|_| membership == "invite"));
         }
         let state = history.state(access).cloned();
         Self { visible, known, membership, state }
