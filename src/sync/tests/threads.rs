@@ -154,8 +154,8 @@ async fn a_receipt_without_a_thread_says_it_all() {
     talk.read(bob, &reply, Some(&root)).await.expect("a receipt");
     talk.read(ann, &root, Some("main")).await.expect("a receipt");
     talk.read(ann, &root, Some(&root)).await.expect("a receipt");
-    let room = talk.room(ann, TOGETHER).await;
-    let events = room["ephemeral"]["events"].as_array().expect("events");
+    let ephemeral = talk.room(ann, TOGETHER).await["ephemeral"].clone();
+    let events = ephemeral["events"].as_array().expect("events");
     let of = |event: &Value, id: &str, who: &Requester| event["content"][id]["m.read"][who.user_id.as_str()].clone();
     assert_eq!(events.len(), 2, "one place for one event: {events:?}");
     assert!(of(&events[0], &reply, bob)["ts"].is_u64());
@@ -269,9 +269,9 @@ async fn converse(steps: Vec<Step>) {
         model.read(0, model.events.len() - 1, Threaded::Yes);
     }
     let roots: Vec<String> = model.events.iter().map(|said| said.id.clone()).collect();
-    for root in 0..ROOTS {
-        let id = talk.say(&people[0], Some(("m.thread", &roots[root])), None).await;
-        model.events.push(Said { id, who: 0, thread: Some(root), mention: None });
+    for (thread, root) in roots.iter().enumerate() {
+        let id = talk.say(&people[0], Some(("m.thread", root)), None).await;
+        model.events.push(Said { id, who: 0, thread: Some(thread), mention: None });
         model.read(0, model.events.len() - 1, Threaded::Yes);
     }
     let done = Arc::new(AtomicBool::new(false));

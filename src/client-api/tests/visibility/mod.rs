@@ -32,6 +32,7 @@ const SHOWS_NO_EVENTS: &[(&str, &str)] = &[
     ("/_matrix/client/v3/pushrules/*", "the user's own"),
     ("/_matrix/client/v3/user/*", "the user's own"),
     ("/_matrix/client/v3/joined_rooms", "the user's own memberships"),
+    ("/_matrix/client/unstable/io.element.msc4306/*", "whether the user follows a thread"),
     ("/_matrix/client/v3/profile/*", "of users, for all"),
     ("/_matrix/federation/v1/openid/userinfo", "of the token's user"),
     ("/_matrix/client/v3/directory/room/{alias}", "aliases are for all"),
