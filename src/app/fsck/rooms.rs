@@ -234,12 +234,12 @@ pub(super) async fn txn_id(context: &Context, room: RoomNid, n: u32) -> Checked 
     }
 }
 
-pub(super) async fn thread_subscription(context: &Context, room: RoomNid, root: u32) -> Checked {
-    match context.view.get::<Events>(&(room, root)).await? {
+pub(super) async fn thread_subscription(context: &Context, room: RoomNid, thread: u32) -> Checked {
+    match context.view.get::<Events>(&(room, thread)).await? {
         Some(_) => Ok(None),
         None => broken::<hearth_schema::ThreadSubscriptions>(
             Invariant::I13,
-            format!("root {root} of {room:?} is not stored"),
+            format!("root {thread} of {room:?} is not stored"),
         ),
     }
 }

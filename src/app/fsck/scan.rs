@@ -133,8 +133,8 @@ impl Row {
             let ((user, room), row) = both::<UserRooms>(key, value)?;
             Self::UserRoom(user, room, row)
         } else if id == ThreadSubscriptions::DEF.id {
-            let ((_, room, root), row) = both::<ThreadSubscriptions>(key, value)?;
-            Self::ThreadSubscription(room, root, row.pos)
+            let ((_, room, thread), row) = both::<ThreadSubscriptions>(key, value)?;
+            Self::ThreadSubscription(room, thread, row.pos)
         } else if id == Users::DEF.id {
             let ((user,), row) = both::<Users>(key, value)?;
             Self::User(user, Box::new(row))
@@ -207,7 +207,7 @@ impl Row {
             Self::ReceiptLog(room, pos, name) => rooms::receipt_log(context, room, pos, name).await,
             Self::RoomAlias(room, alias) => rooms::alias(context, room, &alias).await,
             Self::UserRoom(user, room, row) => rooms::user_room(context, user, room, &row).await,
-            Self::ThreadSubscription(room, root, _) => rooms::thread_subscription(context, room, root).await,
+            Self::ThreadSubscription(room, thread, _) => rooms::thread_subscription(context, room, thread).await,
             Self::User(user, row) => Ok(accounts::user(context, user, &row)),
             Self::Device(user, device, row) => accounts::device(context, user, &device, &row).await,
             Self::AccessToken(key, row) => accounts::access_token(context, key, row).await,
