@@ -28,10 +28,10 @@ pub(super) fn issue(authority: &Path, name: &str, directory: &Path) -> Result<Op
     params.use_authority_key_identifier_extension = true;
     let own = KeyPair::generate().map_err(failed)?;
     let signed = params.signed_by(&own, &issuer).map_err(failed)?;
-    let issued = Issued { certificate: directory.join("tls.crt"), key: directory.join("tls.key") };
-    write(&issued.certificate, &signed.pem())?;
-    write(&issued.key, &own.serialize_pem())?;
-    Ok(Some(issued))
+    let made = Issued { certificate: directory.join("tls.crt"), key: directory.join("tls.key") };
+    write(&made.certificate, &signed.pem())?;
+    write(&made.key, &own.serialize_pem())?;
+    Ok(Some(made))
 }
 
 fn read(path: &Path) -> Result<Option<String>, String> {

@@ -35,6 +35,6 @@ pub(super) async fn list(context: &Context, user: UserNid, list: DelayedList) ->
     let rows = context.view.get_many::<DelayedEvents>(&keys).await?;
     match rows.iter().filter(|row| row.is_none()).count() {
         0 => Ok(None),
-        lost => Ok(broken(DelayedLists::DEF.name, format!("{lost} delayed events of {user:?} are absent"))),
+        gone => Ok(broken(DelayedLists::DEF.name, format!("{gone} delayed events of {user:?} are absent"))),
     }
 }

@@ -66,12 +66,13 @@ impl History {
         })
     }
 
-    pub(super) fn access(&self, user: &str, forgotten: bool) -> Access {
+    /// What `reader` may read of the room, whose user ID is `user`. One reader has forgotten it.
+    pub(super) fn access(&self, user: &str, reader: &str) -> Access {
         let now = self.events.len();
         match (self.membership(user, now), self.visibility(now)) {
             ("join", _) => Access::Joined,
             (_, "world_readable") => Access::Peeking,
-            ("leave" | "ban", _) if !forgotten => self.left(user).map_or(Access::Nothing, Access::Until),
+            ("leave" | "ban", _) if reader != "forgot" => self.left(user).map_or(Access::Nothing, Access::Until),
             _ => Access::Nothing,
         }
     }

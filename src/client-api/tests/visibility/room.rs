@@ -66,8 +66,9 @@ impl Stage {
         }
         let initial = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": visibility}}]);
         let (history, tokens) = (History::new(Vec::new()), Vec::new());
-        let (room, root, newest) = (String::new(), String::new(), String::new());
-        let mut stage = Self { world, room, people, history, tokens, root, newest, next: AtomicUsize::new(0) };
+        let empty = String::new;
+        let (room, next) = (empty(), AtomicUsize::new(0));
+        let mut stage = Self { world, room, people, history, tokens, root: empty(), newest: empty(), next };
         stage.everybody_syncs().await;
         let body = json!({"preset": "public_chat", "initial_state": initial, "name": stage.mark()});
         stage.room = stage.world.create_room(stage.person("creator"), body).await;
