@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use super::super::*;
-use super::model::{Access, State};
+use super::model::{Access, Memory, State};
 use super::room::Stage;
 
 /// A reader before a stage.
@@ -58,7 +58,8 @@ pub(super) const ROWS: &[(&str, Check)] = &[
 impl<'s> Reading<'s> {
     pub(super) fn new(stage: &'s Stage, name: &'static str) -> Self {
         let (history, person) = (&stage.history, stage.person(name));
-        let access = history.access(&person.id, name == "forgot");
+        let memory = if name == "forgot" { Memory::Forgotten } else { Memory::Kept };
+        let access = history.access(&person.id, memory);
         let events = || history.events.iter().enumerate();
         Self {
             stage,
@@ -79,13 +80,13 @@ impl<'s> Reading<'s> {
         self.problems.take()
     }
 
-    fn problem(&self, what: String) {
+    fn problem(&self, what: &str) {
         self.problems.borrow_mut().push(format!("{} ({:?}): {what}", self.name, self.access));
     }
 
     fn same<T: PartialEq + std::fmt::Debug>(&self, what: &str, got: &T, wanted: &T) {
         if got != wanted {
-            self.problem(format!("{what}: {got:?} instead of {wanted:?}"));
+            self.problem(&format!("{what}: {got:?} instead of {wanted:?}"));
         }
     }
 
@@ -94,8 +95,8 @@ impl<'s> Reading<'s> {
         for mark in marks(answer) {
             match self.marks.get(&mark) {
                 Some(event) if allowed.contains(event) => {}
-                Some(event) => self.problem(format!("{what}: leaks {}", self.describe(*event))),
-                None => self.problem(format!("{what}: has {mark}, of no event")),
+                Some(event) => self.problem(&format!("{what}: leaks {}", self.describe(*event))),
+                None => self.problem(&format!("{what}: has {mark}, of no event")),
             }
         }
     }
@@ -403,12 +404,12 @@ async fn check_sync(r: &Reading<'_>, told: &Told, what: &str, path: &str, since:
             other => other,
         };
         if section != right && of(section).is_some() {
-            r.problem(format!("{what}: is in {section}"));
+            r.problem(&format!("{what}: is in {section}"));
         }
     }
     let Some(room) = of("join").or_else(|| of("leave")) else {
         if told.membership == "join" && since.is_none() {
-            r.problem(format!("{what}: the room is not there"));
+            r.problem(&format!("{what}: the room is not there"));
         }
         return;
     };
@@ -420,7 +421,7 @@ async fn check_sync(r: &Reading<'_>, told: &Told, what: &str, path: &str, since:
     let unknown: Vec<_> = extra.iter().filter(|event| !told.known.contains(event)).collect();
     r.same(&format!("{what}, state"), &unknown, &Vec::new());
     if room.get("state_after").is_some() && told.own.is_none_or(|own| !extra.contains(&own)) {
-        r.problem(format!("{what}: the own membership is not in the state"));
+        r.problem(&format!("{what}: the own membership is not in the state"));
     }
     // What a client that knew nothing ends with.
     let in_before = since.is_some_and(|count| r.stage.history.membership(&r.person.id, count) == "join");
@@ -482,13 +483,14 @@ async fn summary(r: &Reading<'_>) {
     let shown = inside || r.access == Access::Peeking;
     let answer = r.ask(V1, &format!("/room_summary/{}", pct(&r.stage.room))).await;
     r.same("summary", &answer.status.as_u16(), &if shown { 200 } else { 404 });
-    r.no_leak("summary", &answer.body, &r.described(shown));
+    let described = if shown { r.described() } else { BTreeSet::new() };
+    r.no_leak("summary", &answer.body, &described);
 }
 
 impl Reading<'_> {
-    /// Name and topic, if anything.
-    fn described(&self, shown: bool) -> BTreeSet<usize> {
-        let state = self.stage.history.states.last().into_iter().flatten().filter(|_| shown);
+    /// Name and topic.
+    fn described(&self) -> BTreeSet<usize> {
+        let state = self.stage.history.states.last().into_iter().flatten();
         let named = state.filter(|((kind, _), _)| kind == "m.room.name" || kind == "m.room.topic");
         named.map(|(_, event)| *event).collect()
     }
