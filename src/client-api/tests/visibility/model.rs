@@ -28,6 +28,13 @@ pub(super) enum Access {
     Nothing,
 }
 
+/// What the user wants of a room that is left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    Kept,
+    Forgotten,
+}
+
 impl History {
     pub(super) fn new(events: Vec<Value>) -> Self {
         let mut states = vec![State::new()];
@@ -66,13 +73,12 @@ impl History {
         })
     }
 
-    /// What `reader` may read of the room, whose user ID is `user`. One reader has forgotten it.
-    pub(super) fn access(&self, user: &str, reader: &str) -> Access {
+    pub(super) fn access(&self, user: &str, memory: Memory) -> Access {
         let now = self.events.len();
         match (self.membership(user, now), self.visibility(now)) {
             ("join", _) => Access::Joined,
             (_, "world_readable") => Access::Peeking,
-            ("leave" | "ban", _) if reader != "forgot" => self.left(user).map_or(Access::Nothing, Access::Until),
+            ("leave" | "ban", _) if memory == Memory::Kept => self.left(user).map_or(Access::Nothing, Access::Until),
             _ => Access::Nothing,
         }
     }

@@ -37,7 +37,7 @@ pub(super) struct Stage {
     pub history: History,
     /// For each point at which everybody synced: how many events there were, and the token of each reader.
     pub tokens: Vec<(usize, BTreeMap<&'static str, String>)>,
-    root: String,
+    oldest: String,
     newest: String,
     next: AtomicUsize,
 }
@@ -66,9 +66,8 @@ impl Stage {
         }
         let initial = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": visibility}}]);
         let (history, tokens) = (History::new(Vec::new()), Vec::new());
-        let empty = String::new;
-        let (room, next) = (empty(), AtomicUsize::new(0));
-        let mut stage = Self { world, room, people, history, tokens, root: empty(), newest: empty(), next };
+        let (room, oldest, newest) = (String::new(), String::new(), String::new());
+        let mut stage = Self { world, room, people, history, tokens, oldest, newest, next: AtomicUsize::new(0) };
         stage.everybody_syncs().await;
         let body = json!({"preset": "public_chat", "initial_state": initial, "name": stage.mark()});
         stage.room = stage.world.create_room(stage.person("creator"), body).await;
@@ -126,7 +125,7 @@ impl Stage {
         self.set("x.secret", "text").await;
         self.say().await;
         // A redaction is an event of its own time, whatever it redacts.
-        let path = in_room(&self.room, &format!("redact/{}/r", pct(&self.root)));
+        let path = in_room(&self.room, &format!("redact/{}/r", pct(&self.oldest)));
         self.world.put(&path, self.person("creator"), json!({"reason": self.mark()})).await.ok();
         self.say().await;
     }
@@ -160,15 +159,15 @@ impl Stage {
         let mark = self.mark();
         let mut content = json!({"msgtype": "m.text", "body": mark});
         let even = self.next.load(Ordering::Relaxed).is_multiple_of(2);
-        let parent = if even { &self.root } else { &self.newest };
+        let parent = if even { &self.oldest } else { &self.newest };
         if !parent.is_empty() {
             content["m.relates_to"] = json!({"rel_type": "m.reference", "event_id": parent});
         }
         let path = in_room(&self.room, &format!("send/m.room.message/{}", mark.replace("mark", "txn")));
         let sent = self.world.put(&path, self.person("creator"), content).await.ok();
         let event_id = sent["event_id"].as_str().unwrap().to_owned();
-        if self.root.is_empty() {
-            self.root.clone_from(&event_id);
+        if self.oldest.is_empty() {
+            self.oldest.clone_from(&event_id);
         }
         self.newest = event_id;
     }

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use super::super::*;
-use super::model::{Access, State};
+use super::model::{Access, Memory, State};
 use super::room::Stage;
 
 /// A reader before a stage.
@@ -43,7 +43,6 @@ pub(super) const ROWS: &[(&str, Check)] = &[
     ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}/{event_type}", |r| {
         relations(r, "/m.reference/m.room.message").boxed_local()
     }),
-    ("/_matrix/client/v1/rooms/{room_id}/threads", |r| threads(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/state", |r| state(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/state/{type}", |r| one_state(r, "").boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/state/{type}/", |r| one_state(r, "/").boxed_local()),
@@ -59,7 +58,8 @@ pub(super) const ROWS: &[(&str, Check)] = &[
 impl<'s> Reading<'s> {
     pub(super) fn new(stage: &'s Stage, name: &'static str) -> Self {
         let (history, person) = (&stage.history, stage.person(name));
-        let access = history.access(&person.id, name);
+        let memory = if name == "forgot" { Memory::Forgotten } else { Memory::Kept };
+        let access = history.access(&person.id, memory);
         let events = || history.events.iter().enumerate();
         Self {
             stage,
@@ -222,12 +222,6 @@ async fn relations(r: &Reading<'_>, rest: &str) {
             r.same(&what, &r.numbers(&answer.body["chunk"]), &wanted);
         }
     }
-}
-
-async fn threads(r: &Reading<'_>) {
-    let answer = r.ask_room(V1, "threads").await;
-    r.same("status", &answer.status.as_u16(), &r.status());
-    r.no_leak("threads", &answer.body, &r.known);
 }
 
 async fn state(r: &Reading<'_>) {
@@ -489,11 +483,12 @@ async fn summary(r: &Reading<'_>) {
     let shown = inside || r.access == Access::Peeking;
     let answer = r.ask(V1, &format!("/room_summary/{}", pct(&r.stage.room))).await;
     r.same("summary", &answer.status.as_u16(), &if shown { 200 } else { 404 });
-    r.no_leak("summary", &answer.body, &if shown { r.described() } else { BTreeSet::new() });
+    let described = if shown { r.described() } else { BTreeSet::new() };
+    r.no_leak("summary", &answer.body, &described);
 }
 
 impl Reading<'_> {
-    /// Name and topic, if anything.
+    /// Name and topic.
     fn described(&self) -> BTreeSet<usize> {
         let state = self.stage.history.states.last().into_iter().flatten();
         let named = state.filter(|((kind, _), _)| kind == "m.room.name" || kind == "m.room.topic");
