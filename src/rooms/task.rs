@@ -243,7 +243,7 @@ impl RoomTask {
         let inner = Arc::clone(&self.rooms);
         let (ids, caches) = (&inner.signer.ids, &inner.caches);
         let relations = relation::Source { view, ids, caches, room: self.room, version: self.version };
-        let bound = match &self.planner {
+        let parent = match &self.planner {
             Some(planner) => relations.bind(&intent, &self.pending_events, &planner.relations).await?,
             None => return Err(SendError::Internal("no planner".into()).into()),
         };
@@ -256,7 +256,7 @@ impl RoomTask {
             None => None,
             Some(target) => relations.unbind(target).await?,
         };
-        let bond = match bound {
+        let bond = match parent {
             relation::Bound::Drain => return Ok(Step::Drain),
             relation::Bound::To(bond) => Some(bond),
             relation::Bound::No => None,
