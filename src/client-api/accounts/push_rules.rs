@@ -177,17 +177,22 @@ fn insert(rules: &mut Ruleset, rule: NewPushRule, after: Option<&str>, before: O
 }
 
 fn find<'a>(rules: &'a Ruleset, kind: &str, rule_id: &str) -> Result<AnyPushRuleRef<'a>, ApiError> {
-    rules.get(parse_kind(kind)?, rule_id).ok_or_else(no_rule)
+    // A kind that does not exist has no rules: so clients find out about kinds of proposals.
+    known_kind(kind).and_then(|kind| rules.get(kind, rule_id)).ok_or_else(no_rule)
 }
 
 fn parse_kind(kind: &str) -> Result<RuleKind, ApiError> {
+    known_kind(kind).ok_or_else(|| ApiError::invalid_param("this kind of push rule does not exist"))
+}
+
+fn known_kind(kind: &str) -> Option<RuleKind> {
     match kind {
-        "override" => Ok(RuleKind::Override),
-        "underride" => Ok(RuleKind::Underride),
-        "sender" => Ok(RuleKind::Sender),
-        "room" => Ok(RuleKind::Room),
-        "content" => Ok(RuleKind::Content),
-        _ => Err(ApiError::invalid_param("this kind of push rule does not exist")),
+        "override" => Some(RuleKind::Override),
+        "underride" => Some(RuleKind::Underride),
+        "sender" => Some(RuleKind::Sender),
+        "room" => Some(RuleKind::Room),
+        "content" => Some(RuleKind::Content),
+        _ => None,
     }
 }
 

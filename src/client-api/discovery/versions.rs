@@ -15,7 +15,16 @@ const VERSIONS: [&str; 19] = [
 ];
 
 /// What is served under a name that is not final. Everything else that exists here has its final one.
-const UNSTABLE: &[&str] = &["org.matrix.msc3391"];
+const UNSTABLE: &[&str] = &[
+    "org.matrix.msc3391",
+    "org.matrix.msc3874",
+    "org.matrix.msc3912",
+    "org.matrix.msc4140",
+    "org.matrix.msc4155",
+    "org.matrix.msc4222",
+    "org.matrix.msc4306",
+    "uk.half-shot.msc2666.query_mutual_rooms",
+];
 
 #[derive(Serialize)]
 struct Versions {

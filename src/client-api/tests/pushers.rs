@@ -1,4 +1,4 @@
-//! Pushers over HTTP.
+//! Pushers, and kinds of push rules, over HTTP.
 
 use super::*;
 
@@ -30,4 +30,15 @@ async fn pushers_are_set_listed_and_removed() {
 
     set(&json!({"app_id": "app", "pushkey": "k", "kind": null})).await.ok();
     assert_eq!(listed().await, json!([]));
+}
+
+#[tokio::test]
+async fn a_kind_of_push_rules_that_does_not_exist_has_no_rules() {
+    let world = World::new();
+    let ann = world.register("ann").await;
+    for path in ["/pushrules/global/postcontent/.rule", "/pushrules/global/postcontent/.rule/enabled"] {
+        assert_eq!(world.get(path, &ann).await.verdict(), (404, "M_NOT_FOUND"), "{path}");
+    }
+    let set = world.put("/pushrules/global/postcontent/.rule/enabled", &ann, json!({"enabled": false})).await;
+    assert_eq!(set.verdict(), (400, "M_INVALID_PARAM"));
 }

@@ -43,6 +43,7 @@ pub(super) const ROWS: &[(&str, Check)] = &[
     ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}/{event_type}", |r| {
         relations(r, "/m.reference/m.room.message").boxed_local()
     }),
+    ("/_matrix/client/v1/rooms/{room_id}/threads", |r| threads(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/state", |r| state(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/state/{type}", |r| one_state(r, "").boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/state/{type}/", |r| one_state(r, "/").boxed_local()),
@@ -222,6 +223,12 @@ async fn relations(r: &Reading<'_>, rest: &str) {
             r.same(&what, &r.numbers(&answer.body["chunk"]), &wanted);
         }
     }
+}
+
+async fn threads(r: &Reading<'_>) {
+    let answer = r.ask_room(V1, "threads").await;
+    r.same("status", &answer.status.as_u16(), &r.status());
+    r.no_leak("threads", &answer.body, &r.known);
 }
 
 async fn state(r: &Reading<'_>) {
