@@ -15,7 +15,7 @@ import { Device, converse, login, refused, register, sdk, sleep, step, until } f
 // Messages sent while the server goes away and comes back.
 const LINES = 30;
 const RESTART_AFTER = 10;
-const { EventType, MsgType, Preset, ReceiptType } = sdk;
+const { EventType, MsgType, Preset, ReceiptType, RelationType } = sdk;
 
 // Users and rooms of one conversation.
 class World {
@@ -140,6 +140,67 @@ async function upgrade(world) {
     step("moved to an upgraded room");
 }
 
+// A thread with an edit and a redaction in it, and what whoever asks for its first message is told with it.
+async function threads(world) {
+    const alice = await world.user("alice");
+    const bob = await world.user("bob");
+    const room = await world.room(alice, [bob]);
+    const { event_id: question } = await alice.client.sendTextMessage(room, "what is for dinner?");
+    const relate = async (kind, to, body, more = {}) => {
+        const relation = { rel_type: kind, event_id: to };
+        const content = { msgtype: MsgType.Text, body, "m.relates_to": relation, ...more };
+        return (await bob.client.sendEvent(room, EventType.RoomMessage, content)).event_id;
+    };
+    const ideas = [];
+    for (let n = 0; n < 3; n++) ideas.push(await relate(RelationType.Thread, question, `idea ${n}`));
+    const soup = { msgtype: MsgType.Text, body: "soup" };
+    const edit = await relate(RelationType.Replace, ideas[2], "* soup", { "m.new_content": soup });
+    const shown = () => alice.room(room).findEventById(ideas[2])?.getContent().body;
+    await until("the edit, as the SDK shows it", () => shown() === "soup");
+    await bob.client.redactEvent(room, ideas[0]);
+
+    for (const device of [alice, bob]) {
+        const { unsigned } = await device.client.fetchRoomEvent(room, question);
+        const thread = unsigned["m.relations"][RelationType.Thread];
+        assert.deepEqual([thread.count, thread.latest_event.event_id], [2, ideas[2]]);
+        assert.equal(thread.latest_event.content.body, "idea 2", "what was said first stays");
+        assert.equal(thread.current_user_participated, true);
+        const replaced = thread.latest_event.unsigned["m.relations"][RelationType.Replace];
+        assert.deepEqual([replaced.event_id, replaced.content["m.new_content"]], [edit, soup]);
+    }
+    const found = await alice.client.relations(room, question, RelationType.Thread, EventType.RoomMessage);
+    assert.deepEqual(found.events.map((event) => event.getId()), [ideas[2], ideas[1]]);
+    const path = `/rooms/${encodeURIComponent(room)}/threads`;
+    const { chunk } = await alice.client.http.authedRequest("GET", path, {}, undefined, { prefix: "/_matrix/client/v1" });
+    assert.deepEqual(chunk.map((event) => event.event_id), [question]);
+    step("talked in a thread, edited and took back");
+}
+
+// Who is ignored is not heard, by that user only and for as long as that lasts.
+async function ignoring(world) {
+    const alice = await world.user("alice");
+    const bob = await world.user("bob");
+    const cyd = await world.user("cyd");
+    const room = await world.room(alice, [bob, cyd]);
+    await alice.client.setIgnoredUsers([bob.userId]);
+    const unheard = (await bob.client.sendTextMessage(room, "can you hear me?")).event_id;
+    const elsewhere = await world.room(bob, []);
+    await bob.client.invite(elsewhere, alice.userId);
+    await cyd.event(room, unheard);
+    // What comes after shows that it is not merely late.
+    await alice.event(room, (await cyd.client.sendTextMessage(room, "hello")).event_id);
+    await until("the list", () => alice.client.isUserIgnored(bob.userId));
+    assert(!texts(alice, room).some((event) => event.getId() === unheard), "an ignored user was heard");
+    assert.equal(alice.room(elsewhere), null, "an ignored user's invitation came");
+
+    await alice.client.setIgnoredUsers([]);
+    await alice.event(room, (await bob.client.sendTextMessage(room, "and now?")).event_id);
+    const path = `/rooms/${encodeURIComponent(room)}/messages`;
+    const { chunk } = await alice.client.http.authedRequest("GET", path, { dir: "b", limit: "50" });
+    assert(chunk.some((event) => event.event_id === unheard), "what was said meanwhile");
+    step("ignored somebody for a while");
+}
+
 // The server is killed under a waiting /sync while somebody talks: nothing is lost, nothing comes twice.
 async function restart(world) {
     const alice = await world.user("alice");
@@ -191,7 +252,7 @@ async function restarted() {
 }
 
 await converse(async (baseUrl) => {
-    for (const conversation of [knocking, readStates, upgrade, restart]) {
+    for (const conversation of [knocking, readStates, upgrade, threads, ignoring, restart]) {
         const world = new World(baseUrl);
         try {
             await conversation(world);

@@ -179,6 +179,68 @@ async def upgrade(world: World) -> None:
     step("moved to an upgraded room")
 
 
+async def threads(world: World) -> None:
+    """A thread with an edit and a redaction in it, and what whoever asks for its first message is told with it."""
+    alice, bob = await world.user("alice"), await world.user("bob")
+    room = await world.room(alice, bob)
+    question = await say(alice, room, "what is for dinner?")
+    await bob.event(room, question)
+
+    async def relate(rel_type: str, to: str, body: str, **more) -> str:
+        relation = {"rel_type": rel_type, "event_id": to}
+        content = {"msgtype": "m.text", "body": body, "m.relates_to": relation, **more}
+        return expect(nio.RoomSendResponse, await bob.client.room_send(room, "m.room.message", content)).event_id
+
+    ideas = [await relate("m.thread", question, f"idea {n}") for n in range(3)]
+    new = {"msgtype": "m.text", "body": "soup"}
+    edit = await relate("m.replace", ideas[2], "* soup", **{"m.new_content": new})
+    await alice.event(room, edit)
+    expect(nio.RoomRedactResponse, await bob.client.room_redact(room, ideas[0]))
+
+    async def thread(device: Device) -> dict:
+        status, answer = await device.raw("GET", f"/_matrix/client/v3/rooms/{room}/event/{question}")
+        same(status, 200, "reading the first message")
+        return answer["unsigned"]["m.relations"]["m.thread"]
+
+    told = await thread(alice)
+    same((told["count"], told["latest_event"]["event_id"]), (2, ideas[2]), "the thread")
+    same(told["latest_event"]["content"]["body"], "idea 2", "what was said first stays")
+    edited = told["latest_event"]["unsigned"]["m.relations"]["m.replace"]
+    same((edited["event_id"], edited["content"]["m.new_content"]), (edit, new), "the edit in the thread")
+    took_part = [(await thread(device))["current_user_participated"] for device in (alice, bob)]
+    same(took_part, [True, True], "who has begun or answered")
+    status, answer = await alice.raw("GET", f"/_matrix/client/v1/rooms/{room}/threads")
+    same((status, [e["event_id"] for e in answer["chunk"]]), (200, [question]), "the list of threads")
+    step("talked in a thread, edited and took back")
+
+
+async def ignoring(world: World) -> None:
+    """Who is ignored is not heard, by that user only and for as long as that lasts."""
+    alice, bob, cyd = [await world.user(name) for name in ("alice", "bob", "cyd")]
+    room = await world.room(alice, bob, cyd)
+
+    async def ignore(*users: Device) -> None:
+        path = f"/_matrix/client/v3/user/{alice.user_id}/account_data/m.ignored_user_list"
+        status, answer = await alice.raw("PUT", path, {"ignored_users": {user.user_id: {} for user in users}})
+        same(status, 200, f"ignoring: {answer}")
+
+    await ignore(bob)
+    unheard = await say(bob, room, "can you hear me?")
+    elsewhere = await world.room(bob)
+    expect(nio.RoomInviteResponse, await bob.client.room_invite(elsewhere, alice.user_id))
+    await cyd.event(room, unheard)
+    # What comes after shows that it is not merely late.
+    await alice.event(room, await say(cyd, room, "hello"))
+    assert all(e.event_id != unheard for e in alice.timeline[room]), "an ignored user was heard"
+    assert elsewhere not in alice.invited, "an ignored user's invitation came"
+
+    await ignore()
+    await alice.event(room, await say(bob, room, "and now?"))
+    status, answer = await alice.raw("GET", f"/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=50")
+    same((status, unheard in [e["event_id"] for e in answer["chunk"]]), (200, True), "what was said meanwhile")
+    step("ignored somebody for a while")
+
+
 async def restart(world: World) -> None:
     """The server is killed under a waiting /sync while somebody talks: nothing is lost, nothing comes twice."""
     alice, bob = await world.user("alice"), await world.user("bob")
@@ -237,7 +299,7 @@ async def restarted() -> None:
 
 
 async def run(url: str) -> None:
-    for conversation in (knocking, read_states, upgrade, restart):
+    for conversation in (knocking, read_states, upgrade, threads, ignoring, restart):
         world = World(url)
         try:
             await conversation(world)
