@@ -15,6 +15,11 @@ use tokio_util::sync::CancellationToken;
 const PAGE: usize = 256;
 /// How often the log is looked at when nobody says that it moved: hints may be lost.
 const POLL: Duration = Duration::from_secs(1);
+/// How often a consumer that rarely writes looks at the log.
+const SPARSE_PAUSE: Duration = Duration::from_millis(250);
+/// Facts of a lane that such a consumer passes by before its cursor is stored: what it sees again after
+/// a restart.
+const SPARSE_FACTS: usize = 4096;
 /// Between two attempts after a failure: first and longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
@@ -34,6 +39,21 @@ pub trait Consumer: Send + 'static {
 
     /// The last batch was not applied: forget what memory has of it.
     fn forget(&mut self);
+
+    /// How often it writes.
+    fn habit(&self) -> Habit {
+        Habit::Busy
+    }
+}
+
+/// How often a consumer writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// Something follows from most facts, and somebody waits for it.
+    Busy,
+    /// Something follows from few facts, and nobody minds to wait for it a moment: it looks at the log
+    /// now and then, and its cursor is not stored for every page in which it has found nothing.
+    Sparse,
 }
 
 /// Why a consumer does not advance for the moment. Every one is tried again.
@@ -51,10 +71,27 @@ pub enum ConsumeError {
 pub struct Follower<C> {
     store: Arc<dyn Store>,
     consumer: C,
-    /// Position of the last fact consumed, by lane; `None` until the rows have been read.
-    cursors: Option<Vec<Pos>>,
+    /// How far it has come, by lane; `None` until the rows have been read.
+    cursors: Option<Vec<Cursor>>,
     page: usize,
     progress: watch::Sender<Pos>,
+}
+
+/// How far a consumer has come along one lane.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    /// Position of the last fact consumed.
+    at: Pos,
+    /// The same when it was stored last.
+    stored: Pos,
+    /// Facts consumed since then.
+    passed: usize,
+}
+
+impl Cursor {
+    const fn stored_at(at: Pos) -> Self {
+        Self { at, stored: at, passed: 0 }
+    }
 }
 
 impl<C: Consumer> Follower<C> {
@@ -78,6 +115,10 @@ impl<C: Consumer> Follower<C> {
                 None => return,
                 Some(Ok(())) => {
                     patience = RETRY.0;
+                    let sparse = self.consumer.habit() == Habit::Sparse;
+                    if sparse && stoppable(&shutdown, tokio::time::sleep(SPARSE_PAUSE)).await.is_none() {
+                        return;
+                    }
                     POLL
                 }
                 Some(Err(error)) => {
@@ -120,44 +161,54 @@ impl<C: Consumer> Follower<C> {
         Ok(())
     }
 
-    async fn read_cursors(&self) -> Result<Vec<Pos>, StoreError> {
+    async fn read_cursors(&self) -> Result<Vec<Cursor>, StoreError> {
         let view = View::latest(&*self.store).await?;
         let keys: Vec<_> = Lane::all().map(|lane| (lane, self.consumer.name().to_owned())).collect();
         let rows = view.get_many::<Cursors>(&keys).await?;
-        Ok(rows.into_iter().map(|row| row.map_or(Pos::ZERO, |position| position.0)).collect())
+        let at = |row: Option<Position>| row.map_or(Pos::ZERO, |position| position.0);
+        Ok(rows.into_iter().map(|row| Cursor::stored_at(at(row))).collect())
     }
 
-    fn cursor(&mut self, lane: Lane) -> &mut Pos {
-        let cursors = self.cursors.get_or_insert_with(|| vec![Pos::ZERO; usize::from(LANES)]);
+    fn cursor(&mut self, lane: Lane) -> &mut Cursor {
+        let cursors = self.cursors.get_or_insert_with(|| vec![Cursor::default(); usize::from(LANES)]);
         &mut cursors[usize::from(lane.number())]
     }
 
     async fn catch_up_lane(&mut self, lane: Lane, target: &Frontier) -> Result<(), ConsumeError> {
         loop {
             let cursor = *self.cursor(lane);
-            if cursor >= target.of(lane) || self.store.newest_fact(lane).is_some_and(|newest| newest <= cursor) {
+            let at = cursor.at;
+            if at >= target.of(lane) || self.store.newest_fact(lane).is_some_and(|newest| newest <= at) {
                 return Ok(());
             }
-            let facts = self.store.tail(lane, cursor, self.page).await?;
-            let Some(last) = facts.last() else { return Ok(()) };
+            let facts = self.store.tail(lane, at, self.page).await?;
+            if facts.is_empty() {
+                return Ok(());
+            }
             self.consume(lane, cursor, &facts).await?;
-            *self.cursor(lane) = last.pos;
         }
     }
 
-    async fn consume(&mut self, lane: Lane, cursor: Pos, facts: &[LoggedFact]) -> Result<(), ConsumeError> {
+    async fn consume(&mut self, lane: Lane, cursor: Cursor, facts: &[LoggedFact]) -> Result<(), ConsumeError> {
         let Some(last) = facts.last() else { return Ok(()) };
         let view = View::latest(&*self.store).await?;
         let mut batch = Batch::new(lane);
         batch.durability = Durability::Relaxed;
         let key = (lane, self.consumer.name().to_owned());
         // Should another process run the same consumer, one of the two finds out here.
-        let expected = (cursor > Pos::ZERO).then_some(Position(cursor));
+        let expected = (cursor.stored > Pos::ZERO).then_some(Position(cursor.stored));
         batch.check::<Cursors>(&key, expected.as_ref());
         self.consumer.consume(&view, facts, &mut batch).await?;
+        let passed = cursor.passed + facts.len();
+        let nothing = batch.ops.is_empty() && batch.outbox.is_empty();
+        if nothing && passed < SPARSE_FACTS && self.consumer.habit() == Habit::Sparse {
+            *self.cursor(lane) = Cursor { at: last.pos, passed, ..cursor };
+            return Ok(());
+        }
         batch.put::<Cursors>(&key, &Position(last.pos));
         match self.store.commit(batch).await {
             Ok(_) => {
+                *self.cursor(lane) = Cursor::stored_at(last.pos);
                 self.page = PAGE;
                 Ok(())
             }

@@ -17,7 +17,7 @@ use hearth_schema::{AccountKind, Change, Membership, RoomNid, Users};
 use hearth_store::{Batch, LoggedFact, StoreError, Value, View};
 use ruma_common::{OwnedServerName, OwnedUserId, RoomId, UserId};
 
-use crate::{ConsumeError, Consumer};
+use crate::{ConsumeError, Consumer, Habit};
 
 /// Accounts looked at in one round trip.
 const PAGE: usize = 256;
@@ -198,4 +198,9 @@ impl Consumer for Followups {
     }
 
     fn forget(&mut self) {}
+
+    /// What it does is done by use-cases of their own, and never by the batch.
+    fn habit(&self) -> Habit {
+        Habit::Sparse
+    }
 }

@@ -16,7 +16,7 @@ mod unread;
 #[cfg(test)]
 mod tests;
 
-pub use follow::{ConsumeError, Consumer, Follower};
+pub use follow::{ConsumeError, Consumer, Follower, Habit};
 pub use followups::Followups;
 pub use notify::{Notification, notification};
 pub use unread::Unread;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use hearth_base::{FixedClock, Millis, SeededRandom};
 use hearth_event::{RoomVersion, SigningKey};
 use hearth_rooms::{
@@ -14,12 +17,12 @@ use hearth_schema::{
     ThreadRead, ThreadReads, UserNid,
 };
 use hearth_store::memory::MemoryStore;
-use hearth_store::{Batch, Durability, Lane, Order, Pos, Store, View, chaos};
+use hearth_store::{Batch, Durability, Lane, LoggedFact, Order, Pos, Store, View, chaos};
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Follower, Unread};
+use crate::{ConsumeError, Consumer, Follower, Habit, Unread};
 
 struct World {
     store: Arc<dyn Store>,
@@ -367,4 +370,55 @@ async fn a_running_follower_publishes_how_far_it_has_come() {
     assert_eq!(world.derived(&room_id, "bob").await.unread(), (1, 0));
     shutdown.cancel();
     tokio::time::timeout(std::time::Duration::from_secs(5), running).await.expect("it stops").expect("no panic");
+}
+
+/// Counts facts and writes nothing.
+struct Watcher {
+    habit: Habit,
+    seen: Arc<AtomicUsize>,
+}
+
+impl Consumer for Watcher {
+    fn name(&self) -> &'static str {
+        "watcher"
+    }
+
+    fn consume<'a>(
+        &'a mut self,
+        _: &'a View,
+        facts: &'a [LoggedFact],
+        _: &'a mut Batch,
+    ) -> BoxFuture<'a, Result<(), ConsumeError>> {
+        self.seen.fetch_add(facts.len(), Ordering::Relaxed);
+        async { Ok(()) }.boxed()
+    }
+
+    fn forget(&mut self) {}
+
+    fn habit(&self) -> Habit {
+        self.habit
+    }
+}
+
+#[tokio::test]
+async fn a_sparse_consumer_that_finds_nothing_stores_no_cursor_and_sees_a_little_again() {
+    let world = World::new();
+    let room_id = world.room(&["bob"]).await;
+    let watch = async |habit: Habit| {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let watcher = Watcher { habit, seen: Arc::clone(&seen) };
+        let mut follower = Follower::new(Arc::clone(&world.store), watcher);
+        follower.catch_up().await.expect("caught up");
+        let first = seen.load(Ordering::Relaxed);
+        follower.catch_up().await.expect("caught up");
+        assert_eq!(seen.load(Ordering::Relaxed), first, "it sees nothing twice as long as it runs");
+        first
+    };
+    let all = watch(Habit::Sparse).await;
+    assert!(all > 0);
+    world.say(&room_id, "bob", text("more")).await;
+    assert_eq!(watch(Habit::Sparse).await, all + 1);
+    assert_eq!(watch(Habit::Busy).await, all + 1);
+    assert_eq!(watch(Habit::Busy).await, 0, "its cursor is stored");
+    assert_eq!(watch(Habit::Sparse).await, 0, "and is where it goes on");
 }
