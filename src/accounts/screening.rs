@@ -19,6 +19,7 @@ use ruma_common::{OwnedUserId, UserId};
 use serde_json::Value;
 
 use crate::Accounts;
+use crate::error::damaged;
 
 const IGNORED: &str = "m.ignored_user_list";
 /// Account data that decides about invitations: the stable name, and those of the proposals.
@@ -93,18 +94,17 @@ impl Screening {
         if self.ignores(inviter) { InviteVerdict::Hidden } else { verdict }
     }
 
-    /// `ignored`, then `permissions`, as JSON; `None`: not there.
-    fn read(ignored: Option<&str>, permissions: impl Iterator<Item = Option<String>>) -> Self {
-        let permissions = permissions.flatten().filter_map(|json| Permissions::read(&json)).collect();
-        Self { ignored: ignored_users(ignored), permissions, verdicts: Mutex::default() }
+    /// `ignored`, and as many `permissions` as there are. Clients write what they like: what has another
+    /// shape says nothing.
+    fn read(ignored: Option<&Value>, permissions: &[Value]) -> Self {
+        let permissions = permissions.iter().map(Permissions::read).collect();
+        Self { ignored: ignored.map(ignored_users).unwrap_or_default(), permissions, verdicts: Mutex::default() }
     }
 }
 
-fn ignored_users(json: Option<&str>) -> HashSet<String> {
-    let content = json.map(serde_json::from_str::<Value>);
-    let Some(Ok(mut content)) = content else { return HashSet::new() };
-    match content.get_mut("ignored_users").map(Value::take) {
-        Some(Value::Object(users)) => users.into_iter().map(|(user, _)| user).collect(),
+fn ignored_users(content: &Value) -> HashSet<String> {
+    match content.get("ignored_users") {
+        Some(Value::Object(users)) => users.keys().cloned().collect(),
         _ => HashSet::new(),
     }
 }
@@ -118,9 +118,7 @@ struct Permissions {
 }
 
 impl Permissions {
-    /// `None`: everybody may invite.
-    fn read(json: &str) -> Option<Self> {
-        let Ok(content) = serde_json::from_str::<Value>(json) else { return None };
+    fn read(content: &Value) -> Self {
         let blocks_all = content.get("default_action").and_then(Value::as_str) == Some("block");
         let lists = |suffix: &str| {
             if content.get("enabled").and_then(Value::as_bool) == Some(false) {
@@ -129,7 +127,7 @@ impl Permissions {
             let patterns = |word: &str| Patterns::read(content.get(format!("{word}_{suffix}")));
             Lists { allowed: patterns("allowed"), hidden: patterns("ignored"), blocked: patterns("blocked") }
         };
-        Some(Self { blocks_all, users: lists("users"), servers: lists("servers") })
+        Self { blocks_all, users: lists("users"), servers: lists("servers") }
     }
 
     /// What is said of a user comes before what is said of its server.
@@ -238,17 +236,16 @@ pub(crate) fn decides(room: &str, kind: &str) -> bool {
 
 /// Whether `json`, to be stored as global account data of this type, makes `user` ignore itself.
 pub(crate) fn ignores_itself(ids: &Ids, user: UserNid, kind: &str, json: &str) -> bool {
-    kind == IGNORED
-        && ignored_users(Some(json))
-            .iter()
-            .any(|name| <&UserId>::try_from(name.as_str()).is_ok_and(|id| ids.user(id) == user))
+    let is_user = |name: &String| <&UserId>::try_from(name.as_str()).is_ok_and(|id| ids.user(id) == user);
+    // The caller has parsed it.
+    kind == IGNORED && serde_json::from_str(json).is_ok_and(|content| ignored_users(&content).iter().any(is_user))
 }
 
 impl Accounts {
     /// Whom `user` does not want to hear from.
     ///
     /// # Errors
-    /// If the store cannot be read.
+    /// If the store cannot be read: a list that is damaged must not let in whom it blocks.
     pub async fn screening(&self, user: UserNid) -> Result<Arc<Screening>, StoreError> {
         if let Some(known) = self.screenings.by_user.get(&user) {
             return Ok(known);
@@ -256,11 +253,17 @@ impl Accounts {
         let epoch = *self.screenings.epoch.lock();
         let kinds = std::iter::once(IGNORED).chain(PERMISSIONS);
         let keys: Vec<_> = kinds.map(|kind| (user, String::new(), kind.to_owned())).collect();
-        let mut rows = self.view().await?.get_many::<AccountData>(&keys).await?.into_iter();
-        let mut next = || rows.next().flatten().map(|row| row.json);
-        let ignored = next();
-        let permissions = PERMISSIONS.map(|_| next());
-        let screening = Arc::new(Screening::read(ignored.as_deref(), permissions.into_iter()));
+        let (mut ignored, mut permissions) = (None, Vec::new());
+        for ((.., kind), row) in keys.iter().zip(self.view().await?.get_many::<AccountData>(&keys).await?) {
+            let Some(row) = row else { continue };
+            let content: Value = serde_json::from_str(&row.json).map_err(|error| damaged("AccountData", error))?;
+            if kind == IGNORED {
+                ignored = Some(content);
+            } else {
+                permissions.push(content);
+            }
+        }
+        let screening = Arc::new(Screening::read(ignored.as_ref(), &permissions));
         self.screenings.keep(epoch, user, &screening);
         Ok(screening)
     }
@@ -275,8 +278,7 @@ mod tests {
     use super::*;
 
     fn screening(ignored: &Value, permissions: &[Value]) -> Screening {
-        let permissions: Vec<_> = permissions.iter().map(|json| Some(json.to_string())).collect();
-        Screening::read(Some(&ignored.to_string()), permissions.into_iter())
+        Screening::read(Some(ignored), permissions)
     }
 
     #[test]

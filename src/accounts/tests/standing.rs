@@ -334,3 +334,14 @@ async fn damaged_tags_are_an_error_and_not_no_tags() {
     let kept = world.accounts.account_data(ann.user, Some(room), "m.tag").await.unwrap();
     assert_eq!(kept.as_deref(), Some("{\"tags\":"), "nothing was written over it");
 }
+
+#[tokio::test]
+async fn damaged_lists_of_blocked_users_let_nobody_in() {
+    for kind in ["m.ignored_user_list", "m.invite_permission_config"] {
+        let world = world();
+        let ann = world.user("ann").await;
+        let data = NewAccountData { room: None, kind: kind.into(), json: "{\"default_action\":".into() };
+        world.accounts.set_account_data(ann.user, data).await.unwrap();
+        world.accounts.screening(ann.user).await.unwrap_err();
+    }
+}

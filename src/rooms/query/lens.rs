@@ -6,12 +6,13 @@ use std::sync::Arc;
 use hearth_schema::{AccountData, ChildTallies, RoomNid, UserNid};
 use hearth_store::{Pos, StoreError, View};
 use ruma_common::UserId;
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::event::RoomEvent;
 use super::history::Access;
 use crate::QueryError;
 use crate::erasure::pruned;
+use crate::gather::damaged;
 use crate::intake::Rooms;
 
 /// A reader of one room: what the history visibility hides from it, and whom it ignores.
@@ -28,11 +29,12 @@ pub(crate) struct Lens<'a> {
     ignored: HashSet<String>,
 }
 
-/// The content of `m.ignored_user_list`.
-#[derive(Default, Deserialize)]
-struct Ignored {
-    #[serde(default)]
-    ignored_users: serde_json::Map<String, serde_json::Value>,
+/// Whom the content of `m.ignored_user_list` names. Clients write what they like there: what is no list
+/// ignores nobody.
+fn ignored_users(json: &str) -> Result<HashSet<String>, StoreError> {
+    let content: Value = serde_json::from_str(json).map_err(|error| damaged("AccountData", error.to_string()))?;
+    let users = content.get("ignored_users").and_then(Value::as_object);
+    Ok(users.into_iter().flat_map(|users| users.keys().cloned()).collect())
 }
 
 impl<'a> Lens<'a> {
@@ -52,9 +54,8 @@ impl<'a> Lens<'a> {
         };
         let sees_all = rooms.hides_nothing(view, user_id, room).await?;
         let row = view.get::<AccountData>(&(user, String::new(), "m.ignored_user_list".to_owned())).await?;
-        // Clients write what they like there: what is no list ignores nobody.
-        let list = row.and_then(|row| serde_json::from_str::<Ignored>(&row.json).ok()).unwrap_or_default();
-        let ignored = list.ignored_users.into_iter().map(|(id, _)| id).filter(|id| id != user_id.as_str()).collect();
+        let mut ignored = row.map(|row| ignored_users(&row.json)).transpose()?.unwrap_or_default();
+        ignored.remove(user_id.as_str());
         Ok(Self { rooms, view, user_id, user, room, sees_all, ceiling, ignored })
     }
 
