@@ -1,0 +1,1 @@
+//! The server-server API: parse, call one use-case, render.
