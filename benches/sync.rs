@@ -51,6 +51,7 @@ impl World {
             server_name: server_name(),
             signing_key: Arc::new(SigningKey::from_seed([3; 32], "test").expect("a valid key")),
             settings: RoomSettings { default_version: RoomVersion::DEFAULT },
+            remote: Arc::new(hearth_rooms::remote::NoRemote),
             shutdown: shutdown.clone(),
         });
         let accounts = AccountsParts {

@@ -68,6 +68,7 @@ impl Graph {
             server_name: ground.server_name.clone(),
             signing_key: Arc::new(signing_key),
             settings: RoomSettings { default_version: ground.room_version },
+            remote: Arc::new(hearth_rooms::remote::NoRemote),
             shutdown: rooms_stopping.clone(),
         });
         let accounts = Arc::new(ground.accounts(settings)?);

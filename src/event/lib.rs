@@ -11,6 +11,7 @@
 mod auth;
 mod check;
 mod client;
+mod countersign;
 mod json;
 mod key;
 mod make;
@@ -25,6 +26,7 @@ pub use check::{
     check,
 };
 pub use client::{client_head, client_head_without_room};
+pub use countersign::{CountersignError, countersign};
 pub use json::{JsonError, JsonLimits, canonical_json, parse_canonical_object};
 pub use key::{KeyError, PublicKeys, SigningKey};
 pub use make::{BuildError, EventDraft, build};

@@ -21,6 +21,8 @@ use crate::erasure::Erased;
 use crate::membership::Additions;
 use crate::plan::Signer;
 use crate::read_marks::ReadMarks;
+use crate::remote::Remote;
+use crate::servers::ServersCache;
 use crate::task::RoomTask;
 use crate::{MembershipError, SendError};
 
@@ -43,6 +45,8 @@ pub struct RoomsParts {
     pub signing_key: Arc<SigningKey>,
     /// Defaults for new rooms.
     pub settings: RoomSettings,
+    /// Other servers.
+    pub remote: Arc<dyn Remote>,
     /// Ends the rooms' tasks, after they have finished what they were given.
     pub shutdown: CancellationToken,
 }
@@ -57,7 +61,9 @@ pub(crate) struct Inner {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub settings: RoomSettings,
+    pub remote: Arc<dyn Remote>,
     pub caches: Caches,
+    pub servers: ServersCache,
     pub erased: Erased,
     pub typing: TypingState,
     pub read_marks: ReadMarks,
@@ -93,7 +99,9 @@ impl Rooms {
             clock: parts.clock,
             random: parts.random,
             settings: parts.settings,
+            remote: parts.remote,
             caches: Caches::new(),
+            servers: ServersCache::default(),
             erased: Erased::default(),
             typing,
             read_marks: ReadMarks::default(),

@@ -18,6 +18,7 @@ mod ephemeral;
 mod erasure;
 mod error;
 mod gather;
+mod inbound;
 mod intake;
 mod membership;
 mod persist;
@@ -28,7 +29,9 @@ mod read_marks;
 mod receipts;
 mod redact;
 mod relation;
+pub mod remote;
 mod restricted;
+mod servers;
 pub mod state;
 mod subscriptions;
 mod task;
@@ -46,6 +49,7 @@ pub use delayed::{DelayLimits, Delayed, DelayedAction, DelayedError};
 pub use directory::{DirectoryPage, DirectoryQuery, DirectoryToken};
 pub use ephemeral::{Typing, TypingState};
 pub use error::{CreateError, MembershipError, QueryError, SendError};
+pub use inbound::{Entered, Received};
 pub use intake::{Rooms, RoomsParts};
 pub use query::{
     Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, MutualRooms,
@@ -54,5 +58,6 @@ pub use query::{
 };
 pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};
+pub use servers::RoomServers;
 pub use subscriptions::{Reason, SubscriptionError, ThreadOf};
 pub use upgrade::Succession;

@@ -2,8 +2,8 @@
 
 use hearth_schema::{
     Change, CurrentState, EventIds, EventNid, Events, Ids, Membership, RawNode, RoomHead, RoomHeads, RoomLast, RoomNid,
-    StateEntry, StateKeyNames, StateKeys, StateLog, StateLogEntry, StateNodes, StoredEvent, Timeline, TxnIds, UserNid,
-    UserRoom, UserRoomLog, UserRooms, Verdict,
+    Source, StateEntry, StateKeyNames, StateKeys, StateLog, StateLogEntry, StateNodes, StoredEvent, Timeline, TxnIds,
+    UserNid, UserRoom, UserRoomLog, UserRooms, Verdict,
 };
 use hearth_store::{Batch, Owner, Pos};
 use ruma_common::{OwnedUserId, ServerName, UserId};
@@ -48,6 +48,7 @@ pub(crate) fn persist(batch: &mut Batch, target: &Target<'_>, planned: &Planned,
     let stored = StoredEvent {
         pos,
         verdict: Verdict::Accepted,
+        source: Source::Local,
         state_before: *state_before,
         redacted_by: None,
         replaces_state: state.as_ref().and_then(|state| state.previous).map(|entry| entry.n),

@@ -18,6 +18,17 @@ pub enum Verdict {
     Outlier,
 }
 
+/// How an event came to this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Made here: other servers get it from this one.
+    Local,
+    /// Made elsewhere by the handshake of a join, leave or knock with this server, which passes it on to the others.
+    Relayed,
+    /// From other servers, which see to it that everybody gets it.
+    Remote,
+}
+
 /// An event as it is stored: fixed fields first, then the ID, then the canonical JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEvent {
@@ -25,6 +36,8 @@ pub struct StoredEvent {
     pub pos: Pos,
     /// What was decided.
     pub verdict: Verdict,
+    /// How it came.
+    pub source: Source,
     /// The room's state before it.
     pub state_before: StateId,
     /// The event that redacts it, by number; `json` is the redacted form then.
@@ -40,7 +53,7 @@ pub struct StoredEvent {
     pub json: Bytes,
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Value for StoredEvent {
     fn encode(&self, out: &mut KeyBuf) {
@@ -52,6 +65,11 @@ impl Value for StoredEvent {
             Verdict::SoftFailed => 1,
             Verdict::Rejected => 2,
             Verdict::Outlier => 3,
+        });
+        out.bytes.push(match self.source {
+            Source::Local => 0,
+            Source::Relayed => 1,
+            Source::Remote => 2,
         });
         out.bytes.extend(self.state_before.0);
         for number in [self.redacted_by, self.replaces_state] {
@@ -79,6 +97,12 @@ impl Value for StoredEvent {
             3 => Verdict::Outlier,
             _ => return Err(DecodeError("verdict")),
         };
+        let source = match u8::decode(&mut input)? {
+            0 => Source::Local,
+            1 => Source::Relayed,
+            2 => Source::Remote,
+            _ => return Err(DecodeError("source")),
+        };
         let state_before = StateId(input.take()?);
         let redacted_by = <u32 as Element>::decode(&mut input)?.checked_sub(1);
         let replaces_state = <u32 as Element>::decode(&mut input)?.checked_sub(1);
@@ -89,6 +113,6 @@ impl Value for StoredEvent {
         };
         let event_id = <String as Element>::decode(&mut input)?.into_boxed_str();
         let json = Bytes::copy_from_slice(input.rest());
-        Ok(Self { pos, verdict, state_before, redacted_by, replaces_state, transaction, event_id, json })
+        Ok(Self { pos, verdict, source, state_before, redacted_by, replaces_state, transaction, event_id, json })
     }
 }

@@ -22,7 +22,7 @@ pub use account::{
     Pusher, Refresh, RefreshFamily, RegistrationToken, SpentRefresh, User,
 };
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
-pub use event::{StoredEvent, Verdict};
+pub use event::{Source, StoredEvent, Verdict};
 pub use ids::{AliasKey, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{

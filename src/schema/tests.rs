@@ -91,15 +91,18 @@ fn subscription() -> impl Strategy<Value = Subscription> {
 }
 
 fn stored_event() -> impl Strategy<Value = StoredEvent> {
+    let source = prop::sample::select(vec![Source::Local, Source::Relayed, Source::Remote]);
     let verdict =
         prop::sample::select(vec![Verdict::Accepted, Verdict::SoftFailed, Verdict::Rejected, Verdict::Outlier]);
     let number = || option::of(0..u32::MAX);
-    let fixed = (position(), verdict, any::<[u8; 16]>(), number(), number());
+    let fixed = (position(), (verdict, source), any::<[u8; 16]>(), number(), number());
     let rest = (option::of((text(), text())), text(), prop::collection::vec(any::<u8>(), 0..200));
-    (fixed, rest).prop_map(|((pos, verdict, state, redacted_by, replaces_state), (transaction, event_id, json))| {
-        let (state_before, event_id, json) = (StateId(state), event_id.into_boxed_str(), json.into());
-        StoredEvent { pos, verdict, state_before, redacted_by, replaces_state, transaction, event_id, json }
-    })
+    (fixed, rest).prop_map(
+        |((pos, (verdict, source), state, redacted_by, replaces_state), (transaction, event_id, json))| {
+            let (state_before, event_id, json) = (StateId(state), event_id.into_boxed_str(), json.into());
+            StoredEvent { pos, verdict, source, state_before, redacted_by, replaces_state, transaction, event_id, json }
+        },
+    )
 }
 
 fn room_head() -> impl Strategy<Value = RoomHead> {

@@ -81,6 +81,7 @@ impl World {
             server_name: server_name(),
             signing_key: Arc::new(SigningKey::from_seed([3; 32], "test").expect("a valid key")),
             settings: RoomSettings { default_version: RoomVersion::DEFAULT },
+            remote: Arc::new(hearth_rooms::remote::NoRemote),
             shutdown: shutdown.clone(),
         });
         let cost = Argon2Cost { memory_kib: 64, iterations: 1, parallelism: 1 };

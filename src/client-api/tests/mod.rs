@@ -132,6 +132,7 @@ impl World {
             server_name: server_name.clone(),
             signing_key: Arc::new(SigningKey::from_seed([3; 32], "test").unwrap()),
             settings: RoomSettings { default_version: RoomVersion::DEFAULT },
+            remote: Arc::new(hearth_rooms::remote::NoRemote),
             shutdown: shutdown.clone(),
         });
         let accounts = Accounts::new(AccountsParts {

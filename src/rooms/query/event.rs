@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hearth_base::Millis;
 use hearth_event::Pdu;
-use hearth_schema::{RoomNid, StateId, StoredEvent, Verdict};
+use hearth_schema::{RoomNid, Source, StateId, StoredEvent, Verdict};
 use hearth_store::Pos;
 use ruma_common::{EventId, UserId};
 
@@ -20,6 +20,8 @@ pub struct RoomEvent {
     pub pos: Pos,
     /// What was decided about it.
     pub verdict: Verdict,
+    /// How it came to this server.
+    pub source: Source,
     /// The room's state before it.
     pub state_before: StateId,
     /// The event that redacts it.
@@ -72,6 +74,7 @@ impl RoomEvent {
             n,
             pos: stored.pos,
             verdict: stored.verdict,
+            source: stored.source,
             state_before: stored.state_before,
             redacted_by: stored.redacted_by,
             replaces_state: stored.replaces_state,
@@ -88,6 +91,7 @@ impl RoomEvent {
             n: planned.n,
             pos,
             verdict: Verdict::Accepted,
+            source: Source::Local,
             state_before: planned.state_before,
             redacted_by: None,
             replaces_state: planned.state.as_ref().and_then(|state| state.previous).map(|entry| entry.n),

@@ -46,6 +46,7 @@ impl Fixture {
             server_name: "hearth.test".try_into().expect("a valid name"),
             signing_key: Arc::new(key),
             settings: RoomSettings { default_version: RoomVersion::DEFAULT },
+            remote: Arc::new(crate::remote::NoRemote),
             shutdown: shutdown.clone(),
         });
         Self { rooms, store, clock, shutdown }
