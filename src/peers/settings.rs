@@ -1,0 +1,122 @@
+//! What an operator may choose.
+
+use std::time::Duration;
+
+use hearth_base::{Millis, Network};
+use ruma_common::OwnedServerName;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+/// Whether this server talks to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Federation {
+    /// It does.
+    #[default]
+    On,
+    /// Requests are answered with [`hearth_rooms::remote::RemoteError::Off`], without any network.
+    Off,
+}
+
+/// What to make of a request that does not say whom it is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingDestination {
+    /// It may have been meant for another server, which passed it on.
+    #[default]
+    Refuse,
+    /// Accept it, as the spec says for servers older than v1.3.
+    Accept,
+}
+
+/// A key that this server signed with until `expired_ts`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldKey {
+    /// `ed25519:…`
+    pub key_id: String,
+    /// The public key in unpadded base64.
+    pub key: String,
+    /// The last moment at which it signed.
+    pub expired_ts: Millis,
+}
+
+/// How this server talks to others.
+#[derive(Clone, Debug)]
+pub struct PeersSettings {
+    /// Whether it does.
+    pub federation: Federation,
+    /// What to make of requests without `destination`.
+    pub missing_destination: MissingDestination,
+    /// Addresses that are never connected to.
+    pub denied_networks: Vec<Network>,
+    /// Exceptions from `denied_networks`.
+    pub allowed_networks: Vec<Network>,
+    /// Certificate authorities to trust besides the usual ones.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Servers that are asked for keys of servers that do not answer.
+    pub key_servers: Vec<OwnedServerName>,
+    /// How long a connection with its TLS handshake may take to one address.
+    pub connect_timeout: Duration,
+    /// How long a request may take from discovery to the last byte.
+    pub request_timeout: Duration,
+    /// The same for a join, whose answer is a room.
+    pub join_timeout: Duration,
+    /// Bytes of an answer to a join.
+    pub max_join_response: usize,
+    /// How long a server is left alone after the first failure; it doubles with each one.
+    pub retry_first: Duration,
+    /// How long a server is left alone at the most.
+    pub retry_max: Duration,
+}
+
+impl Default for PeersSettings {
+    fn default() -> Self {
+        Self {
+            federation: Federation::On,
+            missing_destination: MissingDestination::Refuse,
+            denied_networks: denied_by_default(),
+            allowed_networks: Vec::new(),
+            extra_roots: Vec::new(),
+            key_servers: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(60),
+            join_timeout: Duration::from_secs(300),
+            max_join_response: 256 << 20,
+            retry_first: Duration::from_secs(60),
+            retry_max: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Networks that are not the internet: this machine, private ones, and ways to write them differently.
+pub const DENIED_BY_DEFAULT: &[&str] = &[
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/96",
+    "64:ff9b::/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "2001::/32",
+    "2001:db8::/32",
+    "2002::/16",
+    "fc00::/7",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+];
+
+/// [`DENIED_BY_DEFAULT`] as networks.
+pub fn denied_by_default() -> Vec<Network> {
+    let networks = DENIED_BY_DEFAULT.iter().map(|text| text.parse());
+    networks.collect::<Result<_, _>>().unwrap_or_else(|_| unreachable!("the list above is of networks"))
+}
