@@ -5,6 +5,7 @@
 //! when they are durable. Everything that may happen later (sync, unread counts, other servers)
 //! follows the change log.
 
+mod acl;
 mod aliases;
 mod attach;
 mod cache;
@@ -41,6 +42,7 @@ mod tests;
 mod upgrade;
 mod visibility;
 
+pub use acl::ServerAcl;
 pub use aliases::{AliasError, AliasTarget};
 pub use command::{
     CreateRoom, Entry, InitialState, IsDirect, MemberProfile, MembershipChange, Preset, RedactRelated, RelTypes,
