@@ -18,6 +18,7 @@ use crate::command::{Entry, MembershipChange, RequesterKind, RoomSettings, SendE
 use crate::delayed::Delays;
 use crate::ephemeral::TypingState;
 use crate::erasure::Erased;
+use crate::graph::AuthEdges;
 use crate::membership::Additions;
 use crate::plan::Signer;
 use crate::read_marks::ReadMarks;
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     pub remote: Arc<dyn Remote>,
     pub caches: Caches,
     pub servers: ServersCache,
+    pub auth_edges: AuthEdges,
     pub erased: Erased,
     pub typing: TypingState,
     pub read_marks: ReadMarks,
@@ -102,6 +104,7 @@ impl Rooms {
             remote: parts.remote,
             caches: Caches::new(),
             servers: ServersCache::default(),
+            auth_edges: AuthEdges::default(),
             erased: Erased::default(),
             typing,
             read_marks: ReadMarks::default(),

@@ -18,6 +18,7 @@ mod ephemeral;
 mod erasure;
 mod error;
 mod gather;
+mod graph;
 mod inbound;
 mod intake;
 mod membership;
