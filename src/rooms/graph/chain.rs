@@ -41,10 +41,10 @@ impl AuthEdges {
 
 impl Graph {
     /// Everything that `events` stand on, they themselves left out unless one stands on another.
-    pub(crate) async fn auth_chain(&self, events: impl IntoIterator<Item = u32>) -> Result<HashSet<u32>, StoreError> {
+    pub(crate) async fn auth_chain(&self, events: Vec<u32>) -> Result<HashSet<u32>, StoreError> {
         let known = self.rooms.0.auth_edges.room(self.room);
         let mut chain = HashSet::new();
-        let mut todo: Vec<u32> = events.into_iter().collect();
+        let mut todo = events;
         let mut entered: HashSet<u32> = todo.iter().copied().collect();
         while !todo.is_empty() {
             let mut unknown = Vec::new();
@@ -75,8 +75,8 @@ impl Graph {
 
     async fn load_edges(&self, numbers: &[u32]) -> Result<Edges, StoreError> {
         let events = self.events(numbers).await?;
-        let named = events.iter().flat_map(|event| event.pdu.auth_events().iter().map(|id| &**id));
-        let by_id: HashMap<_, _> = self.numbers(named).await?.into_iter().collect();
+        let named: Vec<_> = events.iter().flat_map(|event| event.pdu.auth_events().iter().cloned()).collect();
+        let by_id: HashMap<_, _> = self.numbers(&named).await?.into_iter().collect();
         let edges = events.iter().map(|event| {
             let edges = event.pdu.auth_events().iter().filter_map(|id| by_id.get(id).copied());
             (event.n, edges.collect())

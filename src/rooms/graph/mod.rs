@@ -10,11 +10,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hearth_event::{Pdu, RoomVersion};
-use hearth_schema::{
-    EventIds, NodeId, RawNode, RoomNid, StateId, StateKeyNid, StateKeys, StateNodes, StoredEvent, Verdict,
-};
+use hearth_schema::{EventIds, NodeId, RawNode, RoomNid, StateId, StateKeyNid, StateKeys, StateNodes, Verdict};
 use hearth_store::{Batch, Owner, StoreError, View};
-use ruma_common::{EventId, OwnedEventId};
+use ruma_common::OwnedEventId;
 
 pub(crate) use chain::AuthEdges;
 
@@ -38,19 +36,10 @@ pub(crate) struct Graph {
     pub version: RoomVersion,
 }
 
-/// Whether it is known what the room's state was before `event`: outliers have none, but for the create event, before
+/// Whether it is known what the room's state was before `event`: not of an outlier, but for the create event, before
 /// which there is no state.
 pub(crate) fn has_state(event: &RoomEvent) -> bool {
-    event.verdict != Verdict::Outlier
-        || event.state_before != StateId::EMPTY
-        || event.pdu.is_state("m.room.create", "")
-}
-
-/// The same of a stored row.
-pub(crate) fn row_has_state(stored: &StoredEvent, pdu: &Pdu) -> bool {
-    stored.verdict != Verdict::Outlier
-        || stored.state_before != StateId::EMPTY
-        || pdu.is_state("m.room.create", "")
+    event.state_before != StateId::EMPTY || event.pdu.is_state("m.room.create", "")
 }
 
 /// The event, which knows whether it was rejected.
@@ -65,7 +54,7 @@ impl Graph {
     }
 
     /// Those of `ids` that are stored in this room, whatever was decided about them.
-    pub(crate) async fn find<'a>(&self, ids: impl IntoIterator<Item = &'a EventId>) -> Result<ById, StoreError> {
+    pub(crate) async fn find(&self, ids: &[OwnedEventId]) -> Result<ById, StoreError> {
         let numbers = self.numbers(ids).await?;
         let numbers: Vec<u32> = numbers.into_iter().map(|(_, n)| n).collect();
         let events = self.events(&numbers).await?;
@@ -73,17 +62,16 @@ impl Graph {
     }
 
     /// Numbers of those of `ids` that are stored in this room.
-    pub(crate) async fn numbers<'a>(
-        &self,
-        ids: impl IntoIterator<Item = &'a EventId>,
-    ) -> Result<Vec<(OwnedEventId, u32)>, StoreError> {
-        let ids: BTreeSet<&EventId> = ids.into_iter().collect();
+    pub(crate) async fn numbers(&self, ids: &[OwnedEventId]) -> Result<Vec<(OwnedEventId, u32)>, StoreError> {
+        let ids: BTreeSet<&OwnedEventId> = ids.iter().collect();
         let lane = self.room.lane();
         let keys: Vec<_> = ids.iter().map(|id| (lane, self.rooms.ids().event(id))).collect();
         let rows = self.view.get_many::<EventIds>(&keys).await?;
         let here = ids.into_iter().zip(rows);
         Ok(here
-            .filter_map(|(id, found)| found.filter(|found| found.room == self.room).map(|found| (id.to_owned(), found.n)))
+            .filter_map(|(id, found)| {
+                found.filter(|found| found.room == self.room).map(|found| (id.to_owned(), found.n))
+            })
             .collect())
     }
 
@@ -157,10 +145,7 @@ impl Graph {
     }
 
     /// The numbers of (event type, state key) pairs that have one.
-    pub(crate) async fn state_keys(
-        &self,
-        places: &[(String, String)],
-    ) -> Result<Vec<Option<StateKeyNid>>, StoreError> {
+    pub(crate) async fn state_keys(&self, places: &[(String, String)]) -> Result<Vec<Option<StateKeyNid>>, StoreError> {
         let keys: Vec<_> = places.iter().map(|(kind, key)| (self.room, kind.clone(), key.clone())).collect();
         self.view.get_many::<StateKeys>(&keys).await
     }

@@ -70,14 +70,15 @@ impl Graph {
         let mut chains = Vec::with_capacity(roots.len());
         for i in 0..roots.len() {
             let own = differing.values().filter_map(|row| row.get(i).copied().flatten());
-            chains.push(self.auth_chain(own).await?);
+            chains.push(self.auth_chain(own.collect()).await?);
         }
         let all: HashSet<u32> = chains.iter().flatten().copied().collect();
         let uneven: HashSet<u32> = all.iter().copied().filter(|n| !chains.iter().all(|c| c.contains(n))).collect();
         let uneven = self.only_conflicted(roots, differing, uneven).await?;
 
         let conflicted: BTreeSet<u32> = differing.values().flatten().copied().flatten().collect();
-        let wanted: Vec<u32> = conflicted.iter().copied().chain(all.difference(&conflicted.iter().copied().collect()).copied()).collect();
+        let wanted: Vec<u32> =
+            conflicted.iter().copied().chain(all.difference(&conflicted.iter().copied().collect()).copied()).collect();
         let loaded = self.events(&wanted).await?;
         let by_number: HashMap<u32, &Arc<RoomEvent>> = loaded.iter().map(|event| (event.n, event)).collect();
         let mut events: HashMap<OwnedEventId, Pdu> =
@@ -112,7 +113,7 @@ impl Graph {
         let Some(first) = roots.first().filter(|_| !uneven.is_empty()) else { return Ok(uneven) };
         let entries = self.rooms.with_nodes(&self.view, self.room, |nodes| state::entries(nodes, *first)).await?;
         let shared = entries.into_iter().filter(|(nid, _)| !differing.contains_key(nid)).map(|(_, n)| n);
-        let common = self.auth_chain(shared).await?;
+        let common = self.auth_chain(shared.collect()).await?;
         Ok(uneven.difference(&common).copied().collect())
     }
 
@@ -151,7 +152,7 @@ impl Graph {
             match hearth_event::resolve(self.version, &conflict.sets, conflict.chains.clone(), &fetch) {
                 Ok(resolved) => return Ok(resolved),
                 Err(ResolveError::Missing(ids)) => {
-                    let found = self.find(ids.iter().map(|id| &**id)).await?;
+                    let found = self.find(&ids).await?;
                     if let Some(absent) = ids.iter().find(|id| !found.contains_key(*id)) {
                         return Err(SendError::Internal(format!("state cannot be resolved without {absent}")));
                     }
@@ -172,8 +173,8 @@ impl Graph {
     ) -> Result<(StateId, super::NewNodes), SendError> {
         let places: Vec<Place> = resolved.keys().cloned().collect();
         let nids = self.state_keys(&places).await?;
-        let numbers: HashMap<_, _> =
-            self.numbers(resolved.values().map(|id| &**id)).await?.into_iter().collect();
+        let ids: Vec<OwnedEventId> = resolved.values().cloned().collect();
+        let numbers: HashMap<_, _> = self.numbers(&ids).await?.into_iter().collect();
         let mut changes: BTreeMap<u32, Option<u32>> = differing.keys().map(|nid| (*nid, None)).collect();
         for (place, nid) in places.iter().zip(nids) {
             let n = resolved.get(place).and_then(|id| numbers.get(id)).copied();
