@@ -150,6 +150,11 @@ impl Checked {
         BASE64.encode(content_hash(&self.event))
     }
 
+    /// `origin_server_ts`, in milliseconds.
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+
     /// The servers that must have signed it.
     pub fn signers(&self) -> &[OwnedServerName] {
         &self.signers

@@ -20,7 +20,7 @@ mod redact;
 mod resolve;
 mod version;
 
-pub use auth::{PowerLevel, PowerLevels, Rejection, StateOf, auth_types, check_auth, check_auth_events};
+pub use auth::{PowerLevel, PowerLevels, Rejection, StateOf, auth_types, auth_types_of, check_auth, check_auth_events};
 pub use check::{
     Checked, FormatError, MAX_AUTH_EVENTS, MAX_FIELD_BYTES, MAX_PDU_BYTES, MAX_PREV_EVENTS, Verified, VerifyError,
     check,

@@ -52,6 +52,17 @@ impl RedactionTarget {
         self.stored.pos
     }
 
+    /// The row with the event's redacted form, by the redaction with number `by`; `None`: it is redacted already.
+    pub(crate) fn redacted(self, version: RoomVersion, by: u32) -> Result<Option<(u32, StoredEvent)>, SendError> {
+        if self.stored.redacted_by.is_some() {
+            return Ok(None);
+        }
+        let redacted = hearth_event::redact(version, &self.pdu)
+            .map_err(|error| SendError::Internal(format!("cannot redact: {error}")))?;
+        let stored = StoredEvent { redacted_by: Some(by), json: redacted.json().clone(), ..self.stored };
+        Ok(Some((self.n, stored)))
+    }
+
     /// The event as it is now.
     pub(crate) const fn pdu(&self) -> &Pdu {
         &self.pdu

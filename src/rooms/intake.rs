@@ -18,6 +18,8 @@ use crate::command::{Entry, MembershipChange, RequesterKind, RoomSettings, SendE
 use crate::delayed::Delays;
 use crate::ephemeral::TypingState;
 use crate::erasure::Erased;
+use crate::graph::AuthEdges;
+use crate::inbound::{InboundRequest, Workers};
 use crate::membership::Additions;
 use crate::plan::Signer;
 use crate::read_marks::ReadMarks;
@@ -64,13 +66,15 @@ pub(crate) struct Inner {
     pub remote: Arc<dyn Remote>,
     pub caches: Caches,
     pub servers: ServersCache,
+    pub auth_edges: AuthEdges,
+    pub workers: Workers,
     pub erased: Erased,
     pub typing: TypingState,
     pub read_marks: ReadMarks,
     pub delays: Delays,
     shutdown: CancellationToken,
     pub tasks: TaskTracker,
-    mailboxes: Mutex<HashMap<RoomNid, mpsc::Sender<Request>>>,
+    mailboxes: Mutex<HashMap<RoomNid, mpsc::Sender<Mail>>>,
 }
 
 /// What a room is asked for.
@@ -78,6 +82,22 @@ pub(crate) struct Inner {
 pub(crate) enum Ask {
     Event(SendEvent),
     Membership(MembershipChange, Additions),
+}
+
+impl Inner {
+    /// Whether the server is about to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shutdown.is_cancelled()
+    }
+}
+
+/// What a room's task is sent.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// A local user's command.
+    Command(Request),
+    /// Something of another server, which has been looked at as far as that needs no head.
+    Inbound(InboundRequest),
 }
 
 /// A command on its way to a room's task.
@@ -102,6 +122,8 @@ impl Rooms {
             remote: parts.remote,
             caches: Caches::new(),
             servers: ServersCache::default(),
+            auth_edges: AuthEdges::default(),
+            workers: Workers::default(),
             erased: Erased::default(),
             typing,
             read_marks: ReadMarks::default(),
@@ -194,33 +216,33 @@ impl Rooms {
     }
 
     async fn ask(&self, room_id: &RoomId, ask: Ask) -> Result<Sent, MembershipError> {
-        let room = self.0.signer.ids.room(room_id);
         let (reply, answer) = oneshot::channel();
-        let mut request = Request { ask, reply };
-        // A task that has gone idle closes its mailbox; then the next one gets the request.
+        self.post(self.0.signer.ids.room(room_id), Mail::Command(Request { ask, reply })).await?;
+        answer.await.map_err(|_| MembershipError::Send(SendError::Stopping))?
+    }
+
+    /// Puts something into the mailbox of a room's task.
+    pub(crate) async fn post(&self, room: RoomNid, mut mail: Mail) -> Result<(), SendError> {
+        // A task that has gone idle closes its mailbox; then the next one gets the mail.
         for _ in 0..3 {
             let mailbox = self.mailbox(room).await?;
-            match mailbox.try_send(request) {
-                Ok(()) => return answer.await.map_err(|_| MembershipError::Send(SendError::Stopping))?,
+            match mailbox.try_send(mail) {
+                Ok(()) => return Ok(()),
                 Err(mpsc::error::TrySendError::Full(back)) => {
-                    request = back;
-                    if mailbox.send(request).await.is_ok() {
-                        return answer.await.map_err(|_| MembershipError::Send(SendError::Stopping))?;
-                    }
-                    return Err(SendError::Busy.into());
+                    return mailbox.send(back).await.map_err(|_| SendError::Busy);
                 }
-                Err(mpsc::error::TrySendError::Closed(back)) => request = back,
+                Err(mpsc::error::TrySendError::Closed(back)) => mail = back,
             }
         }
-        Err(SendError::Busy.into())
+        Err(SendError::Busy)
     }
 
     /// The mailbox of the room's task, which is started if there is none.
-    async fn mailbox(&self, room: RoomNid) -> Result<mpsc::Sender<Request>, SendError> {
+    async fn mailbox(&self, room: RoomNid) -> Result<mpsc::Sender<Mail>, SendError> {
         if self.0.shutdown.is_cancelled() {
             return Err(SendError::Stopping);
         }
-        let open = |mailboxes: &HashMap<RoomNid, mpsc::Sender<Request>>| {
+        let open = |mailboxes: &HashMap<RoomNid, mpsc::Sender<Mail>>| {
             mailboxes.get(&room).filter(|mailbox| !mailbox.is_closed()).cloned()
         };
         if let Some(mailbox) = open(&self.0.mailboxes.lock()) {

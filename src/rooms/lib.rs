@@ -19,6 +19,7 @@ mod ephemeral;
 mod erasure;
 mod error;
 mod gather;
+mod graph;
 mod handshake;
 mod inbound;
 mod intake;

@@ -239,7 +239,7 @@ impl Planner {
         })
     }
 
-    fn judge(&self, pdu: &Pdu) -> Result<(), PlanError> {
+    pub(crate) fn judge(&self, pdu: &Pdu) -> Result<(), PlanError> {
         let forbidden =
             |rejection: hearth_event::Rejection| PlanError::Refused(SendError::Forbidden(rejection.to_string()));
         let create = match self.state_event("m.room.create", "")? {
@@ -304,7 +304,7 @@ impl Planner {
     }
 }
 
-fn count(members: &mut u32, kind: Membership, before: Option<Membership>, after: Option<Membership>) {
+pub(crate) fn count(members: &mut u32, kind: Membership, before: Option<Membership>, after: Option<Membership>) {
     if before == Some(kind) {
         *members = members.saturating_sub(1);
     }

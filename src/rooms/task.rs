@@ -18,7 +18,7 @@ use crate::attach;
 use crate::command::{Sent, Transaction};
 use crate::content;
 use crate::gather::{damaged, gather};
-use crate::intake::{Ask, Inner, Request};
+use crate::intake::{Ask, Inner, Mail, Request};
 use crate::membership::{self, Wanted};
 use crate::persist::{Attached, Target, move_head, persist};
 use crate::plan::{Context, Intent, PlanError, Planned, Planner};
@@ -37,13 +37,13 @@ const MAX_LOADS: u32 = 24;
 const IDLE: Duration = Duration::from_secs(60);
 
 pub(crate) struct RoomTask {
-    rooms: Arc<Inner>,
-    room: RoomNid,
-    room_id: OwnedRoomId,
-    version: RoomVersion,
-    mailbox: mpsc::Receiver<Request>,
+    pub(crate) rooms: Arc<Inner>,
+    pub(crate) room: RoomNid,
+    pub(crate) room_id: OwnedRoomId,
+    pub(crate) version: RoomVersion,
+    mailbox: mpsc::Receiver<Mail>,
     /// `None`: to be loaded.
-    planner: Option<Planner>,
+    pub(crate) planner: Option<Planner>,
     in_flight: FuturesOrdered<Settling>,
     /// Events and transactions that are planned but perhaps not durable.
     pending_events: HashMap<OwnedEventId, u32>,
@@ -75,7 +75,7 @@ impl RoomTask {
         rooms: Arc<Inner>,
         room: RoomNid,
         meta: &RoomMeta,
-        mailbox: mpsc::Receiver<Request>,
+        mailbox: mpsc::Receiver<Mail>,
     ) -> Result<Self, SendError> {
         let version = RoomVersion::parse(&meta.version)
             .ok_or_else(|| damaged("Rooms", format!("unknown room version {}", meta.version)))?;
@@ -101,7 +101,8 @@ impl RoomTask {
                 Some((item, result)) = self.in_flight.next() => self.settle(item, result).await,
                 () = shutdown.cancelled(), if !self.mailbox.is_closed() => self.mailbox.close(),
                 request = self.mailbox.recv(), if self.in_flight.len() < MAX_IN_FLIGHT => match request {
-                    Some(request) => self.handle(request, 0).await,
+                    Some(Mail::Command(request)) => self.handle(request, 0).await,
+                    Some(Mail::Inbound(request)) => self.handle_inbound(request).await,
                     None => break,
                 },
                 () = tokio::time::sleep(IDLE), if self.in_flight.is_empty() => self.mailbox.close(),
@@ -111,7 +112,7 @@ impl RoomTask {
     }
 
     /// Waits until nothing is in flight.
-    async fn drain(&mut self) {
+    pub(crate) async fn drain(&mut self) {
         while let Some((item, result)) = self.in_flight.next().await {
             Box::pin(self.settle(item, result)).await;
         }
@@ -318,7 +319,7 @@ impl RoomTask {
         self.in_flight.push_back(Box::pin(async move { (item, commit.await) }));
     }
 
-    async fn load(&mut self, view: &View) -> Result<Planner, StoreError> {
+    pub(crate) async fn load(&mut self, view: &View) -> Result<Planner, StoreError> {
         let head = view.get::<RoomHeads>(&(self.room,)).await?;
         let head = head.ok_or_else(|| damaged("RoomHeads", "a room has no head"))?;
         let mut planner = Planner::new_room(self.room, Some(self.room_id.clone()), self.version);

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Pos, Value};
 
+use serde::{Deserialize, Serialize};
+
 use crate::StateId;
 
 /// What was decided about an event.
@@ -51,6 +53,21 @@ pub struct StoredEvent {
     pub event_id: Box<str>,
     /// The PDU in canonical JSON.
     pub json: Bytes,
+}
+
+/// A verified event of another server that waits to be judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedEvent {
+    /// The server that sent it, which is asked for what is missing.
+    pub origin: String,
+    /// Its ID.
+    pub event_id: String,
+    /// The PDU in canonical JSON.
+    pub json: Vec<u8>,
+}
+
+crate::stored! {
+    StagedEvent = 1;
 }
 
 const VERSION: u8 = 2;

@@ -22,7 +22,7 @@ pub use account::{
     Pusher, Refresh, RefreshFamily, RegistrationToken, SpentRefresh, User,
 };
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
-pub use event::{Source, StoredEvent, Verdict};
+pub use event::{Source, StagedEvent, StoredEvent, Verdict};
 pub use ids::{AliasKey, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
@@ -115,6 +115,11 @@ keyspaces! {
     ChildTallies(0x24, Scan): (RoomNid, u32, UserNid, RelationKey) => u32;
     /// Running number of notifying messages of one thread: (room, root, timeline position).
     ThreadTallies(0x25, Scan): (RoomNid, u32, hearth_store::Pos) => Tally;
+    /// Events of other servers that wait to be judged, in order of arrival. The lane is the room's own, spelt out
+    /// (and taking no bytes) so that a start finds all of them lane by lane.
+    Inbox(0x26, Scan): (hearth_store::Lane, RoomNid, hearth_store::Pos) => StagedEvent;
+    /// Redactions of events that have not come yet: (room, redacted event) to the redaction.
+    PendingRedactions(0x27, Point): (RoomNid, EventKey) => u32;
 
     // ── users: owner UserNid ──
     /// Local accounts.

@@ -15,7 +15,7 @@ use ruma_common::UserId;
 pub(crate) use facts::Facts;
 use power::{Field, Levels, check_change};
 pub use power::{PowerLevel, PowerLevels};
-pub use select::auth_types;
+pub use select::{auth_types, auth_types_of};
 
 use crate::{Pdu, RoomVersion};
 

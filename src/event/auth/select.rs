@@ -26,7 +26,8 @@ pub fn auth_types(
     }
 }
 
-pub(super) fn auth_types_of(version: RoomVersion, pdu: &Pdu) -> Result<Vec<(String, String)>, Rejection> {
+/// The same of an event that is there.
+pub fn auth_types_of(version: RoomVersion, pdu: &Pdu) -> Result<Vec<(String, String)>, Rejection> {
     let member = match pdu.facts() {
         Facts::Member(member) => Some((pdu.state_key(), member)),
         _ => None,

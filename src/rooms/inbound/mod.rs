@@ -1,13 +1,36 @@
 //! Events of other servers on their way into a room.
+//!
+//! ```text
+//! raw ─admit─▶ Verified ─staged─▶ Inbox ─take─▶ Prepared ─enter─▶ the room
+//!   check, keys, signatures      durable   gaps, auth events,   the room's task: soft failure,
+//!                                          state before, rules  ends, current state, one batch
+//! ```
+//!
+//! Only the last arrow needs the room's task; everything before it reads what never changes, and may wait for the
+//! network. One worker for each room keeps the order of arrival.
 
-use hearth_event::Verified;
-use hearth_schema::StateId;
-use hearth_store::{Pos, StoreError};
+mod admit;
+mod enter;
+mod extras;
+mod fetch;
+mod inbox;
+mod judge;
+mod outliers;
+mod take;
+
+use hearth_event::{Pdu, Verified};
+use hearth_schema::{RoomNid, Source, StateId};
+use hearth_store::Pos;
 use ruma_common::{OwnedEventId, ServerName};
+use tokio::sync::oneshot;
+
+pub(crate) use admit::{Admitted, admit};
+pub(crate) use inbox::Workers;
+pub(crate) use judge::{by_auth_events, sorted};
 
 use crate::SendError;
-use crate::intake::Rooms;
-use crate::remote::RawPdu;
+use crate::intake::{Mail, Rooms};
+use take::Taker;
 
 /// What became of one PDU of a transaction.
 #[derive(Clone, Debug)]
@@ -27,15 +50,68 @@ pub struct Entered {
     pub state_before: StateId,
 }
 
+/// What a room's task is asked to write.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    Event(Box<Prepared>),
+    Outliers(Vec<Outlier>),
+}
+
+/// The same, with who waits for it.
+#[derive(Debug)]
+pub(crate) struct InboundRequest {
+    pub what: Inbound,
+    pub reply: oneshot::Sender<Result<Entered, SendError>>,
+}
+
+/// An event that has been judged as far as that needs no head.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub pdu: Pdu,
+    pub source: Source,
+    /// Stored.
+    pub state_before: StateId,
+    /// Why its auth events or the state before it do not allow it.
+    pub rejected: Option<String>,
+    /// Its row in the inbox, which goes with the same batch.
+    pub inbox: Option<Pos>,
+    pub soft_fail: SoftFail,
+    pub ends: Ends,
+}
+
+/// What becomes of an event that the current state does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SoftFail {
+    /// It is kept and not shown.
+    Keep,
+    /// It is refused, and nothing is stored.
+    Refuse,
+}
+
+/// What becomes of the room's ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// The event takes the place of those that it follows.
+    Follow,
+    /// The event is the only end: nobody here knew the room for a while.
+    Replace,
+}
+
+/// An event that is known through others only.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlier {
+    pub pdu: Pdu,
+    pub rejected: Option<String>,
+    /// The state before it, where that is known; stored.
+    pub state_before: StateId,
+}
+
 impl Rooms {
-    /// Takes the PDUs of a transaction: checked, verified and durably staged when it returns; judged by the rooms' tasks
-    /// afterwards. `result` has an entry for each PDU that has an ID.
-    ///
-    /// # Errors
-    /// If the store fails; a bad PDU is only its own entry.
-    pub async fn receive(&self, origin: &ServerName, pdus: Vec<RawPdu>) -> Result<Vec<Received>, StoreError> {
-        let _ = (origin, pdus);
-        Err(StoreError::Unavailable("not yet".into()))
+    /// Has the room's task write something.
+    pub(crate) async fn post_inbound(&self, room: RoomNid, what: Inbound) -> Result<Entered, SendError> {
+        let (reply, answer) = oneshot::channel();
+        self.post(room, Mail::Inbound(InboundRequest { what, reply })).await?;
+        answer.await.map_err(|_| SendError::Stopping)?
     }
 
     /// Puts a member event of another server, made from a template of ours, into the room; it is passed on to the other
@@ -44,7 +120,17 @@ impl Rooms {
     /// # Errors
     /// [`SendError::Forbidden`] if the auth rules say no, also by the current state; the store's errors.
     pub async fn enter_handshake(&self, origin: &ServerName, event: Verified) -> Result<Entered, SendError> {
-        let _ = (origin, event);
-        Err(SendError::Internal("not yet".into()))
+        let pdu = event.into_pdu();
+        let taker = Taker::new(self, pdu.room_id(), origin).await?.ok_or(SendError::UnknownRoom)?;
+        taker.take_strictly(pdu, Source::Relayed).await
+    }
+
+    /// Puts an event of ours into the room that another server has signed too: an invitation, or a join through it.
+    ///
+    /// # Errors
+    /// As [`Rooms::enter_handshake`].
+    pub(crate) async fn enter_countersigned(&self, via: &ServerName, pdu: Pdu) -> Result<Entered, SendError> {
+        let taker = Taker::new(self, pdu.room_id(), via).await?.ok_or(SendError::UnknownRoom)?;
+        taker.take_strictly(pdu, Source::Local).await
     }
 }

@@ -260,7 +260,7 @@ impl Rooms {
     }
 
     /// Runs a trie operation, loading the nodes that it misses.
-    async fn with_nodes<T>(
+    pub(crate) async fn with_nodes<T>(
         &self,
         view: &View,
         room: RoomNid,

@@ -1,0 +1,163 @@
+//! What an event of another server does to others: relations and redactions.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use hearth_event::{Pdu, PowerLevels};
+use hearth_schema::{Events, PendingRedactions, RoomNid, StateId, StoredEvent};
+use hearth_store::{Batch, Pos};
+use ruma_common::{CanonicalJsonObject, EventId};
+
+use crate::SendError;
+use crate::attach::{number_of, redaction_target};
+use crate::graph::Graph;
+use crate::plan::{Intent, Planned};
+use crate::relation::{self, Bound, Pending, Relation};
+use crate::task::RoomTask;
+
+/// Rows that change with an accepted event besides its own.
+#[derive(Default)]
+pub(super) struct Extras {
+    relation: Option<relation::Change>,
+    /// The relation of an event that is redacted.
+    unbound: Option<relation::Change>,
+    /// The event that is redacted, with its new form.
+    redaction: Option<(u32, StoredEvent)>,
+    /// The event redacts one that has not come yet.
+    early: Option<hearth_schema::EventKey>,
+    /// The event was redacted before it came.
+    pub(super) redacted_by: Option<u32>,
+    /// Its redacted form then.
+    pub(super) redacted_json: Option<Bytes>,
+}
+
+impl Extras {
+    pub(super) fn persist(&self, batch: &mut Batch, room: RoomNid, n: u32, pos: Pos) {
+        for change in [&self.relation, &self.unbound].into_iter().flatten() {
+            change.persist(batch, room, n, pos);
+        }
+        if let Some((n, stored)) = &self.redaction {
+            batch.put::<Events>(&(room, *n), stored);
+        }
+        if let Some(target) = &self.early {
+            batch.put::<PendingRedactions>(&(room, *target), &n);
+        }
+    }
+
+    /// Numbers of other events whose rows are written again.
+    pub(super) fn rewritten(&self) -> impl Iterator<Item = u32> {
+        self.redaction.iter().map(|(n, _)| *n)
+    }
+}
+
+impl RoomTask {
+    pub(super) async fn extras(
+        &mut self,
+        graph: &Graph,
+        pdu: &Pdu,
+        n: u32,
+        state_before: StateId,
+    ) -> Result<Extras, SendError> {
+        let mut extras = Extras::default();
+        let ids = graph.rooms.ids();
+        let early = graph.view.get::<PendingRedactions>(&(self.room, ids.event(pdu.event_id()))).await?;
+        if let Some(by) = early
+            && let Some(redaction) = graph.events(&[by]).await?.pop()
+            && may_redact(graph, &redaction.pdu, redaction.state_before, pdu).await?
+        {
+            extras.redacted_by = Some(by);
+            extras.redacted_json = Some(redacted(graph, pdu)?.json().clone());
+            return Ok(extras);
+        }
+        match pdu.redacts().filter(|_| pdu.event_type() == "m.room.redaction") {
+            Some(target) => self.redact(graph, (pdu, n, state_before), target, &mut extras).await?,
+            None => extras.relation = self.relate(graph, pdu, n).await?,
+        }
+        Ok(extras)
+    }
+
+    async fn redact(
+        &mut self,
+        graph: &Graph,
+        (pdu, n, state_before): (&Pdu, u32, StateId),
+        target: &EventId,
+        extras: &mut Extras,
+    ) -> Result<(), SendError> {
+        let ids = graph.rooms.ids();
+        if number_of(&graph.view, ids, self.room, target).await?.is_none() {
+            extras.early = Some(ids.event(target));
+            return Ok(());
+        }
+        let found = match redaction_target(&graph.view, ids, self.room, self.version, target).await {
+            Ok(found) => found,
+            Err(SendError::UnknownEvent) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if !may_redact(graph, pdu, state_before, found.pdu()).await? {
+            return Ok(());
+        }
+        let source = relations(graph);
+        extras.unbound = source.unbind(&found).await?;
+        extras.redaction = found.redacted(self.version, n)?;
+        if extras.redaction.is_none() {
+            extras.unbound = None;
+        }
+        Ok(())
+    }
+
+    async fn relate(&mut self, graph: &Graph, pdu: &Pdu, n: u32) -> Result<Option<relation::Change>, SendError> {
+        if Relation::of(pdu).is_none() {
+            return Ok(None);
+        }
+        // What is no canonical JSON (in old rooms) relates to nothing.
+        let Ok(content) = serde_json::from_slice::<CanonicalJsonObject>(pdu.content_json()) else { return Ok(None) };
+        let intent = Intent {
+            sender: pdu.sender().to_owned(),
+            event_type: pdu.event_type().to_owned(),
+            state_key: pdu.state_key().map(str::to_owned),
+            content,
+            redacts: None,
+        };
+        match relations(graph).bind(&intent, &HashMap::new(), &Pending::default()).await {
+            Ok(Bound::To(bond)) => {
+                let planned = Planned {
+                    head_before: graph.rooms.head(&graph.view, self.room).await?,
+                    pdu: pdu.clone(),
+                    n,
+                    state_before: StateId::EMPTY,
+                    state: None,
+                };
+                Ok(Some(bond.change(&planned)))
+            }
+            // Rules for local clients; an event of another server is there all the same.
+            Ok(Bound::No | Bound::Drain) | Err(SendError::BadRelation(_) | SendError::DuplicateAnnotation) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn relations(graph: &Graph) -> relation::Source<'_> {
+    let (ids, caches) = (graph.rooms.ids(), &graph.rooms.0.caches);
+    relation::Source { view: &graph.view, ids, caches, room: graph.room, version: graph.version }
+}
+
+/// Whether `redaction`, sent in the state `before`, takes effect on `target`
+/// ([spec](https://spec.matrix.org/v1.19/rooms/v3/#handling-redactions)).
+async fn may_redact(graph: &Graph, redaction: &Pdu, before: StateId, target: &Pdu) -> Result<bool, SendError> {
+    if target.room_id() != redaction.room_id() {
+        return Ok(false);
+    }
+    if redaction.sender().server_name() == target.sender().server_name() {
+        return Ok(true);
+    }
+    let places = ["m.room.create", "m.room.power_levels"].map(|kind| (kind.to_owned(), String::new()));
+    let found = graph.at(before, &places).await?;
+    let Some(create) = found.first().and_then(Option::as_ref) else { return Ok(false) };
+    let levels = found.get(1).and_then(Option::as_ref).map(|event| &event.pdu);
+    let levels = PowerLevels::of(graph.version, &create.pdu, levels);
+    Ok(levels.user(redaction.sender()) >= levels.redact())
+}
+
+fn redacted(graph: &Graph, pdu: &Pdu) -> Result<Pdu, SendError> {
+    hearth_event::redact(graph.version, pdu).map_err(|error| SendError::Internal(format!("cannot redact: {error}")))
+}

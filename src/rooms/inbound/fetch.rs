@@ -1,0 +1,253 @@
+//! What an event stands on and what is not here: fetched from the server that sent the event, and from others in the
+//! room if that one does not help.
+
+use std::collections::{BTreeSet, HashMap};
+
+use hearth_event::Pdu;
+use hearth_schema::{StateId, Verdict};
+use ruma_common::{EventId, OwnedEventId, OwnedServerName};
+
+use super::judge::{by_auth_events, by_state, sorted};
+use super::take::Taker;
+use super::{Inbound, Outlier, admit};
+use crate::SendError;
+use crate::graph::{Graph, judged};
+use crate::remote::{MissingEvents, RawPdu, RemoteError, StateIds};
+
+/// Events asked for in one `get_missing_events`.
+const MISSING_LIMIT: usize = 20;
+/// Events of a state or an auth chain that are fetched one by one; if more are missing, all come at once.
+const ONE_BY_ONE: usize = 50;
+/// Requests for single events at a time.
+const PARALLEL: usize = 8;
+/// Servers that are asked for a state.
+const MAX_SERVERS: usize = 4;
+/// Events in a state that is believed in.
+const MAX_STATE: usize = 200_000;
+
+impl Taker {
+    /// Fetches what lies between what is here and `pdu`, and takes it. What cannot be had stays a gap.
+    pub(super) async fn fill_gap(&self, pdu: &Pdu) -> Result<(), SendError> {
+        let graph = self.graph().await?;
+        let head = self.rooms.head(&graph.view, self.room).await?;
+        let earliest = head.extremities.iter().filter_map(|end| OwnedEventId::try_from(end.event_id.as_str()).ok());
+        let ask = MissingEvents {
+            latest: vec![pdu.event_id().to_owned()],
+            earliest: earliest.collect(),
+            limit: MISSING_LIMIT,
+            min_depth: 0,
+        };
+        let raw = match self.rooms.0.remote.missing_events(&self.origin, &self.room_id, &ask).await {
+            Ok(raw) => raw,
+            Err(error) => {
+                tracing::debug!(%error, event_id = %pdu.event_id(), "the gap before an event was not filled");
+                return Ok(());
+            }
+        };
+        let mut events = self.admitted(raw.into_iter().take(MISSING_LIMIT).collect()).await;
+        events.retain(|event| event.event_id() != pdu.event_id());
+        events.sort_by(|a, b| a.depth().cmp(&b.depth()).then_with(|| a.event_id().cmp(b.event_id())));
+        for event in events {
+            let event_id = event.event_id().to_owned();
+            if let Err(error) = Box::pin(self.take_plainly(event)).await {
+                if matches!(error, SendError::Store(_) | SendError::Full | SendError::Stopping) {
+                    return Err(error);
+                }
+                tracing::debug!(%error, %event_id, "an event before another was not taken");
+            }
+        }
+        Ok(())
+    }
+
+    /// The events among `raw` that are what they say.
+    pub(super) async fn admitted(&self, raw: Vec<RawPdu>) -> Vec<Pdu> {
+        let admitted = admit(&self.rooms, &self.room_id, self.version, raw).await;
+        let mut out = Vec::with_capacity(admitted.len());
+        for one in admitted {
+            match one.event {
+                Ok(event) => out.push(event.into_pdu()),
+                Err(why) => tracing::debug!(event_id = ?one.event_id, %why, "an event that was asked for is no good"),
+            }
+        }
+        out
+    }
+
+    /// Fetches the auth events of `pdu` that are not here, with what they stand on.
+    pub(super) async fn fetch_auth_events(&self, pdu: &Pdu) -> Result<(), SendError> {
+        let graph = self.graph().await?;
+        let known = graph.numbers(pdu.auth_events()).await?;
+        if known.len() == pdu.auth_events().len() {
+            return Ok(());
+        }
+        let raw = match self.rooms.0.remote.event_auth(&self.origin, &self.room_id, pdu.event_id()).await {
+            Ok(raw) => raw,
+            Err(error) => {
+                tracing::debug!(%error, event_id = %pdu.event_id(), "auth events were not had");
+                Vec::new()
+            }
+        };
+        let events = self.admitted(raw).await;
+        self.keep(events).await
+    }
+
+    /// Judges events that others stand on by their auth events, and stores them.
+    pub(super) async fn keep(&self, events: Vec<Pdu>) -> Result<(), SendError> {
+        let graph = self.graph().await?;
+        let known = graph.numbers(&events.iter().map(|event| event.event_id().to_owned()).collect::<Vec<_>>()).await?;
+        let known: HashMap<_, _> = known.into_iter().collect();
+        let fresh: HashMap<OwnedEventId, Pdu> = events
+            .into_iter()
+            .filter(|event| !known.contains_key(event.event_id()))
+            .map(|event| (event.event_id().to_owned(), event))
+            .collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let create = self.rooms.current_event(&graph.view, self.room, "m.room.create", "").await?;
+        let create = create.map(|event| judged(&event));
+        let mut done: HashMap<OwnedEventId, Pdu> = HashMap::new();
+        let mut outliers = Vec::with_capacity(fresh.len());
+        for pdu in sorted(fresh) {
+            let missing: Vec<_> = pdu.auth_events().iter().filter(|id| !done.contains_key(*id)).cloned().collect();
+            let stored = graph.find(&missing).await?;
+            done.extend(stored.into_iter().map(|(id, event)| (id, judged(&event))));
+            let auth_events: Vec<Pdu> = pdu.auth_events().iter().filter_map(|id| done.get(id).cloned()).collect();
+            let rejected =
+                by_auth_events(self.version, &pdu, &auth_events, create.as_ref()).err().map(|error| error.rule);
+            let verdict = if rejected.is_some() { pdu.with_rejected() } else { pdu.clone() };
+            done.insert(pdu.event_id().to_owned(), verdict);
+            outliers.push(Outlier { pdu, rejected, state_before: StateId::EMPTY });
+        }
+        self.rooms.post_inbound(self.room, Inbound::Outliers(outliers)).await.map(drop)
+    }
+
+    /// Fetches `event_id` and the state before it, and stores both.
+    pub(super) async fn fetch_with_state(&self, event_id: &EventId) -> Result<(), SendError> {
+        let mut refusal = None;
+        for server in self.servers().await? {
+            match self.fetch_from(&server, event_id).await {
+                Ok(()) => return Ok(()),
+                Err(FetchError::Remote(error)) => refusal = Some(error.to_string()),
+                Err(FetchError::Useless(why)) => refusal = Some(why),
+                Err(FetchError::Here(error)) => return Err(error),
+            }
+        }
+        let why = refusal.unwrap_or_else(|| "there is nobody to ask".to_owned());
+        Err(SendError::BadContent(format!("{event_id} is missing: {why}")))
+    }
+
+    /// Who may be asked, the origin first.
+    async fn servers(&self) -> Result<Vec<OwnedServerName>, SendError> {
+        let view = self.rooms.view().await?;
+        let others = self.rooms.servers(&view, self.room).await?;
+        let own = &self.rooms.0.signer.server_name;
+        let others = others.keys().filter(|server| **server != self.origin && *server != own).cloned();
+        Ok(std::iter::once(self.origin.clone()).chain(others).take(MAX_SERVERS).collect())
+    }
+
+    async fn fetch_from(&self, server: &OwnedServerName, event_id: &EventId) -> Result<(), FetchError> {
+        let remote = &self.rooms.0.remote;
+        let ids = remote.state_ids(server, &self.room_id, event_id).await?;
+        if ids.state.len() + ids.auth_chain.len() > MAX_STATE {
+            return Err(FetchError::Useless("the state is too large".to_owned()));
+        }
+        self.fetch_state_events(server, event_id, &ids).await?;
+        let raw = remote.event(server, event_id).await?;
+        let pdu = self.admitted(vec![raw]).await.into_iter().find(|pdu| pdu.event_id() == event_id);
+        let pdu = pdu.ok_or_else(|| FetchError::Useless("the event is not what was asked for".to_owned()))?;
+        self.fetch_auth_events(&pdu).await?;
+        let graph = self.graph().await?;
+        let state_before = self.as_state(&graph, &ids.state).await?;
+        let auth_events = graph.find(pdu.auth_events()).await?;
+        let auth_events: Vec<Pdu> = auth_events.values().map(|event| judged(event)).collect();
+        let create = graph.at(state_before, &[("m.room.create".to_owned(), String::new())]).await?;
+        let create = create.into_iter().next().flatten().map(|event| judged(&event));
+        let mut judgement = by_auth_events(self.version, &pdu, &auth_events, create.as_ref());
+        if judgement.is_ok() {
+            judgement = by_state(&graph, &pdu, state_before).await?;
+        }
+        let rejected = judgement.err().map(|rejection| rejection.rule);
+        let outlier = Outlier { pdu, rejected, state_before };
+        self.rooms.post_inbound(self.room, Inbound::Outliers(vec![outlier])).await?;
+        Ok(())
+    }
+
+    /// Fetches what is missing of a state and its auth chains.
+    async fn fetch_state_events(
+        &self,
+        server: &OwnedServerName,
+        event_id: &EventId,
+        ids: &StateIds,
+    ) -> Result<(), FetchError> {
+        let graph = self.graph().await?;
+        let mut missing: BTreeSet<OwnedEventId> = ids.state.iter().chain(&ids.auth_chain).cloned().collect();
+        let all: Vec<OwnedEventId> = missing.iter().cloned().collect();
+        for (known, _) in graph.numbers(&all).await? {
+            missing.remove(&known);
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let remote = &self.rooms.0.remote;
+        let raw = if missing.len() > ONE_BY_ONE {
+            let all = remote.state(server, &self.room_id, event_id).await?;
+            all.state.into_iter().chain(all.auth_chain).collect()
+        } else {
+            let mut answers: Vec<Result<RawPdu, RemoteError>> = Vec::with_capacity(missing.len());
+            let missing: Vec<OwnedEventId> = missing.into_iter().collect();
+            for some in missing.chunks(PARALLEL) {
+                answers.extend(futures::future::join_all(some.iter().map(|id| remote.event(server, id))).await);
+            }
+            // A server that lacks one of them may still tell the rest.
+            answers.into_iter().filter_map(Result::ok).collect()
+        };
+        let events = self.admitted(raw).await;
+        Ok(self.keep(events).await?)
+    }
+
+    /// The state made of those of `ids` that are here and were not rejected.
+    async fn as_state(&self, graph: &Graph, ids: &[OwnedEventId]) -> Result<StateId, FetchError> {
+        let found = graph.find(ids).await?;
+        let mut places = Vec::with_capacity(found.len());
+        let mut numbers = Vec::with_capacity(found.len());
+        for event in found.values().filter(|event| event.verdict != Verdict::Rejected) {
+            if let Some(state_key) = event.state_key() {
+                places.push((event.event_type().to_owned(), state_key.to_owned()));
+                numbers.push(event.n);
+            }
+        }
+        if !places.iter().any(|(kind, key)| kind == "m.room.create" && key.is_empty()) {
+            return Err(FetchError::Useless("the state has no create event".to_owned()));
+        }
+        let nids = graph.state_keys(&places).await?;
+        let changes: Vec<_> = nids.into_iter().zip(numbers).filter_map(|(nid, n)| Some((nid?.0, Some(n)))).collect();
+        let (root, nodes) = graph.changed(StateId::EMPTY, &changes).await?;
+        graph.save(nodes).await?;
+        Ok(root)
+    }
+}
+
+/// Why something was not fetched.
+enum FetchError {
+    Remote(RemoteError),
+    Useless(String),
+    Here(SendError),
+}
+
+impl From<RemoteError> for FetchError {
+    fn from(error: RemoteError) -> Self {
+        Self::Remote(error)
+    }
+}
+
+impl From<SendError> for FetchError {
+    fn from(error: SendError) -> Self {
+        Self::Here(error)
+    }
+}
+
+impl From<hearth_store::StoreError> for FetchError {
+    fn from(error: hearth_store::StoreError) -> Self {
+        Self::Here(error.into())
+    }
+}

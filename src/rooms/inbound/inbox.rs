@@ -1,0 +1,226 @@
+//! The inbox: PDUs of transactions, durable before the other server is told so, judged in order afterwards.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use hearth_event::{Pdu, RoomVersion};
+use hearth_schema::{Inbox, RoomNid, StagedEvent, Verdict};
+use hearth_store::{Batch, Lane, Order, Owner, Pos, StoreError};
+use parking_lot::Mutex;
+use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
+use serde::Deserialize;
+
+use super::take::Taker;
+use super::{Admitted, Received, admit};
+use crate::SendError;
+use crate::gather::damaged;
+use crate::graph::Graph;
+use crate::intake::Rooms;
+use crate::remote::RawPdu;
+
+/// Events of one room read from the inbox at once.
+const PAGE: usize = 64;
+/// Rooms with something in the inbox that a start finds in one lane.
+const MAX_ROOMS: usize = 100_000;
+
+/// Rooms whose inbox is being worked on.
+#[derive(Default)]
+pub(crate) struct Workers(Mutex<HashSet<RoomNid>>);
+
+/// What is read of a PDU before it is known what its room's version asks for.
+#[derive(Deserialize)]
+struct Addressed {
+    room_id: Option<OwnedRoomId>,
+}
+
+impl Rooms {
+    /// Takes the PDUs of a transaction: checked, verified and durably staged when it returns; judged by the rooms' workers
+    /// afterwards. `result` has an entry for each PDU that has an ID.
+    ///
+    /// # Errors
+    /// If the store fails; a bad PDU is only its own entry.
+    pub async fn receive(&self, origin: &ServerName, pdus: Vec<RawPdu>) -> Result<Vec<Received>, SendError> {
+        let mut by_room: BTreeMap<OwnedRoomId, Vec<RawPdu>> = BTreeMap::new();
+        for raw in pdus {
+            // Without a room there is no version, and without a version no ID under which to answer.
+            match serde_json::from_str::<Addressed>(raw.get()) {
+                Ok(Addressed { room_id: Some(room_id) }) => by_room.entry(room_id).or_default().push(raw),
+                _ => tracing::debug!(%origin, "a PDU names no room"),
+            }
+        }
+        let mut received = Vec::new();
+        for (room_id, raw) in by_room {
+            received.extend(self.receive_in(origin, &room_id, raw).await?);
+        }
+        Ok(received)
+    }
+
+    async fn receive_in(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        raw: Vec<RawPdu>,
+    ) -> Result<Vec<Received>, SendError> {
+        let room = self.ids().room(room_id);
+        let view = self.view().await?;
+        let Some(meta) = self.room(&view, room).await? else { return Ok(refused(&raw, "the room is not known here")) };
+        let version = RoomVersion::parse(&meta.version)
+            .ok_or_else(|| damaged("Rooms", format!("unknown room version {}", meta.version)))?;
+        let own = self.0.signer.server_name.clone();
+        if !self.server_in_room(&view, room, &own).await? {
+            return Ok(refused_in(&raw, version, "nobody here is in the room"));
+        }
+        let admitted = admit(self, room_id, version, raw).await;
+        let graph = Graph { rooms: self.clone(), view, room, version };
+        let known = self.judged_already(&graph, &admitted).await?;
+        let mut batch = Batch::new(room.lane());
+        let mut staged = false;
+        let mut received = Vec::with_capacity(admitted.len());
+        for Admitted { event_id, event } in admitted {
+            let result = match event {
+                Ok(event) if known.contains(event.pdu().event_id()) => Ok(()),
+                Ok(event) if self.denied(&graph, origin, event.pdu()).await? => {
+                    Err("the room's ACL denies it".to_owned())
+                }
+                Ok(event) => {
+                    stage(&mut batch, room, origin, event.pdu());
+                    staged = true;
+                    Ok(())
+                }
+                Err(why) => Err(why),
+            };
+            received.extend(event_id.map(|event_id| Received { event_id, result }));
+        }
+        if staged {
+            self.0.store.commit(batch).await?;
+            self.work_on(room, room_id.to_owned());
+        }
+        Ok(received)
+    }
+
+    async fn judged_already(&self, graph: &Graph, admitted: &[Admitted]) -> Result<HashSet<OwnedEventId>, StoreError> {
+        let found = graph.find(&admitted.iter().filter_map(|one| one.event_id.clone()).collect::<Vec<_>>()).await?;
+        let judged = found.into_iter().filter(|(_, event)| event.verdict != Verdict::Outlier);
+        Ok(judged.map(|(id, _)| id).collect())
+    }
+
+    /// Whether the room's ACL keeps out the server that sends the event or the one that made it.
+    async fn denied(&self, graph: &Graph, origin: &ServerName, pdu: &Pdu) -> Result<bool, StoreError> {
+        let _ = (graph, origin, pdu);
+        Ok(false)
+    }
+
+    /// Goes on with what was staged before a stop.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn resume_inbound(&self) -> Result<(), StoreError> {
+        let view = self.view().await?;
+        for lane in Lane::all() {
+            let mut rooms: Vec<RoomNid> = Vec::new();
+            view.scan::<Inbox, _>(&(lane,), Order::Ascending, PAGE, |(_, room, _), _| {
+                if rooms.last() != Some(&room) {
+                    rooms.push(room);
+                }
+                if rooms.len() < MAX_ROOMS {
+                    std::ops::ControlFlow::Continue(())
+                } else {
+                    std::ops::ControlFlow::Break(())
+                }
+            })
+            .await?;
+            for room in rooms {
+                let meta = self.room(&view, room).await?.ok_or_else(|| damaged("Inbox", "an unknown room"))?;
+                self.work_on(room, crate::query::parse_room_id(&meta.room_id)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the room's worker, unless it is at work.
+    fn work_on(&self, room: RoomNid, room_id: OwnedRoomId) {
+        if !self.0.workers.0.lock().insert(room) {
+            return;
+        }
+        let rooms = self.clone();
+        self.0.tasks.spawn(async move {
+            loop {
+                let done = rooms.empty_inbox(room, &room_id).await;
+                if let Err(error) = &done {
+                    tracing::warn!(%error, %room_id, "the room's inbox waits");
+                }
+                rooms.0.workers.0.lock().remove(&room);
+                // What was staged between the last look and now has found the worker still there.
+                let more = done.is_ok() && rooms.has_mail(room).await.unwrap_or(false);
+                if !more || !rooms.0.workers.0.lock().insert(room) {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn has_mail(&self, room: RoomNid) -> Result<bool, StoreError> {
+        let rows = self.view().await?.page::<Inbox, _>(&(room.lane(), room), Order::Ascending, 1).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn empty_inbox(&self, room: RoomNid, room_id: &RoomId) -> Result<(), SendError> {
+        loop {
+            let rows = self.view().await?.page::<Inbox, _>(&(room.lane(), room), Order::Ascending, PAGE).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for ((_, _, arrival), staged) in rows {
+                if self.0.is_stopping() {
+                    return Ok(());
+                }
+                self.take_staged(room, room_id, arrival, staged).await?;
+            }
+        }
+    }
+
+    async fn take_staged(
+        &self,
+        room: RoomNid,
+        room_id: &RoomId,
+        arrival: Pos,
+        staged: StagedEvent,
+    ) -> Result<(), SendError> {
+        let unreadable = |error: String| SendError::from(damaged("Inbox", error));
+        let origin =
+            OwnedServerName::try_from(staged.origin.as_str()).map_err(|error| unreadable(error.to_string()))?;
+        let event_id =
+            OwnedEventId::try_from(staged.event_id.as_str()).map_err(|error| unreadable(error.to_string()))?;
+        let taker = Taker::new(self, room_id, &origin).await?.ok_or(SendError::UnknownRoom)?;
+        let pdu = Pdu::from_stored(&event_id, Bytes::from(staged.json), taker.version)
+            .map_err(|error| unreadable(error.to_string()))?;
+        match taker.take(pdu, Some(arrival)).await {
+            Ok(_) => Ok(()),
+            Err(error @ (SendError::Store(_) | SendError::Full | SendError::Stopping)) => Err(error),
+            Err(error) => {
+                tracing::info!(%error, %event_id, %origin, "an event of another server is dropped");
+                let mut batch = Batch::new(room.lane());
+                batch.delete::<Inbox>(&(room.lane(), room, arrival));
+                self.0.store.commit(batch).await?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn stage(batch: &mut Batch, room: RoomNid, origin: &ServerName, pdu: &Pdu) {
+    let staged =
+        StagedEvent { origin: origin.to_string(), event_id: pdu.event_id().to_string(), json: pdu.json().to_vec() };
+    let pos = batch.next_pos();
+    batch.put::<Inbox>(&(room.lane(), room, pos), &staged);
+}
+
+/// Every PDU is refused. Without the room its version is a guess, which is right for IDs that are hashes.
+fn refused(raw: &[RawPdu], why: &str) -> Vec<Received> {
+    refused_in(raw, RoomVersion::DEFAULT, why)
+}
+
+fn refused_in(raw: &[RawPdu], version: RoomVersion, why: &str) -> Vec<Received> {
+    let ids = raw.iter().filter_map(|raw| hearth_event::check(raw.get().as_bytes(), version).ok());
+    ids.map(|checked| Received { event_id: checked.event_id().to_owned(), result: Err(why.to_owned()) }).collect()
+}

@@ -1,0 +1,120 @@
+//! One verified event: what it stands on is fetched, the state before it found, and the rules asked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hearth_event::{Pdu, RoomVersion};
+use hearth_schema::{RoomNid, Source, StateId};
+use hearth_store::{Pos, StoreError};
+use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
+
+use super::judge::{by_auth_events, by_state};
+use super::{Ends, Entered, Inbound, Prepared, SoftFail};
+use crate::SendError;
+use crate::gather::damaged;
+use crate::graph::{Graph, has_state, judged};
+use crate::intake::Rooms;
+use crate::query::RoomEvent;
+
+/// Takes events of one room that came from one server.
+pub(super) struct Taker {
+    pub rooms: Rooms,
+    pub room: RoomNid,
+    pub room_id: OwnedRoomId,
+    pub version: RoomVersion,
+    /// Who is asked for what is missing.
+    pub origin: OwnedServerName,
+}
+
+impl Taker {
+    /// For a room that is here; `None`: it is not.
+    pub(super) async fn new(rooms: &Rooms, room_id: &RoomId, origin: &ServerName) -> Result<Option<Self>, StoreError> {
+        let room = rooms.ids().room(room_id);
+        let Some(meta) = rooms.room(&rooms.view().await?, room).await? else { return Ok(None) };
+        let version = RoomVersion::parse(&meta.version)
+            .ok_or_else(|| damaged("Rooms", format!("unknown room version {}", meta.version)))?;
+        Ok(Some(Self { rooms: rooms.clone(), room, room_id: room_id.to_owned(), version, origin: origin.to_owned() }))
+    }
+
+    pub(super) async fn graph(&self) -> Result<Graph, StoreError> {
+        Graph::latest(&self.rooms, self.room, self.version).await
+    }
+
+    /// Takes an event of a transaction: whatever is wrong with it, it is kept as far as its children need it.
+    pub(super) async fn take(&self, pdu: Pdu, inbox: Option<Pos>) -> Result<Entered, SendError> {
+        if self.has_gap(&pdu).await? {
+            self.fill_gap(&pdu).await?;
+        }
+        let prepared = self.prepare(pdu, Source::Remote).await?;
+        self.post(Prepared { inbox, ..prepared }).await
+    }
+
+    /// Takes an event for which its server waits: it is refused if any rule says no.
+    pub(super) async fn take_strictly(&self, pdu: Pdu, source: Source) -> Result<Entered, SendError> {
+        let prepared = self.prepare(pdu, source).await?;
+        if let Some(why) = prepared.rejected {
+            return Err(SendError::Forbidden(why));
+        }
+        self.post(Prepared { soft_fail: SoftFail::Refuse, ..prepared }).await
+    }
+
+    /// Takes an event whose predecessors are not fetched one by one.
+    pub(super) async fn take_plainly(&self, pdu: Pdu) -> Result<Entered, SendError> {
+        let prepared = self.prepare(pdu, Source::Remote).await?;
+        self.post(prepared).await
+    }
+
+    async fn post(&self, prepared: Prepared) -> Result<Entered, SendError> {
+        if let Some(why) = &prepared.rejected {
+            tracing::debug!(event_id = %prepared.pdu.event_id(), %why, "rejected");
+        }
+        self.rooms.post_inbound(self.room, Inbound::Event(Box::new(prepared))).await
+    }
+
+    /// Whether some `prev_events` are not here.
+    async fn has_gap(&self, pdu: &Pdu) -> Result<bool, StoreError> {
+        let graph = self.graph().await?;
+        let found = graph.find(pdu.prev_events()).await?;
+        Ok(pdu.prev_events().iter().any(|id| !found.get(id).is_some_and(|event| has_state(event))))
+    }
+
+    async fn prepare(&self, pdu: Pdu, source: Source) -> Result<Prepared, SendError> {
+        let state_before = self.state_before(&pdu).await?;
+        self.fetch_auth_events(&pdu).await?;
+        let graph = self.graph().await?;
+        let auth_events = graph.find(pdu.auth_events()).await?;
+        let auth_events: Vec<Pdu> = auth_events.values().map(|event| judged(event)).collect();
+        let create = graph.at(state_before, &[("m.room.create".to_owned(), String::new())]).await?;
+        let create = create.into_iter().next().flatten().map(|event| judged(&event));
+        let mut judgement = by_auth_events(self.version, &pdu, &auth_events, create.as_ref());
+        if judgement.is_ok() {
+            judgement = by_state(&graph, &pdu, state_before).await?;
+        }
+        let rejected = judgement.err().map(|rejection| rejection.rule);
+        Ok(Prepared { pdu, source, state_before, rejected, inbox: None, soft_fail: SoftFail::Keep, ends: Ends::Follow })
+    }
+
+    /// The state before `pdu`, stored; where predecessors are missing, as the origin tells it.
+    async fn state_before(&self, pdu: &Pdu) -> Result<StateId, SendError> {
+        if pdu.prev_events().is_empty() {
+            let why = "the event has no previous events";
+            return Err(SendError::BadContent(why.to_owned()));
+        }
+        let mut graph = self.graph().await?;
+        let mut found = graph.find(pdu.prev_events()).await?;
+        let missing: BTreeSet<&OwnedEventId> =
+            pdu.prev_events().iter().filter(|id| !found.get(*id).is_some_and(|event| has_state(event))).collect();
+        if !missing.is_empty() {
+            for event_id in missing {
+                self.fetch_with_state(event_id).await?;
+            }
+            graph = self.graph().await?;
+            found = graph.find(pdu.prev_events()).await?;
+        }
+        let events: Vec<Arc<RoomEvent>> = found.into_values().filter(|event| has_state(event)).collect();
+        if events.len() < pdu.prev_events().iter().collect::<BTreeSet<_>>().len() {
+            return Err(SendError::Internal("a previous event is missing after it was fetched".into()));
+        }
+        graph.state_of(&events).await
+    }
+}
