@@ -19,6 +19,7 @@ use crate::delayed::Delays;
 use crate::ephemeral::TypingState;
 use crate::erasure::Erased;
 use crate::graph::AuthEdges;
+use crate::import::Joins;
 use crate::inbound::{InboundRequest, Workers};
 use crate::membership::Additions;
 use crate::plan::Signer;
@@ -68,6 +69,7 @@ pub(crate) struct Inner {
     pub servers: ServersCache,
     pub auth_edges: AuthEdges,
     pub workers: Workers,
+    pub joins: Joins,
     pub erased: Erased,
     pub typing: TypingState,
     pub read_marks: ReadMarks,
@@ -124,6 +126,7 @@ impl Rooms {
             servers: ServersCache::default(),
             auth_edges: AuthEdges::default(),
             workers: Workers::default(),
+            joins: Joins::default(),
             erased: Erased::default(),
             typing,
             read_marks: ReadMarks::default(),

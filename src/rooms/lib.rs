@@ -21,6 +21,7 @@ mod error;
 mod gather;
 mod graph;
 mod handshake;
+mod import;
 mod inbound;
 mod intake;
 mod membership;

@@ -22,6 +22,8 @@ pub(crate) struct Target<'a> {
 /// What belongs to an event besides the event.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attached {
+    /// How it came.
+    pub source: Source,
     /// The sender and its transaction id.
     pub transaction: Option<(UserNid, Transaction)>,
     /// What its relation changes, or the end of the one that the event it redacts had.
@@ -48,7 +50,7 @@ pub(crate) fn persist(batch: &mut Batch, target: &Target<'_>, planned: &Planned,
     let stored = StoredEvent {
         pos,
         verdict: Verdict::Accepted,
-        source: Source::Local,
+        source: attached.source,
         state_before: *state_before,
         redacted_by: None,
         replaces_state: state.as_ref().and_then(|state| state.previous).map(|entry| entry.n),

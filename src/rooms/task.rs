@@ -264,7 +264,7 @@ impl RoomTask {
         };
         let planned = self.plan(view, intent).await?;
         let relation = relation.map(|relation| relation.change(&planned));
-        let mut attached = Attached { transaction, relation, redaction: None };
+        let mut attached = Attached { transaction, relation, ..Attached::default() };
         if let (Some(redacted), Some(planner)) = (redacted, &mut self.planner) {
             match attach::redaction(planner, &planned, redacted) {
                 Ok(redaction) => {

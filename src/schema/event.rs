@@ -21,9 +21,10 @@ pub enum Verdict {
 }
 
 /// How an event came to this server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
     /// Made here: other servers get it from this one.
+    #[default]
     Local,
     /// Made elsewhere by the handshake of a join, leave or knock with this server, which passes it on to the others.
     Relayed,

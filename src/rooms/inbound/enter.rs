@@ -219,7 +219,7 @@ impl RoomTask {
     }
 
     /// What changes in the current state from `before` to `after`.
-    pub(super) async fn changes(
+    async fn changes(
         &mut self,
         graph: &Graph,
         before: StateId,
@@ -336,7 +336,7 @@ impl RoomTask {
     }
 
     /// Rows of a changed current state.
-    pub(super) fn apply(&self, batch: &mut Batch, pos: Pos, head: &mut RoomHead, end: &NewEnd) {
+    fn apply(&self, batch: &mut Batch, pos: Pos, head: &mut RoomHead, end: &NewEnd) {
         let room = self.room;
         head.extremities.clone_from(&end.extremities);
         head.state = end.state;

@@ -91,7 +91,7 @@ impl Taker {
     }
 
     /// Judges events that others stand on by their auth events, and stores them.
-    pub(super) async fn keep(&self, events: Vec<Pdu>) -> Result<(), SendError> {
+    pub(crate) async fn keep(&self, events: Vec<Pdu>) -> Result<(), SendError> {
         let graph = self.graph().await?;
         let known = graph.numbers(&events.iter().map(|event| event.event_id().to_owned()).collect::<Vec<_>>()).await?;
         let known: HashMap<_, _> = known.into_iter().collect();
@@ -206,7 +206,7 @@ impl Taker {
     }
 
     /// The state made of those of `ids` that are here and were not rejected.
-    async fn as_state(&self, graph: &Graph, ids: &[OwnedEventId]) -> Result<StateId, FetchError> {
+    pub(crate) async fn as_state(&self, graph: &Graph, ids: &[OwnedEventId]) -> Result<StateId, FetchError> {
         let found = graph.find(ids).await?;
         let mut places = Vec::with_capacity(found.len());
         let mut numbers = Vec::with_capacity(found.len());
@@ -228,7 +228,7 @@ impl Taker {
 }
 
 /// Why something was not fetched.
-enum FetchError {
+pub(crate) enum FetchError {
     Remote(RemoteError),
     Useless(String),
     Here(SendError),

@@ -106,8 +106,11 @@ impl Rooms {
 
     /// Whether the room's ACL keeps out the server that sends the event or the one that made it.
     async fn denied(&self, graph: &Graph, origin: &ServerName, pdu: &Pdu) -> Result<bool, StoreError> {
-        let _ = (graph, origin, pdu);
-        Ok(false)
+        let sender = pdu.sender().server_name();
+        if !self.acl_allows(&graph.view, graph.room, origin).await? {
+            return Ok(true);
+        }
+        Ok(sender != origin && !self.acl_allows(&graph.view, graph.room, sender).await?)
     }
 
     /// Goes on with what was staged before a stop.

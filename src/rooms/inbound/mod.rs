@@ -24,13 +24,14 @@ use hearth_store::Pos;
 use ruma_common::{OwnedEventId, ServerName};
 use tokio::sync::oneshot;
 
+pub(crate) use crate::SendError;
+use crate::intake::{Mail, Rooms};
 pub(crate) use admit::{Admitted, admit};
+pub(crate) use fetch::FetchError;
 pub(crate) use inbox::Workers;
 pub(crate) use judge::{by_auth_events, sorted};
-
-use crate::SendError;
-use crate::intake::{Mail, Rooms};
-use take::Taker;
+pub(crate) use outliers::put as put_outliers;
+pub(crate) use take::Taker;
 
 /// What became of one PDU of a transaction.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::graph::Graph;
 
 /// Adds `outliers` that are not stored yet to `batch`; numbers are taken from `head`. Gives the numbers of rows that were
 /// there and are written again.
-pub(super) async fn put(
+pub(crate) async fn put(
     graph: &Graph,
     batch: &mut Batch,
     head: &mut RoomHead,

@@ -17,7 +17,7 @@ use crate::intake::Rooms;
 use crate::query::RoomEvent;
 
 /// Takes events of one room that came from one server.
-pub(super) struct Taker {
+pub(crate) struct Taker {
     pub rooms: Rooms,
     pub room: RoomNid,
     pub room_id: OwnedRoomId,
@@ -28,7 +28,7 @@ pub(super) struct Taker {
 
 impl Taker {
     /// For a room that is here; `None`: it is not.
-    pub(super) async fn new(rooms: &Rooms, room_id: &RoomId, origin: &ServerName) -> Result<Option<Self>, StoreError> {
+    pub(crate) async fn new(rooms: &Rooms, room_id: &RoomId, origin: &ServerName) -> Result<Option<Self>, StoreError> {
         let room = rooms.ids().room(room_id);
         let Some(meta) = rooms.room(&rooms.view().await?, room).await? else { return Ok(None) };
         let version = RoomVersion::parse(&meta.version)
@@ -36,7 +36,7 @@ impl Taker {
         Ok(Some(Self { rooms: rooms.clone(), room, room_id: room_id.to_owned(), version, origin: origin.to_owned() }))
     }
 
-    pub(super) async fn graph(&self) -> Result<Graph, StoreError> {
+    pub(crate) async fn graph(&self) -> Result<Graph, StoreError> {
         Graph::latest(&self.rooms, self.room, self.version).await
     }
 
@@ -50,7 +50,7 @@ impl Taker {
     }
 
     /// Takes an event for which its server waits: it is refused if any rule says no.
-    pub(super) async fn take_strictly(&self, pdu: Pdu, source: Source) -> Result<Entered, SendError> {
+    pub(crate) async fn take_strictly(&self, pdu: Pdu, source: Source) -> Result<Entered, SendError> {
         let prepared = self.prepare(pdu, source).await?;
         if let Some(why) = prepared.rejected {
             return Err(SendError::Forbidden(why));
