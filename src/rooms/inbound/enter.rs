@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hearth_event::Pdu;
 use hearth_schema::{
     Change, CurrentState, EventIds, EventNid, Events, Extremity, Inbox, Membership, Position, RawNode, RoomHead,
@@ -36,6 +37,8 @@ struct Place {
     n: u32,
     /// It was stored before, as an outlier.
     known: bool,
+    /// What redacted it while it was one, and what is left of it.
+    redacted: Option<(u32, Bytes)>,
     /// Its place in the state, with its number and whether that is new.
     slot: Option<(StateSlot, StateKeyNid, bool)>,
 }
@@ -130,6 +133,7 @@ impl RoomTask {
         head: &RoomHead,
         pdu: &Pdu,
     ) -> Result<Result<Place, StoredEvent>, SendError> {
+        let mut redacted = None;
         let n = crate::attach::number_of(&graph.view, graph.rooms.ids(), self.room, pdu.event_id()).await?;
         if let Some(n) = n {
             let stored = graph.view.get::<Events>(&(self.room, n)).await?;
@@ -137,6 +141,7 @@ impl RoomTask {
             if stored.verdict != Verdict::Outlier {
                 return Ok(Err(stored));
             }
+            redacted = stored.redacted_by.map(|by| (by, stored.json));
         }
         let slot = match pdu.state_key() {
             None => None,
@@ -146,7 +151,7 @@ impl RoomTask {
                 Some((slot, nid.unwrap_or(StateKeyNid(head.next_state_key)), nid.is_none()))
             }
         };
-        Ok(Ok(Place { n: n.unwrap_or(head.next_event), known: n.is_some(), slot }))
+        Ok(Ok(Place { n: n.unwrap_or(head.next_event), known: n.is_some(), redacted, slot }))
     }
 
     /// The event has been judged before: only its row in the inbox goes.
@@ -283,17 +288,18 @@ impl RoomTask {
             }
             _ => None,
         };
-        let extras = match verdict {
+        let mut extras = match verdict {
             Verdict::Accepted => self.extras(graph, pdu, place.n, *state_before).await?,
             _ => Extras::default(),
         };
-        let json = extras.redacted_json.as_ref().map_or_else(|| pdu.json().clone(), Clone::clone);
+        let redacted = place.redacted.clone().or(extras.redacted.take());
+        let (redacted_by, json) = redacted.map_or_else(|| (None, pdu.json().clone()), |(by, json)| (Some(by), json));
         let stored = StoredEvent {
             pos,
             verdict,
             source: *source,
             state_before: *state_before,
-            redacted_by: extras.redacted_by,
+            redacted_by,
             replaces_state: replaces_state.filter(|n| *n != place.n),
             transaction: None,
             event_id: pdu.event_id().as_str().into(),

@@ -25,10 +25,8 @@ pub(super) struct Extras {
     redaction: Option<(u32, StoredEvent)>,
     /// The event redacts one that has not come yet.
     early: Option<hearth_schema::EventKey>,
-    /// The event was redacted before it came.
-    pub(super) redacted_by: Option<u32>,
-    /// Its redacted form then.
-    pub(super) redacted_json: Option<Bytes>,
+    /// The event was redacted before it came: by which, and what is left of it.
+    pub(super) redacted: Option<(u32, Bytes)>,
 }
 
 impl Extras {
@@ -65,8 +63,7 @@ impl RoomTask {
             && let Some(redaction) = graph.events(&[by]).await?.pop()
             && may_redact(graph, &redaction.pdu, redaction.state_before, pdu).await?
         {
-            extras.redacted_by = Some(by);
-            extras.redacted_json = Some(redacted(graph, pdu)?.json().clone());
+            extras.redacted = Some((by, redacted(graph, pdu)?.json().clone()));
             return Ok(extras);
         }
         match pdu.redacts().filter(|_| pdu.event_type() == "m.room.redaction") {

@@ -162,7 +162,7 @@ impl Rooms {
         });
     }
 
-    async fn has_mail(&self, room: RoomNid) -> Result<bool, StoreError> {
+    pub(crate) async fn has_mail(&self, room: RoomNid) -> Result<bool, StoreError> {
         let rows = self.view().await?.page::<Inbox, _>(&(room.lane(), room), Order::Ascending, 1).await?;
         Ok(!rows.is_empty())
     }

@@ -52,16 +52,23 @@ pub(crate) async fn put(
                 nids.insert(place, nid);
             }
         }
+        let (mut redacted_by, mut json) = (None, pdu.json().clone());
+        if let Some(n) = known_as
+            && let Some(stored) = graph.view.get::<Events>(&(room, n)).await?
+            && stored.redacted_by.is_some()
+        {
+            (redacted_by, json) = (stored.redacted_by, stored.json);
+        }
         let stored = StoredEvent {
             pos: batch.next_pos(),
             verdict: if rejected.is_some() { Verdict::Rejected } else { Verdict::Outlier },
             source: Source::Remote,
             state_before: *state_before,
-            redacted_by: None,
+            redacted_by,
             replaces_state: None,
             transaction: None,
             event_id: pdu.event_id().as_str().into(),
-            json: pdu.json().clone(),
+            json,
         };
         batch.put::<Events>(&(room, n), &stored);
     }

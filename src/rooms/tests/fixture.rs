@@ -35,18 +35,28 @@ impl Fixture {
     }
 
     pub(super) fn on(store: Arc<dyn Store>) -> Self {
+        Self::named("hearth.test", [3; 32], store, Arc::new(crate::remote::NoRemote))
+    }
+
+    /// The server called `name`, with neighbours.
+    pub(super) fn named(
+        name: &str,
+        seed: [u8; 32],
+        store: Arc<dyn Store>,
+        remote: Arc<dyn crate::remote::Remote>,
+    ) -> Self {
         let shutdown = CancellationToken::new();
-        let key = SigningKey::from_seed([3; 32], "test").expect("a valid key");
+        let key = SigningKey::from_seed(seed, "test").expect("a valid key");
         let clock = Arc::new(FixedClock::new(Millis(1_700_000_000_000)));
         let rooms = Rooms::new(RoomsParts {
             store: Arc::clone(&store),
             ids: Ids::new([5; 32]),
             clock: Arc::clone(&clock) as _,
             random: Arc::new(SeededRandom::new(1)),
-            server_name: "hearth.test".try_into().expect("a valid name"),
+            server_name: name.try_into().expect("a valid name"),
             signing_key: Arc::new(key),
             settings: RoomSettings { default_version: RoomVersion::DEFAULT },
-            remote: Arc::new(crate::remote::NoRemote),
+            remote,
             shutdown: shutdown.clone(),
         });
         Self { rooms, store, clock, shutdown }

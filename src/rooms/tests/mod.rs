@@ -1,9 +1,11 @@
 //! Rooms on the memory engine and on one that misbehaves.
 
 mod delayed;
+mod federation;
 mod fixture;
 mod members;
 mod membership;
+mod neighbour;
 mod reading;
 mod sending;
 mod upgrade;

@@ -1,0 +1,357 @@
+//! Two servers that know each other, without a network between them.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use futures::future::BoxFuture;
+use hearth_event::{EventDraft, Pdu, PublicKeys, RoomVersion, SigningKey, build};
+use hearth_store::memory::MemoryStore;
+use ruma_common::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::fixture::{Fixture, creation, object};
+use crate::remote::*;
+use crate::{CreateRoom, Preset, RoomEvent, Rooms, SendError, Sent};
+
+/// Both servers' names and the seeds of their keys.
+const SERVERS: [(&str, [u8; 32]); 2] = [("hearth.test", [3; 32]), ("other.test", [4; 32])];
+
+/// Another server as it is reached from the first.
+#[derive(Default)]
+pub(super) struct Neighbour {
+    rooms: OnceLock<Rooms>,
+    /// What it was asked.
+    pub asked: Mutex<Vec<&'static str>>,
+    /// It answers `get_missing_events` with nothing.
+    pub forgetful: std::sync::atomic::AtomicBool,
+}
+
+/// `hearth.test` and `other.test`.
+pub(super) struct Town {
+    pub here: Fixture,
+    pub there: Fixture,
+    /// `there` as seen from `here`.
+    pub neighbour: Arc<Neighbour>,
+}
+
+impl Town {
+    pub(super) fn new() -> Self {
+        let (from_here, from_there) = (Arc::new(Neighbour::default()), Arc::new(Neighbour::default()));
+        let [(here, here_seed), (there, there_seed)] = SERVERS;
+        let here = Fixture::named(here, here_seed, Arc::new(MemoryStore::new()), Arc::clone(&from_here) as _);
+        let there = Fixture::named(there, there_seed, Arc::new(MemoryStore::new()), Arc::clone(&from_there) as _);
+        assert!(from_here.rooms.set(there.rooms.clone()).is_ok());
+        assert!(from_there.rooms.set(here.rooms.clone()).is_ok());
+        Self { here, there, neighbour: from_here }
+    }
+
+    /// A public room of `there`, which `@alice:hearth.test` has joined.
+    pub(super) async fn shared_room(&self, version: RoomVersion) -> OwnedRoomId {
+        let creator = other("olga");
+        let create = CreateRoom { creator, version: Some(version), ..creation(Preset::PublicChat) };
+        let room_id = self.there.rooms.create(create).await.expect("a room");
+        self.join(&room_id, &super::fixture::user("alice")).await;
+        room_id
+    }
+
+    /// `user` of `here` joins through `there`.
+    pub(super) async fn join(&self, room_id: &RoomId, user: &UserId) -> Sent {
+        let state = answer(&self.there.rooms, room_id).await;
+        let join = event_on(
+            &self.there,
+            room_id,
+            user,
+            ("m.room.member", Some(user.as_str())),
+            serde_json::json!({ "membership": "join" }),
+        )
+        .await;
+        let entered = self.there.rooms.enter_handshake(name(0), verified(&join).await).await.expect("a join");
+        assert!(entered.pos > hearth_store::Pos::ZERO);
+        self.here.rooms.import(name(1), join, state).await.expect("an import")
+    }
+
+    /// Gives `to` the events of `from` with these IDs, in one transaction.
+    pub(super) async fn deliver(
+        from: &Fixture,
+        to: &Fixture,
+        room_id: &RoomId,
+        ids: &[&EventId],
+    ) -> Vec<crate::Received> {
+        let mut pdus = Vec::new();
+        for id in ids {
+            pdus.push(raw(&event(&from.rooms, room_id, id).await.expect("an event").pdu));
+        }
+        let origin = from.rooms.0.signer.server_name.clone();
+        let received = to.rooms.receive(&origin, pdus).await.expect("received");
+        to.settled(room_id).await;
+        received
+    }
+}
+
+impl Fixture {
+    /// Waits until the inbox of a room is empty.
+    pub(super) async fn settled(&self, room_id: &RoomId) {
+        let room = self.rooms.ids().room(room_id);
+        while self.rooms.has_mail(room).await.expect("readable") {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The current state: type, key, event ID.
+    pub(super) async fn state(&self, room_id: &RoomId) -> Vec<(String, String, OwnedEventId)> {
+        let view = self.rooms.view().await.expect("a view");
+        let room = self.rooms.ids().room(room_id);
+        let mut out = Vec::new();
+        for (kind, key, entry) in self.rooms.current_state(&view, room).await.expect("a state") {
+            let event = self.rooms.events(&view, room, &[entry.n]).await.expect("an event");
+            out.push((kind, key, event[0].event_id().to_owned()));
+        }
+        out
+    }
+
+    pub(super) async fn set(
+        &self,
+        room_id: &RoomId,
+        sender: &UserId,
+        (kind, key): (&str, &str),
+        content: Value,
+    ) -> Result<Sent, SendError> {
+        let event = crate::SendEvent {
+            room_id: room_id.to_owned(),
+            sender: sender.to_owned(),
+            event_type: kind.into(),
+            state_key: Some(key.into()),
+            content: object(content),
+            redacts: None,
+            transaction: None,
+        };
+        self.rooms.send(event).await
+    }
+}
+
+pub(super) fn other(localpart: &str) -> OwnedUserId {
+    OwnedUserId::try_from(format!("@{localpart}:other.test")).expect("a valid user ID")
+}
+
+pub(super) fn name(i: usize) -> &'static ServerName {
+    <&ServerName>::try_from(SERVERS[i].0).expect("a valid name")
+}
+
+fn key_of(server: &ServerName) -> SigningKey {
+    let (_, seed) = SERVERS.iter().find(|(name, _)| *name == server.as_str()).expect("a known server");
+    SigningKey::from_seed(*seed, "test").expect("a valid key")
+}
+
+fn keys() -> PublicKeys {
+    let mut keys = PublicKeys::default();
+    for (name, seed) in SERVERS {
+        let key = SigningKey::from_seed(seed, "test").expect("a valid key");
+        let name = <&ServerName>::try_from(name).expect("a valid name");
+        keys.insert(name, key.key_id(), &key.public_key_base64(), u64::MAX).expect("a key");
+    }
+    keys
+}
+
+pub(super) fn raw(pdu: &Pdu) -> RawPdu {
+    RawValue::from_string(String::from_utf8(pdu.json().to_vec()).expect("text")).expect("JSON")
+}
+
+pub(super) async fn verified(pdu: &Pdu) -> hearth_event::Verified {
+    hearth_event::check(pdu.json(), pdu.version()).expect("a form").verify(&keys()).expect("signed")
+}
+
+pub(super) async fn event(rooms: &Rooms, room_id: &RoomId, id: &EventId) -> Option<Arc<RoomEvent>> {
+    let view = rooms.view().await.expect("a view");
+    let room = rooms.ids().room(room_id);
+    let version = rooms.version(&view, room).await.expect("a version");
+    let graph = crate::graph::Graph { rooms: rooms.clone(), view, room, version };
+    graph.find(&[id.to_owned()]).await.expect("readable").remove(id)
+}
+
+/// An event of `sender` on the ends that `on` has of the room, signed by the sender's server.
+pub(super) async fn event_on(
+    on: &Fixture,
+    room_id: &RoomId,
+    sender: &UserId,
+    (kind, state_key): (&str, Option<&str>),
+    content: Value,
+) -> Pdu {
+    let view = on.rooms.view().await.expect("a view");
+    let room = on.rooms.ids().room(room_id);
+    let head = on.rooms.head(&view, room).await.expect("a head");
+    let ends: Vec<_> = head.extremities.iter().map(|end| (end.event_id.clone(), end.depth)).collect();
+    event_after(on, room_id, sender, (kind, state_key), content, &ends).await
+}
+
+/// The same on chosen predecessors: ID and depth.
+pub(super) async fn event_after(
+    on: &Fixture,
+    room_id: &RoomId,
+    sender: &UserId,
+    (kind, state_key): (&str, Option<&str>),
+    content: Value,
+    prev: &[(String, u64)],
+) -> Pdu {
+    let view = on.rooms.view().await.expect("a view");
+    let room = on.rooms.ids().room(room_id);
+    let version = on.rooms.version(&view, room).await.expect("a version");
+    let content = object(content);
+    let mut auth_events = Vec::new();
+    for (kind, key) in hearth_event::auth_types(version, kind, sender, state_key, &content).expect("types") {
+        let event = on.rooms.current_event(&view, room, &kind, &key).await.expect("readable");
+        auth_events.extend(event.map(|event| event.event_id().to_owned()));
+    }
+    let draft = EventDraft {
+        room_id: Some(room_id.to_owned()),
+        event_type: kind.to_owned(),
+        state_key: state_key.map(str::to_owned),
+        sender: sender.to_owned(),
+        content,
+        origin_server_ts: 1_700_000_000_500,
+        prev_events: prev.iter().map(|(id, _)| OwnedEventId::try_from(id.as_str()).expect("an ID")).collect(),
+        auth_events,
+        depth: prev.iter().map(|(_, depth)| *depth).max().unwrap_or(0) + 1,
+        redacts: None,
+    };
+    let server = sender.server_name();
+    build(draft, version, server, &key_of(server)).expect("an event")
+}
+
+/// The answer to a join now.
+pub(super) async fn answer(rooms: &Rooms, room_id: &RoomId) -> JoinAnswer {
+    let view = rooms.view().await.expect("a view");
+    let room = rooms.ids().room(room_id);
+    let numbers: Vec<u32> =
+        rooms.current_state(&view, room).await.expect("a state").into_iter().map(|(.., entry)| entry.n).collect();
+    let state = rooms.events(&view, room, &numbers).await.expect("events");
+    let version = rooms.version(&view, room).await.expect("a version");
+    let graph = crate::graph::Graph { rooms: rooms.clone(), view, room, version };
+    let chain: Vec<u32> = graph.auth_chain(numbers).await.expect("a chain").into_iter().collect();
+    let chain = graph.events(&chain).await.expect("events");
+    let raw_all = |events: &[Arc<RoomEvent>]| events.iter().map(|event| raw(&event.pdu)).collect();
+    JoinAnswer { state: raw_all(&state), auth_chain: raw_all(&chain), ..JoinAnswer::default() }
+}
+
+impl Neighbour {
+    fn rooms(&self, question: &'static str) -> &Rooms {
+        self.asked.lock().expect("not poisoned").push(question);
+        self.rooms.get().expect("a neighbour")
+    }
+
+    fn unknown<T>(&self) -> Result<T, RemoteError> {
+        Err(RemoteError::Refused {
+            server: name(1).to_owned(),
+            status: 404,
+            errcode: "M_NOT_FOUND".into(),
+            error: "no".into(),
+        })
+    }
+
+    async fn state_before(&self, room: &RoomId, id: &EventId) -> Option<(Vec<Arc<RoomEvent>>, Vec<Arc<RoomEvent>>)> {
+        let rooms = self.rooms("state");
+        let event = event(rooms, room, id).await?;
+        let view = rooms.view().await.ok()?;
+        let nid = rooms.ids().room(room);
+        let version = rooms.version(&view, nid).await.ok()?;
+        let graph = crate::graph::Graph { rooms: rooms.clone(), view, room: nid, version };
+        let numbers = rooms.state_at(&graph.view, nid, event.state_before).await.ok()?;
+        let state = graph.events(&numbers).await.ok()?;
+        let chain: Vec<u32> = graph.auth_chain(numbers).await.ok()?.into_iter().collect();
+        Some((state, graph.events(&chain).await.ok()?))
+    }
+}
+
+impl Remote for Neighbour {
+    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
+        Box::pin(async { keys() })
+    }
+    fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
+        Box::pin(async { self.unknown() })
+    }
+    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinAnswer> {
+        Box::pin(async { self.unknown() })
+    }
+    fn send_leave<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, ()> {
+        Box::pin(async { self.unknown() })
+    }
+    fn send_knock<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, Vec<RawPdu>> {
+        Box::pin(async { self.unknown() })
+    }
+    fn invite<'a>(&'a self, _: &'a ServerName, _: &'a InviteOut) -> Answer<'a, RawPdu> {
+        Box::pin(async { self.unknown() })
+    }
+    fn event<'a>(&'a self, _: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
+        Box::pin(async move {
+            let rooms = self.rooms("event");
+            let view = rooms.view().await.expect("a view");
+            // The test's rooms are few: look in all of them.
+            for lane in hearth_store::Lane::all() {
+                let key = (lane, rooms.ids().event(id));
+                if let Some(found) = view.get::<hearth_schema::EventIds>(&key).await.expect("readable") {
+                    let event = rooms.events(&view, found.room, &[found.n]).await.expect("an event");
+                    return Ok(raw(&event[0].pdu));
+                }
+            }
+            self.unknown()
+        })
+    }
+    fn missing_events<'a>(
+        &'a self,
+        _: &'a ServerName,
+        room: &'a RoomId,
+        ask: &'a MissingEvents,
+    ) -> Answer<'a, Vec<RawPdu>> {
+        Box::pin(async move {
+            let rooms = self.rooms("missing_events");
+            let (mut out, mut todo) = (Vec::new(), ask.latest.clone());
+            while let (Some(id), false) = (todo.pop(), self.forgetful.load(std::sync::atomic::Ordering::Relaxed)) {
+                let Some(event) = event(rooms, room, &id).await else { continue };
+                for prev in event.pdu.prev_events() {
+                    if ask.earliest.contains(prev) || out.len() >= ask.limit {
+                        continue;
+                    }
+                    if let Some(found) = self::event(rooms, room, prev).await {
+                        out.push(raw(&found.pdu));
+                        todo.push(prev.clone());
+                    }
+                }
+            }
+            Ok(out)
+        })
+    }
+    fn state_ids<'a>(&'a self, _: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, StateIds> {
+        Box::pin(async move {
+            let Some((state, chain)) = self.state_before(room, id).await else { return self.unknown() };
+            let ids = |events: &[Arc<RoomEvent>]| events.iter().map(|event| event.event_id().to_owned()).collect();
+            Ok(StateIds { state: ids(&state), auth_chain: ids(&chain) })
+        })
+    }
+    fn state<'a>(&'a self, _: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, RemoteState> {
+        Box::pin(async move {
+            let Some((state, chain)) = self.state_before(room, id).await else { return self.unknown() };
+            let all = |events: &[Arc<RoomEvent>]| events.iter().map(|event| raw(&event.pdu)).collect();
+            Ok(RemoteState { state: all(&state), auth_chain: all(&chain) })
+        })
+    }
+    fn event_auth<'a>(&'a self, _: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, Vec<RawPdu>> {
+        Box::pin(async move {
+            let rooms = self.rooms("event_auth");
+            let Some(event) = event(rooms, room, id).await else { return self.unknown() };
+            let view = rooms.view().await.expect("a view");
+            let nid = rooms.ids().room(room);
+            let version = rooms.version(&view, nid).await.expect("a version");
+            let graph = crate::graph::Graph { rooms: rooms.clone(), view, room: nid, version };
+            let chain: Vec<u32> = graph.auth_chain(vec![event.n]).await.expect("a chain").into_iter().collect();
+            Ok(graph.events(&chain).await.expect("events").iter().map(|event| raw(&event.pdu)).collect())
+        })
+    }
+    fn backfill<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: &'a RoomId,
+        _: &'a [OwnedEventId],
+        _: usize,
+    ) -> Answer<'a, Vec<RawPdu>> {
+        Box::pin(async { self.unknown() })
+    }
+}
