@@ -76,12 +76,19 @@ impl StoredIdentity {
 }
 
 /// How far the store has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// Batches ever committed.
     pub(crate) commits: u64,
     /// Last position given out.
     pub(crate) last: Pos,
+}
+
+impl Default for Progress {
+    /// Of a new store.
+    fn default() -> Self {
+        Self { commits: 0, last: Pos::FLOOR }
+    }
 }
 
 impl Progress {

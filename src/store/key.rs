@@ -207,6 +207,9 @@ impl Pos {
     const PENDING: u64 = 1 << 63;
     /// Before everything.
     pub const ZERO: Self = Self(0);
+    /// A new store gives out positions after this one. Those below are free for what turns out later to be older than
+    /// anything that was committed.
+    pub const FLOOR: Self = Self(1 << 40);
     /// After everything that can be committed.
     pub const MAX: Self = Self(Self::PENDING - 1);
 

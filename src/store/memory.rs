@@ -49,7 +49,7 @@ impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         let recent = RecentIds::new(4096);
-        let state = State { rows: OrdMap::new(), facts: OrdMap::new(), last: Pos::ZERO, recent };
+        let state = State { rows: OrdMap::new(), facts: OrdMap::new(), last: Pos::FLOOR, recent };
         Self { state: Mutex::new(state), signals: Signals::default() }
     }
 

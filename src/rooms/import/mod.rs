@@ -46,7 +46,7 @@ impl From<hearth_store::CommitError> for ImportError {
 pub(crate) struct Joins(parking_lot::Mutex<std::collections::HashMap<RoomNid, std::sync::Arc<tokio::sync::Mutex<()>>>>);
 
 impl Joins {
-    fn of(&self, room: RoomNid) -> std::sync::Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn of(&self, room: RoomNid) -> std::sync::Arc<tokio::sync::Mutex<()>> {
         let mut all = self.0.lock();
         all.retain(|_, lock| std::sync::Arc::strong_count(lock) > 1);
         std::sync::Arc::clone(all.entry(room).or_default())

@@ -69,6 +69,7 @@ impl RoomTask {
             result = match &what {
                 Inbound::Event(prepared) => self.enter(prepared).await,
                 Inbound::Outliers(outliers) => self.keep_outliers(outliers).await,
+                Inbound::Past(numbers, before) => self.place_past(numbers, *before).await,
             };
             match result {
                 Err(SendError::Busy | SendError::Store(StoreError::SnapshotExpired)) => self.planner = None,

@@ -173,7 +173,7 @@ impl Taker {
     }
 
     /// Fetches what is missing of a state and its auth chains.
-    async fn fetch_state_events(
+    pub(super) async fn fetch_state_events(
         &self,
         server: &OwnedServerName,
         event_id: &EventId,

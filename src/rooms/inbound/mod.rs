@@ -10,6 +10,7 @@
 //! network. One worker for each room keeps the order of arrival.
 
 mod admit;
+mod backfill;
 mod enter;
 mod extras;
 mod fetch;
@@ -27,6 +28,7 @@ use tokio::sync::oneshot;
 pub(crate) use crate::SendError;
 use crate::intake::{Mail, Rooms};
 pub(crate) use admit::{Admitted, admit};
+pub(crate) use backfill::Backfilled;
 pub(crate) use fetch::FetchError;
 pub(crate) use inbox::Workers;
 pub(crate) use judge::{by_auth_events, sorted};
@@ -56,6 +58,8 @@ pub struct Entered {
 pub(crate) enum Inbound {
     Event(Box<Prepared>),
     Outliers(Vec<Outlier>),
+    /// Events that are stored with the state before them, oldest first, and belong before the position.
+    Past(Vec<u32>, Pos),
 }
 
 /// The same, with who waits for it.

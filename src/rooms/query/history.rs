@@ -9,15 +9,19 @@ use ruma_common::{EventId, OwnedRoomId, RoomId, UserId};
 
 use super::event::RoomEvent;
 use super::loading::parse_room_id;
-use crate::QueryError;
 use crate::gather::damaged;
+use crate::inbound::Backfilled;
 use crate::intake::Rooms;
 use crate::relation::Relation;
+use crate::{QueryError, SendError};
 
 /// Events looked at for one page at the most; a page that finds nothing still gives a token.
 const MAX_SCANNED: usize = 2_000;
 /// Events a page has at the most.
 const MAX_LIMIT: usize = 1_000;
+
+/// How often one page asks other servers for what is older.
+const MAX_BACKFILLS: usize = 2;
 
 /// Which way a page goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +235,7 @@ impl Rooms {
     /// # Errors
     /// [`QueryError::Forbidden`] for who is not and was not in the room, unless everybody may read it.
     pub async fn messages(&self, user: &UserId, query: &HistoryQuery) -> Result<HistoryPage, QueryError> {
-        let view = self.view().await?;
+        let mut view = self.view().await?;
         let room = self.ids().room(&query.room_id);
         let access = self.access(&view, user, room).await?;
         let last = match access {
@@ -248,6 +252,7 @@ impl Rooms {
         let mut walk = Walk { at: start, to: query.to, last, backward };
         let mut events = Vec::new();
         let mut scanned = 0;
+        let mut older = 0;
         let end = loop {
             let (page, rest) = self.walk(&view, room, walk, limit - events.len()).await?;
             scanned += page.len();
@@ -255,6 +260,18 @@ impl Rooms {
             let shown = self.visible_in_page(&view, user, shown, query.direction).await?;
             events.extend(self.with_children(&view, room, &query.filter, shown).await?);
             match rest {
+                None if backward && query.to.is_none() && events.len() < limit && older < MAX_BACKFILLS => {
+                    older += 1;
+                    if self.older(room).await? == Backfilled::Nothing {
+                        break None;
+                    }
+                    view = self.view().await?;
+                    walk.at = page.last().map_or(walk.at, |event| Pos::new(event.pos.get() - 1));
+                }
+                // Another server may know more.
+                None if backward && query.to.is_none() && !page.is_empty() && self.has_edge(&view, room).await? => {
+                    break page.last().map(|event| Pos::new(event.pos.get() - 1));
+                }
                 None => break None,
                 Some(at) if events.len() >= limit || scanned >= MAX_SCANNED => break Some(at),
                 Some(at) => walk.at = at,
@@ -265,6 +282,19 @@ impl Rooms {
             None => Vec::new(),
         };
         Ok(HistoryPage { events, start, end, state })
+    }
+
+    /// Fetches what other servers know of a time before the timeline.
+    async fn older(&self, room: RoomNid) -> Result<Backfilled, QueryError> {
+        match self.backfill(room).await {
+            Ok(outcome) => Ok(outcome),
+            Err(SendError::Store(error)) => Err(error.into()),
+            // What is here can be read all the same.
+            Err(error) => {
+                tracing::warn!(%error, "older events were not fetched");
+                Ok(Backfilled::Nothing)
+            }
+        }
     }
 
     /// Up to `limit` accepted events from `walk.at` on, and where to go on.

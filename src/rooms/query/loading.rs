@@ -6,6 +6,7 @@ use hearth_event::RoomVersion;
 use hearth_schema::{
     CurrentState, EventNid, Events, Membership, NodeId, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms as RoomRows,
     StateEntry, StateId, StateKeyNid, StateKeys, StateLog, StateLogEntry, Timeline, UserNid, UserRoom, UserRooms,
+    Verdict,
 };
 use hearth_store::{Order, Pos, StoreError, View};
 use ruma_common::{EventId, OwnedRoomId, RoomId, UserId};
@@ -90,8 +91,8 @@ impl Rooms {
         Ok(events.into_iter().flatten().collect())
     }
 
-    /// The event with this ID in this room; one of another room is as absent as one that does not
-    /// exist.
+    /// The accepted event with this ID in this room; one of another room, or one that is only known through others, is as
+    /// absent as one that does not exist.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -102,7 +103,9 @@ impl Rooms {
         event_id: &EventId,
     ) -> Result<Option<Arc<RoomEvent>>, StoreError> {
         match number_of(view, self.ids(), room, event_id).await? {
-            Some(n) => Ok(self.events(view, room, &[n]).await?.pop()),
+            Some(n) => {
+                Ok(self.events(view, room, &[n]).await?.pop().filter(|event| event.verdict == Verdict::Accepted))
+            }
             None => Ok(None),
         }
     }

@@ -214,3 +214,36 @@ async fn who_comes_back_finds_the_room_as_it_is_now() {
     Town::deliver(&town.there, &town.here, &room_id, &[&said]).await;
     assert_eq!(town.here.history(&room_id, &alice).await.last().map(String::as_str), Some("welcome back"));
 }
+
+#[tokio::test]
+async fn scrolling_back_fetches_what_was_before_the_join() {
+    let town = Town::new();
+    let create = crate::CreateRoom { creator: other("olga"), ..super::fixture::creation(crate::Preset::PublicChat) };
+    let room_id = town.there.rooms.create(create).await.expect("a room");
+    for n in 0..10 {
+        say(&town, &room_id, &format!("old {n}")).await;
+    }
+    town.join(&room_id, &user("alice")).await;
+    say(&town, &room_id, "unseen").await;
+    let query = |from| crate::HistoryQuery {
+        room_id: room_id.clone(),
+        from,
+        to: None,
+        direction: crate::Direction::Backward,
+        limit: 5,
+        filter: crate::EventFilter::default(),
+    };
+    let (mut shown, mut from) = (Vec::new(), None);
+    loop {
+        let page = town.here.rooms.messages(&user("alice"), &query(from)).await.expect("a page");
+        shown.extend(page.events.iter().map(|event| super::fixture::label(event)));
+        match page.end {
+            Some(end) => from = Some(end),
+            None => break,
+        }
+    }
+    shown.reverse();
+    let there = town.there.history(&room_id, &other("olga")).await;
+    assert_eq!(shown, there[..there.len() - 1], "everything up to the join, in order");
+    assert_eq!(town.here.history(&room_id, &user("alice")).await, shown, "and it stays");
+}
