@@ -27,11 +27,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::name::{Authority, Host};
 use crate::srv;
-use crate::{Dns, PeersError, PeersSettings};
+use crate::{Dns, PeersError, PeersParts, PeersSettings};
 
-/// Where servers listen for each other if nobody says otherwise.
-const MATRIX_PORT: u16 = 8448;
-const HTTPS_PORT: u16 = 443;
 /// Addresses of one host that are tried.
 const MAX_ADDRESSES: usize = 8;
 /// The next address is tried beside the last one after this.
@@ -53,6 +50,19 @@ pub(crate) enum Service {
     Web,
 }
 
+/// Where servers listen if nobody says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub matrix: u16,
+    pub web: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { matrix: 8448, web: 443 }
+    }
+}
+
 /// Connects.
 #[derive(Clone)]
 pub(crate) struct Connector {
@@ -67,24 +77,23 @@ struct Shared {
     denied: Vec<Network>,
     allowed: Vec<Network>,
     timeout: Duration,
+    ports: Ports,
 }
 
 impl Connector {
-    pub(crate) fn new(
-        dns: Arc<dyn Dns>,
-        random: Arc<dyn Random>,
-        settings: &PeersSettings,
-        service: Service,
-    ) -> Result<Self, PeersError> {
+    /// One for other servers.
+    pub(crate) fn new(parts: &PeersParts, ports: Ports) -> Result<Self, PeersError> {
+        let settings = &parts.settings;
         let shared = Arc::new(Shared {
-            dns,
-            random,
+            dns: parts.dns.clone(),
+            random: parts.random.clone(),
             tls: TlsConnector::from(Arc::new(tls(settings)?)),
             denied: settings.denied_networks.clone(),
             allowed: settings.allowed_networks.clone(),
             timeout: settings.connect_timeout,
+            ports,
         });
-        Ok(Self { shared, service })
+        Ok(Self { shared, service: Service::Matrix })
     }
 
     /// The same for another service.
@@ -145,7 +154,8 @@ impl Connector {
     }
 
     fn port(&self, authority: &Authority) -> u16 {
-        let default = if self.service == Service::Matrix { MATRIX_PORT } else { HTTPS_PORT };
+        let Ports { matrix, web } = self.shared.ports;
+        let default = if self.service == Service::Matrix { matrix } else { web };
         authority.port.map_or(default, NonZeroU16::get)
     }
 }

@@ -23,6 +23,10 @@ mod remote;
 mod ring;
 mod settings;
 mod srv;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod well_known;
 mod x_matrix;

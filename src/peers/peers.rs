@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::back_off::BackOff;
 use crate::client::{Failed, HttpClient, Raw, Ready};
-use crate::connect::{Connector, Service};
+use crate::connect::{Connector, Ports, Service};
 use crate::refusal::{clean, refused};
 use crate::ring::Ring;
 use crate::well_known::WellKnown;
@@ -137,12 +137,16 @@ impl Peers {
     /// # Errors
     /// If a certificate of `settings.extra_roots` or a key of `old_keys` is none.
     pub fn new(parts: PeersParts) -> Result<Self, PeersError> {
+        Self::with_ports(parts, Ports::default())
+    }
+
+    pub(crate) fn with_ports(parts: PeersParts, ports: Ports) -> Result<Self, PeersError> {
         for old in &parts.old_keys {
             let checked = PublicKeys::default().insert(&parts.server_name, &old.key_id, &old.key, old.expired_ts.0);
             checked.map_err(|_| PeersError::OldKey(old.key_id.clone()))?;
         }
         let settings = &parts.settings;
-        let connector = Connector::new(parts.dns.clone(), parts.random.clone(), settings, Service::Matrix)?;
+        let connector = Connector::new(&parts, ports)?;
         let web = connector.for_service(Service::Web);
         Ok(Self(Arc::new(Inner {
             ring: Ring::new(&parts),
