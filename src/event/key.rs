@@ -23,8 +23,8 @@ const ALGORITHM: &str = "ed25519";
 
 /// This server's signing key (ed25519).
 ///
-/// It signs events that [`crate::build()`] made and nothing else from outside: there is no way to
-/// have it sign bytes that somebody else chose.
+/// It signs events that [`crate::build()`] made, requests ([`crate::SignedRequest`]), keys of servers, and nothing else
+/// from outside: there is no way to have it sign bytes that somebody else chose.
 #[derive(Clone)]
 pub struct SigningKey(Arc<KeyParts>);
 

@@ -17,7 +17,9 @@ mod key;
 mod make;
 mod pdu;
 mod redact;
+mod request;
 mod resolve;
+mod server_keys;
 mod version;
 
 pub use auth::{PowerLevel, PowerLevels, Rejection, StateOf, auth_types, auth_types_of, check_auth, check_auth_events};
@@ -32,5 +34,7 @@ pub use key::{KeyError, PublicKeys, SigningKey};
 pub use make::{BuildError, EventDraft, build};
 pub use pdu::Pdu;
 pub use redact::redact;
+pub use request::SignedRequest;
 pub use resolve::{Fetch, ResolveError, StateMap, resolve};
+pub use server_keys::{MAX_SERVER_KEYS_BYTES, ServerKeys, ServerKeysError, check_server_keys};
 pub use version::RoomVersion;

@@ -1,8 +1,18 @@
 //! Looking names up.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
+use hickory_resolver::net::NetError;
+use hickory_resolver::proto::rr::RData;
+
+/// How long one name server may think.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// A name that does not exist may exist soon.
+const MAX_NEGATIVE: Duration = Duration::from_secs(300);
 
 /// Where a service is, by a SRV record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +21,7 @@ pub struct SrvTarget {
     pub priority: u16,
     /// Among equal priorities, more is chosen more often.
     pub weight: u16,
-    /// A host name without a final dot.
+    /// A host name without a final dot; empty: the service is decidedly not there.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -29,4 +39,81 @@ pub trait Dns: Send + Sync + 'static {
 
     /// SRV records of `name`, such as `_matrix-fed._tcp.example.org`.
     fn srv<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<SrvTarget>, DnsError>>;
+}
+
+/// The machine's hosts file and name servers.
+#[derive(Clone)]
+pub struct SystemDns(TokioResolver);
+
+impl SystemDns {
+    /// Reads the machine's configuration, once.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn new() -> Result<Self, DnsError> {
+        let failed = |error: NetError| DnsError(format!("the machine's resolver configuration: {error}"));
+        let mut builder = TokioResolver::builder_tokio().map_err(failed)?;
+        let options = builder.options_mut();
+        options.timeout = TIMEOUT;
+        options.attempts = 2;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.use_hosts_file = ResolveHosts::Always;
+        options.negative_max_ttl = Some(MAX_NEGATIVE);
+        Ok(Self(builder.build().map_err(failed)?))
+    }
+}
+
+/// With a dot at the end, so that the machine's search domains are not tried.
+fn absolute(name: &str) -> String {
+    format!("{name}.")
+}
+
+fn none_is_no_error<T>(error: NetError) -> Result<Vec<T>, DnsError> {
+    if error.is_no_records_found() { Ok(Vec::new()) } else { Err(DnsError(error.to_string())) }
+}
+
+impl Dns for SystemDns {
+    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, DnsError>> {
+        Box::pin(async move {
+            match self.0.lookup_ip(absolute(host)).await {
+                Ok(found) => Ok(found.iter().collect()),
+                Err(error) => none_is_no_error(error),
+            }
+        })
+    }
+
+    fn srv<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<SrvTarget>, DnsError>> {
+        Box::pin(async move {
+            let found = match self.0.srv_lookup(absolute(name)).await {
+                Ok(found) => found,
+                Err(error) => return none_is_no_error(error),
+            };
+            let targets = found.answers().iter().filter_map(|record| match &record.data {
+                RData::SRV(srv) => Some(SrvTarget {
+                    priority: srv.priority,
+                    weight: srv.weight,
+                    host: srv.target.to_ascii().trim_end_matches('.').to_owned(),
+                    port: srv.port,
+                }),
+                _ => None,
+            });
+            Ok(targets.collect())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_hosts_file_is_read() {
+        let Ok(hosts) = std::fs::read_to_string("/etc/hosts") else { return };
+        if !hosts.lines().any(|line| line.starts_with("127.0.0.1") && line.contains("localhost")) {
+            return;
+        }
+        let dns = SystemDns::new().expect("the machine has a resolver");
+        let found = dns.addresses("localhost").await.expect("no name server is needed");
+        assert!(found.contains(&IpAddr::from([127, 0, 0, 1])), "{found:?}");
+    }
 }

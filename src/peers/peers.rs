@@ -5,21 +5,37 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_base::{Clock, Random};
-use hearth_event::SigningKey;
+use hearth_event::{PublicKeys, SignedRequest, SigningKey};
 use hearth_rooms::remote::RemoteError;
 use hearth_schema::Ids;
 use hearth_store::Store;
 use http::{HeaderMap, Method};
+use moka::sync::Cache;
 use ruma_common::{OwnedServerName, ServerName};
+use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::back_off::BackOff;
+use crate::client::{Failed, HttpClient, Raw, Ready};
+use crate::connect::{Connector, Ports, Service};
+use crate::refusal::{clean, refused};
+use crate::ring::Ring;
+use crate::well_known::WellKnown;
+use crate::x_matrix::XMatrix;
 use crate::{Dns, Federation, OldKey, PeersSettings};
 
 /// Names that a listener may be behind.
 const HEARD_QUEUE: usize = 1024;
+/// A server that speaks all the time is passed on once in this time.
+const HEARD_AGAIN: Duration = Duration::from_secs(1);
+/// Servers that spoke in that time.
+const MAX_HEARD: u64 = 20_000;
 /// Bytes of an answer, if nothing else is said.
-const MAX_RESPONSE: usize = 1 << 20;
+pub(crate) const MAX_RESPONSE: usize = 1 << 20;
+/// From here on parsing takes long enough to be no work for the threads that answer requests.
+const LARGE: usize = 256 << 10;
 
 /// What [`Peers`] is made of.
 pub struct PeersParts {
@@ -41,7 +57,7 @@ pub struct PeersParts {
     pub dns: Arc<dyn Dns>,
     /// What the operator chose.
     pub settings: PeersSettings,
-    /// Ends what runs in the background.
+    /// When it is cancelled, requests that are under way are given up.
     pub shutdown: CancellationToken,
 }
 
@@ -51,7 +67,12 @@ pub struct Peers(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub parts: PeersParts,
+    pub ring: Ring,
+    pub well_known: WellKnown,
+    http: HttpClient,
+    back_off: BackOff,
     heard: broadcast::Sender<OwnedServerName>,
+    heard_lately: Cache<OwnedServerName, ()>,
 }
 
 /// Whether a request waits its turn after failures.
@@ -62,6 +83,13 @@ pub enum Patience {
     FailFast,
     /// It is sent: whoever asks has waited already.
     Probe,
+}
+
+/// Whether a request says who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signing {
+    XMatrix,
+    None,
 }
 
 /// A request to another server.
@@ -92,14 +120,43 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// Why there are no [`Peers`].
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PeersError {
+    /// An extra certificate authority cannot be used.
+    #[error("an extra certificate authority cannot be used: {0}")]
+    Authority(String),
+    /// An old signing key cannot be used.
+    #[error("the old signing key {0} is not an ed25519 key in base64")]
+    OldKey(String),
+}
+
 impl Peers {
     /// Asks nobody anything yet.
     ///
     /// # Errors
-    /// If a certificate of `settings.extra_roots` is none.
+    /// If a certificate of `settings.extra_roots` or a key of `old_keys` is none.
     pub fn new(parts: PeersParts) -> Result<Self, PeersError> {
-        let (heard, _) = broadcast::channel(HEARD_QUEUE);
-        Ok(Self(Arc::new(Inner { parts, heard })))
+        Self::with_ports(parts, Ports::default())
+    }
+
+    pub(crate) fn with_ports(parts: PeersParts, ports: Ports) -> Result<Self, PeersError> {
+        for old in &parts.old_keys {
+            let checked = PublicKeys::default().insert(&parts.server_name, &old.key_id, &old.key, old.expired_ts.0);
+            checked.map_err(|_| PeersError::OldKey(old.key_id.clone()))?;
+        }
+        let settings = &parts.settings;
+        let connector = Connector::new(&parts, ports)?;
+        let web = connector.for_service(Service::Web);
+        Ok(Self(Arc::new(Inner {
+            ring: Ring::new(&parts),
+            well_known: WellKnown::new(web, parts.clock.clone()),
+            http: HttpClient::new(connector),
+            back_off: BackOff::new(parts.clock.clone(), parts.random.clone(), settings.retry_first, settings.retry_max),
+            heard: broadcast::channel(HEARD_QUEUE).0,
+            heard_lately: Cache::builder().max_capacity(MAX_HEARD).time_to_live(HEARD_AGAIN).build(),
+            parts,
+        })))
     }
 
     /// This server.
@@ -129,30 +186,118 @@ impl Peers {
     ///
     /// # Errors
     /// If there is no answer, or one that says no or that is too large.
-    #[expect(clippy::unused_async, reason = "no network yet")]
     pub async fn request(&self, outgoing: Outgoing) -> Result<Reply, RemoteError> {
-        if self.0.parts.settings.federation == Federation::Off {
-            return Err(RemoteError::Off);
-        }
-        Err(RemoteError::Unreachable { server: outgoing.destination, why: "there is no network yet".to_owned() })
+        self.send(outgoing, Signing::XMatrix).await
+    }
+
+    /// The same, for an answer that is JSON of a certain form.
+    ///
+    /// # Errors
+    /// The same, and if the answer has another form.
+    pub async fn json<T: DeserializeOwned + Send + 'static>(&self, outgoing: Outgoing) -> Result<T, RemoteError> {
+        let server = outgoing.destination.clone();
+        let body = self.request(outgoing).await?.body;
+        let small = body.len() < LARGE;
+        let parse = move || serde_json::from_slice(&body).map_err(|error| error.to_string());
+        let parsed = if small {
+            parse()
+        } else {
+            let task = tokio::task::spawn_blocking(parse);
+            task.await.unwrap_or_else(|error| Err(error.to_string()))
+        };
+        parsed.map_err(|why| RemoteError::Invalid { server, why: clean(&why) })
     }
 
     /// A server has shown that it lives: what waits for it may be tried again.
     pub fn heard_from(&self, server: &ServerName) {
-        // Nobody listens: nobody waits.
-        let _ = self.0.heard.send(server.to_owned());
+        self.0.back_off.heard_from(server);
+        self.0.ring.heard_from(server);
+        if !self.0.heard_lately.contains_key(server) {
+            self.0.heard_lately.insert(server.to_owned(), ());
+            // Nobody listens: nobody waits.
+            let _ = self.0.heard.send(server.to_owned());
+        }
     }
 
-    /// Servers as they are heard from.
+    /// Servers as they are heard from, each once a second at the most. Who lags behind may take it that all were.
     pub fn hear(&self) -> broadcast::Receiver<OwnedServerName> {
         self.0.heard.subscribe()
     }
-}
 
-/// Why there are no [`Peers`].
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum PeersError {
-    /// An extra certificate authority cannot be used.
-    #[error("an extra certificate authority cannot be used: {0}")]
-    Authority(String),
+    pub(crate) async fn send(&self, outgoing: Outgoing, signing: Signing) -> Result<Reply, RemoteError> {
+        let server = outgoing.destination.clone();
+        if self.0.parts.settings.federation == Federation::Off {
+            return Err(RemoteError::Off);
+        }
+        if server == self.0.parts.server_name {
+            return Err(RemoteError::Invalid { server, why: "this server does not ask itself".to_owned() });
+        }
+        let unreachable = |why: String| RemoteError::Unreachable { server: server.clone(), why };
+        let turn = self.0.back_off.turn(&server, outgoing.patience).map_err(|pause| {
+            unreachable(format!("it did not answer a moment ago, and is tried again in {} s", pause.as_secs()))
+        })?;
+        let answered = tokio::select! {
+            answered = timeout(outgoing.deadline, self.exchange(&outgoing, signing)) => answered,
+            () = self.0.parts.shutdown.cancelled() => return Err(unreachable("this server stops".to_owned())),
+        };
+        match answered {
+            Ok(Ok(raw)) => {
+                turn.reached();
+                if raw.status.is_success() {
+                    return Ok(Reply { headers: raw.headers, body: raw.body });
+                }
+                Err(refused(&server, raw.status, &raw.body))
+            }
+            Ok(Err(Failed::Invalid(why))) => {
+                turn.reached();
+                Err(RemoteError::Invalid { server, why: clean(&why) })
+            }
+            Ok(Err(Failed::Unreachable(why))) => {
+                turn.failed();
+                Err(unreachable(clean(&why)))
+            }
+            Err(_) => {
+                turn.failed();
+                Err(unreachable(format!("no answer within {} s", outgoing.deadline.as_secs())))
+            }
+        }
+    }
+
+    async fn exchange(&self, outgoing: &Outgoing, signing: Signing) -> Result<Raw, Failed> {
+        let authorization = match signing {
+            Signing::XMatrix => Some(self.authorization(outgoing)?),
+            Signing::None => None,
+        };
+        let authority = self.0.well_known.authority(&outgoing.destination).await;
+        let authority = authority.ok_or_else(|| Failed::Unreachable("no server can have this name".to_owned()))?;
+        let ready = Ready {
+            authority,
+            method: outgoing.method.clone(),
+            path_and_query: outgoing.path_and_query.clone(),
+            authorization,
+            body: outgoing.body.clone(),
+            max_bytes: outgoing.max_bytes,
+        };
+        self.0.http.send(&ready).await
+    }
+
+    fn authorization(&self, outgoing: &Outgoing) -> Result<String, Failed> {
+        let parts = &self.0.parts;
+        let request = SignedRequest {
+            method: outgoing.method.as_str(),
+            uri: &outgoing.path_and_query,
+            origin: &parts.server_name,
+            destination: Some(&outgoing.destination),
+            content: outgoing.body.as_deref(),
+        };
+        let signature = request.sign(&parts.signing_key);
+        let signature = signature.map_err(|error| Failed::Invalid(format!("the request cannot be signed: {error}")))?;
+        let header = XMatrix {
+            origin: parts.server_name.clone(),
+            destination: Some(outgoing.destination.clone()),
+            key_id: parts.signing_key.key_id().to_owned(),
+            signature,
+        };
+        Ok(header.to_string())
+    }
 }

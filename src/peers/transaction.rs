@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hearth_rooms::remote::RemoteError;
-use ruma_common::{OwnedEventId, ServerName};
+use http::Method;
+use ruma_common::{EventId, OwnedEventId, ServerName};
+use serde_json::{Map, Value};
 
-use crate::Peers;
+use crate::path::federation_path;
+use crate::refusal::clean;
+use crate::{Outgoing, Patience, Peers};
 
 /// What the other server made of a transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,14 +26,39 @@ impl Peers {
     ///
     /// # Errors
     /// If it was not taken: the same transaction has to be sent again, with the same `txn_id`.
-    #[expect(clippy::unused_async, reason = "no network yet")]
     pub async fn transaction(
         &self,
         destination: &ServerName,
         txn_id: &str,
         body: Bytes,
     ) -> Result<TransactionAnswer, RemoteError> {
-        let _ = (destination, txn_id, body);
-        Err(RemoteError::Off)
+        let request = self.with_body(Method::PUT, destination, federation_path("v1/send", &[txn_id]), body);
+        let answer: Map<String, Value> = self.json(Outgoing { patience: Patience::Probe, ..request }).await?;
+        Ok(read(&answer))
+    }
+}
+
+/// With status 200 the transaction was taken, whatever else the answer says: what cannot be read of it is no refusal.
+fn read(answer: &Map<String, Value>) -> TransactionAnswer {
+    let pdus = answer.get("pdus").and_then(Value::as_object);
+    let errors = pdus.into_iter().flatten().filter_map(|(event_id, result)| {
+        let error = result.get("error")?.as_str()?;
+        Some((EventId::parse(event_id).ok()?, clean(error)))
+    });
+    TransactionAnswer { refused: errors.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_taken_is_told() {
+        let answer = json!({ "pdus": { "$a": {}, "$b": { "error": "no\n" }, "c": { "error": "odd" }, "$d": 7 } });
+        let refused = BTreeMap::from([(EventId::parse("$b").expect("an ID"), "no".to_owned())]);
+        assert_eq!(read(answer.as_object().expect("an object")), TransactionAnswer { refused });
+        assert_eq!(read(&Map::new()), TransactionAnswer::default());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Lane, Owner};
-use ruma_common::{EventId, RoomAliasId, RoomId, UserId};
+use ruma_common::{EventId, RoomAliasId, RoomId, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 
 /// Derives ids from names with the store's own key (BLAKE3, 128 bits).
@@ -38,6 +38,11 @@ impl Ids {
     /// The number of an alias.
     pub fn alias(&self, alias: &RoomAliasId) -> AliasKey {
         AliasKey(self.owner("alias", alias.as_str()))
+    }
+
+    /// Where rows about another server lie.
+    pub fn server_lane(&self, server: &ServerName) -> Lane {
+        Lane::of(self.owner("server", server.as_str())[0])
     }
 
     /// The number of a token; the token itself is never stored.

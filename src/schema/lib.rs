@@ -8,6 +8,7 @@ mod account;
 mod delayed;
 mod event;
 mod ids;
+mod peer;
 mod relation;
 mod room;
 mod social;
@@ -24,6 +25,7 @@ pub use account::{
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{Source, StagedEvent, StoredEvent, Verdict};
 pub use ids::{AliasKey, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
+pub use peer::{PeerKey, PeerKeyAnswer, PeerKeys as PeerKeysRow};
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
     Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
@@ -183,6 +185,12 @@ keyspaces! {
     /// The list of each user's delayed events. The lane is the user's own; it is spelt out (and takes no
     /// bytes) so that a start can read all of them lane by lane.
     DelayedLists(0x5c, Scan, guarded): (hearth_store::Lane, UserNid) => DelayedList;
+
+    // ── other servers: the lane of the name, then the name ──
+    /// Other servers' signing keys.
+    PeerKeys(0x58, Point, guarded): (hearth_store::Lane, String) => PeerKeysRow;
+    /// The newest answer of each server about its keys.
+    PeerKeyAnswers(0x59, Point): (hearth_store::Lane, String) => PeerKeyAnswer;
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {

@@ -235,6 +235,16 @@ proptest! {
     }
 
     #[test]
+    fn rows_of_other_servers_hold(
+        keys in prop::collection::btree_map(text(), (text(), any::<u64>(), any::<bool>()), 0..3),
+        json in text(), fetched_at: u64, valid_until: u64,
+    ) {
+        let key = |(id, (key, valid_until, retired))| (id, PeerKey { key, valid_until, retired });
+        holds_exactly(&PeerKeysRow { keys: keys.into_iter().map(key).collect(), fetched_at }, PLAIN)?;
+        holds_exactly(&PeerKeyAnswer { json, fetched_at, valid_until }, PLAIN)?;
+    }
+
+    #[test]
     fn any_bytes_are_a_row_or_refused(
         keyspace in prop_oneof![prop::sample::select(ALL).prop_map(|def| def.id), any::<u16>().prop_map(KeyspaceId)],
         key in prop::collection::vec(any::<u8>(), 0..80), value in prop::collection::vec(any::<u8>(), 0..80),

@@ -1,0 +1,64 @@
+//! What another server says when it says no, made fit to be shown.
+
+use hearth_rooms::remote::RemoteError;
+use http::StatusCode;
+use ruma_common::ServerName;
+
+const MAX_ERRCODE: usize = 64;
+const MAX_ERROR: usize = 256;
+
+/// The refusal in an answer with `status` and `body`.
+///
+/// Nothing else of the answer is kept: a client must never take another server's `soft_logout` or `retry_after_ms` for
+/// ours.
+pub(crate) fn refused(server: &ServerName, status: StatusCode, body: &[u8]) -> RemoteError {
+    #[derive(Default, serde::Deserialize)]
+    struct Refusal {
+        #[serde(default)]
+        errcode: String,
+        #[serde(default)]
+        error: String,
+    }
+    // Proxies answer with HTML: then the status has to tell.
+    let said: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let errcode = if is_errcode(&said.errcode) { said.errcode } else { "M_UNKNOWN".to_owned() };
+    let error = clean(&said.error);
+    let error = if error.is_empty() { format!("HTTP status {}", status.as_u16()) } else { error };
+    RemoteError::Refused { server: server.to_owned(), status: status.as_u16(), errcode, error }
+}
+
+fn is_errcode(text: &str) -> bool {
+    (1..=MAX_ERRCODE).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// The beginning of `text` without what does not show.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(MAX_ERROR).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma_common::server_name;
+
+    use super::*;
+
+    fn parts(body: &str) -> (String, String) {
+        match refused(server_name!("a.example"), StatusCode::BAD_GATEWAY, body.as_bytes()) {
+            RemoteError::Refused { errcode, error, status: 502, .. } => (errcode, error),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_cut_and_cleaned() {
+        let plain = parts(r#"{"errcode":"M_FORBIDDEN","error":"No\u0000 \u001b[31mway","soft_logout":true}"#);
+        assert_eq!(plain, ("M_FORBIDDEN".to_owned(), "No [31mway".to_owned()));
+        let unknown = ("M_UNKNOWN".to_owned(), "HTTP status 502".to_owned());
+        for odd in ["", "<html>", "{}", "[]", r#"{"errcode":"a b\n"}"#, r#"{"errcode":7,"error":7}"#] {
+            assert_eq!(parts(odd), unknown, "{odd}");
+        }
+        let (errcode, error) = parts(&format!(r#"{{"errcode":"{}","error":"{}"}}"#, "A".repeat(65), "ä".repeat(9999)));
+        assert_eq!((errcode.as_str(), error.chars().count()), ("M_UNKNOWN", MAX_ERROR));
+    }
+}

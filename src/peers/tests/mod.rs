@@ -1,0 +1,7 @@
+//! Other servers on this machine, asked over sockets.
+
+mod authentication;
+mod discovery;
+mod keys;
+mod remote;
+mod transport;
