@@ -8,6 +8,7 @@ mod account;
 mod delayed;
 mod event;
 mod ids;
+mod outbound;
 mod relation;
 mod room;
 mod social;
@@ -23,7 +24,10 @@ pub use account::{
 };
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{Source, StagedEvent, StoredEvent, Verdict};
-pub use ids::{AliasKey, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
+pub use ids::{
+    AliasKey, DestinationNid, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
+};
+pub use outbound::{BackOff, Destination, QueuedPdu, Transaction};
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
     Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
@@ -183,6 +187,17 @@ keyspaces! {
     /// The list of each user's delayed events. The lane is the user's own; it is spelt out (and takes no
     /// bytes) so that a start can read all of them lane by lane.
     DelayedLists(0x5c, Scan, guarded): (hearth_store::Lane, UserNid) => DelayedList;
+
+    // ── destinations: owner DestinationNid ──
+    /// Servers that something was sent to, or will be. The lane is the destination's own; it is spelt out
+    /// (and takes no bytes) so that a start can read all of them lane by lane.
+    Destinations(0x61, Point): (hearth_store::Lane, DestinationNid) => Destination;
+    /// Events that a destination has not taken yet, by their position (comes through outboxes).
+    Outbox(0x62, Queue): (DestinationNid, hearth_store::Pos) => EventNid;
+    /// The transaction that a destination is being sent.
+    Transactions(0x63, Point): (DestinationNid,) => Transaction;
+    /// Destinations that do not answer.
+    BackOffs(0x64, Point): (DestinationNid,) => BackOff;
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
