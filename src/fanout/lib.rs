@@ -15,6 +15,8 @@ mod servers;
 mod unread;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use follow::{ConsumeError, Consumer, Follower, Habit};

@@ -83,11 +83,7 @@ pub(super) fn that_fit(events: &[(QueuedPdu, Arc<RoomEvent>)]) -> usize {
 }
 
 /// The body of `PUT /_matrix/federation/v1/send/{txnId}`.
-pub(super) fn body(
-    origin: &ServerName,
-    transaction: &Transaction,
-    events: &[(QueuedPdu, Arc<RoomEvent>)],
-) -> Bytes {
+pub(super) fn body(origin: &ServerName, transaction: &Transaction, events: &[(QueuedPdu, Arc<RoomEvent>)]) -> Bytes {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(b"{\"edus\":[");
     list(transaction.edus.iter().map(String::as_bytes), &mut out);

@@ -12,9 +12,9 @@ use hearth_schema::{
 use hearth_store::{Batch, LoggedFact, Owner, Pos, StoreError, Value, View};
 use ruma_common::{OwnedUserId, RoomId, UserId};
 
+use super::Outbound;
 use super::edus::OutReceipt;
 use super::recipients::{self, Recipients};
-use super::Outbound;
 use crate::{ConsumeError, Consumer, Habit};
 
 /// Puts what other servers have to know into their queues.

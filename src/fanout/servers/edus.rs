@@ -270,7 +270,8 @@ mod tests {
         queue.presence(&sight("a", PresenceState::Offline));
         assert_eq!(queue.ready_at(Millis(5_001)), Some(Millis(6_000)));
         assert_eq!(take(&mut queue, 5_999), [json!(0); 0]);
-        let update = json!({ "user_id": "@a:x", "presence": "offline", "last_active_ago": 5_000, "currently_active": false });
+        let update =
+            json!({ "user_id": "@a:x", "presence": "offline", "last_active_ago": 5_000, "currently_active": false });
         assert_eq!(take(&mut queue, 6_000), [json!({ "edu_type": "m.presence", "content": { "push": [update] } })]);
     }
 

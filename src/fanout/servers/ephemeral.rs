@@ -100,7 +100,8 @@ impl Ephemeral {
             .map_err(|error| StoreError::Corrupt { keyspace: "Rooms", detail: error.to_string().into() })?;
         for server in servers {
             self.outbound.send_to(&server, |destination| {
-                destination.fleeting(|edus| changed.iter().for_each(|(user, typing)| edus.typing(&room_id, user, *typing)))
+                destination
+                    .fleeting(|edus| changed.iter().for_each(|(user, typing)| edus.typing(&room_id, user, *typing)))
             });
         }
         Ok(())

@@ -44,8 +44,8 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::consumer::ToServers;
 use self::body::Inspector;
+pub use self::consumer::ToServers;
 use self::destination::{Destination, Task};
 use self::ephemeral::Ephemeral;
 use self::sender::Sender;

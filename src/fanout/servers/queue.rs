@@ -9,7 +9,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use hearth_base::Millis;
-use hearth_schema::{BackOff, BackOffs, DestinationNid, EventNid, Outbox, QueuedPdu, RoomNid, Transaction, Transactions};
+use hearth_schema::{
+    BackOff, BackOffs, DestinationNid, EventNid, Outbox, QueuedPdu, RoomNid, Transaction, Transactions,
+};
 use hearth_store::{Batch, Durability, Order, Owner, Pos, Store, StoreError, View};
 
 use crate::ConsumeError;

@@ -48,11 +48,7 @@ impl Recipients {
     /// The servers in the room before it: so a leave, kick or ban reaches those who go, and a new list of servers that
     /// are kept out reaches those whom it keeps out. Also the server of who is kicked, banned, let in or no longer
     /// invited, who may never have been in the room; an invitation has reached it in another way.
-    pub(super) async fn of(
-        &mut self,
-        view: &View,
-        event: &RoomEvent,
-    ) -> Result<BTreeSet<OwnedServerName>, StoreError> {
+    pub(super) async fn of(&mut self, view: &View, event: &RoomEvent) -> Result<BTreeSet<OwnedServerName>, StoreError> {
         if event.source == Source::Remote || event.verdict != Verdict::Accepted {
             return Ok(BTreeSet::new());
         }
@@ -122,16 +118,11 @@ impl Recipients {
     }
 
     /// The servers of those whom the member events among `numbers` let in.
-    async fn joined(
-        &self,
-        view: &View,
-        room: RoomNid,
-        numbers: Vec<u32>,
-    ) -> Result<Vec<OwnedServerName>, StoreError> {
+    async fn joined(&self, view: &View, room: RoomNid, numbers: Vec<u32>) -> Result<Vec<OwnedServerName>, StoreError> {
         let events = self.rooms.events(view, room, &numbers).await?;
-        let members = events.iter().filter(|event| {
-            event.event_type() == "m.room.member" && membership(event) == Some(Membership::Join)
-        });
+        let members = events
+            .iter()
+            .filter(|event| event.event_type() == "m.room.member" && membership(event) == Some(Membership::Join));
         // Member events with another state key do not pass the auth rules.
         let users = members.filter_map(|event| <&UserId>::try_from(event.state_key()?).ok());
         Ok(users.map(|user| user.server_name().to_owned()).collect())

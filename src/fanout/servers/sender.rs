@@ -144,9 +144,9 @@ impl Sender {
     async fn thin_out(&self, back_off: Option<BackOff>, trying: Option<Millis>) -> Result<(), ConsumeError> {
         let settings = &self.outbound.0.settings;
         let (queued, kept) = self.to.queued();
-        let long_ago = back_off.zip(trying).is_some_and(|(back_off, now)| {
-            now.since(Millis(back_off.since)) >= settings.catch_up_after
-        });
+        let long_ago = back_off
+            .zip(trying)
+            .is_some_and(|(back_off, now)| now.since(Millis(back_off.since)) >= settings.catch_up_after);
         let limit = match back_off {
             Some(_) if long_ago => kept,
             Some(_) => settings.catch_up_events.max(2 * kept),
