@@ -51,6 +51,9 @@ pub trait Consumer: Send + 'static {
 pub enum Habit {
     /// Something follows from most facts, and somebody waits for it.
     Busy,
+    /// Something follows from few facts, and somebody waits for it: its cursor is not stored for every page
+    /// in which it has found nothing.
+    Prompt,
     /// Something follows from few facts, and nobody minds to wait for it a moment: it looks at the log
     /// now and then, and its cursor is not stored for every page in which it has found nothing.
     Sparse,
@@ -201,7 +204,7 @@ impl<C: Consumer> Follower<C> {
         self.consumer.consume(&view, facts, &mut batch).await?;
         let passed = cursor.passed + facts.len();
         let nothing = batch.ops.is_empty() && batch.outbox.is_empty();
-        if nothing && passed < SPARSE_FACTS && self.consumer.habit() == Habit::Sparse {
+        if nothing && passed < SPARSE_FACTS && self.consumer.habit() != Habit::Busy {
             *self.cursor(lane) = Cursor { at: last.pos, passed, ..cursor };
             return Ok(());
         }

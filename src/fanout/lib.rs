@@ -6,17 +6,21 @@
 //! crash replays a little and loses nothing; such batches need no sync of their own, because what
 //! they are derived from has one.
 //!
-//! A [`Follower`] drives one consumer. The consumers are [`Unread`] and [`Followups`].
+//! A [`Follower`] drives one consumer. The consumers are [`Unread`], [`Followups`] and [`ToServers`].
 
 mod follow;
 mod followups;
 mod notify;
+mod servers;
 mod unread;
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use follow::{ConsumeError, Consumer, Follower, Habit};
 pub use followups::Followups;
 pub use notify::{Notification, notification};
+pub use servers::{Deliver, Outbound, OutboundParts, OutboundSettings, PresenceOut, ToServers};
 pub use unread::Unread;

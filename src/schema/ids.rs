@@ -45,6 +45,11 @@ impl Ids {
         Lane::of(self.owner("server", server.as_str())[0])
     }
 
+    /// The number of another server.
+    pub fn destination(&self, server: &ServerName) -> DestinationNid {
+        DestinationNid(self.owner("destination", server.as_str()))
+    }
+
     /// The number of a token; the token itself is never stored.
     pub fn token(&self, token: &str) -> TokenKey {
         TokenKey(self.owner("token", token))
@@ -123,6 +128,8 @@ hashed_id! {
     AliasKey: Owner;
     /// A token.
     TokenKey: Owner;
+    /// Another server, as what is sent to it.
+    DestinationNid: Owner;
     /// An event ID. Belongs to the lane of its room, which it does not know.
     EventKey;
     /// What a child says to its parent.

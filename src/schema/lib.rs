@@ -8,6 +8,7 @@ mod account;
 mod delayed;
 mod event;
 mod ids;
+mod outbound;
 mod peer;
 mod relation;
 mod room;
@@ -24,7 +25,10 @@ pub use account::{
 };
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{Source, StagedEvent, StoredEvent, Verdict};
-pub use ids::{AliasKey, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
+pub use ids::{
+    AliasKey, DestinationNid, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
+};
+pub use outbound::{BackOff, Destination, QueuedPdu, Transaction};
 pub use peer::{PeerKey, PeerKeyAnswer, PeerKeys as PeerKeysRow};
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
@@ -191,6 +195,16 @@ keyspaces! {
     PeerKeys(0x58, Point, guarded): (hearth_store::Lane, String) => PeerKeysRow;
     /// The newest answer of each server about its keys.
     PeerKeyAnswers(0x59, Point): (hearth_store::Lane, String) => PeerKeyAnswer;
+    // ── destinations: owner DestinationNid ──
+    /// Servers that something was sent to, or will be. The lane is the destination's own; it is spelt out
+    /// (and takes no bytes) so that a start can read all of them lane by lane.
+    Destinations(0x61, Point): (hearth_store::Lane, DestinationNid) => Destination;
+    /// Events that a destination has not taken yet, by their position (comes through outboxes).
+    Outbox(0x62, Queue): (DestinationNid, hearth_store::Pos) => EventNid;
+    /// The transaction that a destination is being sent.
+    Transactions(0x63, Point): (DestinationNid,) => Transaction;
+    /// Destinations that do not answer.
+    BackOffs(0x64, Point): (DestinationNid,) => BackOff;
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {

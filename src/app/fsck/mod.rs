@@ -7,6 +7,7 @@
 
 mod accounts;
 mod delayed;
+mod outbound;
 mod relations;
 mod report;
 mod rooms;

@@ -2,16 +2,17 @@
 
 use hearth_schema::{
     AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Aggregate, Aggregates, Change,
-    CurrentState, DelayedEvent, DelayedEvents, DelayedList, DelayedLists, Device, Devices, EventIds, EventKey,
-    EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Receipt, ReceiptLog, ReceiptName, Receipts,
-    RefreshFamilies, RefreshFamily, Relations, RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry,
-    StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, ThreadSubscriptions, Threads, Timeline, TokenKey,
-    TxnIds, User, UserNid, UserRoom, UserRooms, Users,
+    CurrentState, DelayedEvent, DelayedEvents, DelayedList, DelayedLists, Destination, DestinationNid, Destinations,
+    Device, Devices, EventIds, EventKey, EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Outbox, Receipt,
+    ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily, Relations, RoomAliases, RoomHead, RoomHeads,
+    RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent,
+    ThreadSubscriptions, Threads, Timeline, TokenKey, Transaction, Transactions, TxnIds, User, UserNid, UserRoom,
+    UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 
 use super::report::{Invariant, Violation, keyspace_name};
-use super::{Context, Finding, accounts, delayed, relations, rooms};
+use super::{Context, Finding, accounts, delayed, outbound, relations, rooms};
 
 /// A row that speaks of other rows.
 #[derive(Debug)]
@@ -44,6 +45,9 @@ pub(super) enum Row {
     AccountDataLog(UserNid, Pos, (String, String)),
     DelayedEvent(UserNid, String, Box<DelayedEvent>),
     DelayedList(UserNid, DelayedList),
+    Destination(DestinationNid, Destination),
+    Queued(DestinationNid, Pos, EventNid),
+    Transaction(Box<Transaction>),
 }
 
 impl Row {
@@ -64,10 +68,29 @@ impl Row {
             let pos = Pos::new(u64::from_be_bytes(reader.take()?));
             return Change::decode(value).map(|change| Some(Self::Fact(pos, change)));
         }
-        match Self::decode_room(key, value)? {
+        if let Some(row) = Self::decode_room(key, value)? {
+            return Ok(Some(row));
+        }
+        match Self::decode_outbound(key, value)? {
             Some(row) => Ok(Some(row)),
             None => Self::decode_user(key, value),
         }
+    }
+
+    fn decode_outbound(key: &RawKey, value: &[u8]) -> Result<Option<Self>, DecodeError> {
+        let id = key.keyspace();
+        Ok(Some(if id == Destinations::DEF.id {
+            let ((_, nid), row) = both::<Destinations>(key, value)?;
+            Self::Destination(nid, row)
+        } else if id == Outbox::DEF.id {
+            let ((nid, pos), event) = both::<Outbox>(key, value)?;
+            Self::Queued(nid, pos, event)
+        } else if id == Transactions::DEF.id {
+            let (_, row) = both::<Transactions>(key, value)?;
+            Self::Transaction(Box::new(row))
+        } else {
+            return Ok(None);
+        }))
     }
 
     fn decode_room(key: &RawKey, value: &[u8]) -> Result<Option<Self>, DecodeError> {
@@ -179,7 +202,8 @@ impl Row {
             | Self::ReceiptLog(_, pos, _)
             | Self::AccountData(_, _, pos)
             | Self::AccountDataLog(_, pos, _)
-            | Self::ThreadSubscription(_, _, pos) => Some(*pos),
+            | Self::ThreadSubscription(_, _, pos)
+            | Self::Queued(_, pos, _) => Some(*pos),
             Self::Event(_, row) => Some(row.pos),
             Self::Receipt(_, _, row) => Some(row.pos),
             Self::UserRoom(_, _, row) => Some(row.pos),
@@ -218,6 +242,9 @@ impl Row {
             Self::AccountDataLog(user, pos, name) => accounts::account_data_log(context, user, pos, name).await,
             Self::DelayedEvent(user, id, row) => delayed::event(context, user, id, &row).await,
             Self::DelayedList(user, list) => delayed::list(context, user, list).await,
+            Self::Destination(nid, row) => Ok(outbound::destination(&context.ids, nid, &row)),
+            Self::Queued(nid, _, event) => outbound::queued(context, nid, event).await,
+            Self::Transaction(row) => outbound::transaction(context, &row).await,
         }
     }
 }

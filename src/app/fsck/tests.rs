@@ -1,5 +1,6 @@
 //! A store that a real server has filled is clean, and each kind of damage is told.
 
+mod outbound;
 mod refresh;
 
 use std::collections::BTreeSet;
