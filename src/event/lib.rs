@@ -18,12 +18,13 @@ mod make;
 mod pdu;
 mod redact;
 mod resolve;
+mod template;
 mod version;
 
 pub use auth::{PowerLevel, PowerLevels, Rejection, StateOf, auth_types, auth_types_of, check_auth, check_auth_events};
 pub use check::{
-    Checked, FormatError, MAX_AUTH_EVENTS, MAX_FIELD_BYTES, MAX_PDU_BYTES, MAX_PREV_EVENTS, Verified, VerifyError,
-    check,
+    Checked, FormatError, MAX_AUTH_EVENTS, MAX_FIELD_BYTES, MAX_PDU_BYTES, MAX_PREV_EVENTS, Unvouched, Verified,
+    VerifyError, check,
 };
 pub use client::{client_head, client_head_without_room};
 pub use countersign::{CountersignError, countersign};
@@ -33,4 +34,5 @@ pub use make::{BuildError, EventDraft, build};
 pub use pdu::Pdu;
 pub use redact::redact;
 pub use resolve::{Fetch, ResolveError, StateMap, resolve};
+pub use template::template;
 pub use version::RoomVersion;

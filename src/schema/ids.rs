@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Lane, Owner};
-use ruma_common::{EventId, RoomAliasId, RoomId, UserId};
+use ruma_common::{EventId, RoomAliasId, RoomId, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 
 /// Derives ids from names with the store's own key (BLAKE3, 128 bits).
@@ -38,6 +38,11 @@ impl Ids {
     /// The number of an alias.
     pub fn alias(&self, alias: &RoomAliasId) -> AliasKey {
         AliasKey(self.owner("alias", alias.as_str()))
+    }
+
+    /// The number of another server that sends something.
+    pub fn origin(&self, server: &ServerName) -> OriginNid {
+        OriginNid(self.owner("origin", server.as_str()))
     }
 
     /// The number of a token; the token itself is never stored.
@@ -118,6 +123,8 @@ hashed_id! {
     AliasKey: Owner;
     /// A token.
     TokenKey: Owner;
+    /// Another server, as one that sends something.
+    OriginNid: Owner;
     /// An event ID. Belongs to the lane of its room, which it does not know.
     EventKey;
     /// What a child says to its parent.

@@ -8,6 +8,7 @@ mod account;
 mod delayed;
 mod event;
 mod ids;
+mod received;
 mod relation;
 mod room;
 mod social;
@@ -23,7 +24,8 @@ pub use account::{
 };
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{Source, StagedEvent, StoredEvent, Verdict};
-pub use ids::{AliasKey, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
+pub use ids::{AliasKey, EventKey, EventNid, Ids, OriginNid, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
+pub use received::ReceivedTransaction;
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
     Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
@@ -183,6 +185,9 @@ keyspaces! {
     /// The list of each user's delayed events. The lane is the user's own; it is spelt out (and takes no
     /// bytes) so that a start can read all of them lane by lane.
     DelayedLists(0x5c, Scan, guarded): (hearth_store::Lane, UserNid) => DelayedList;
+    /// What the last transactions of other servers came to: a few of each. The lane is the server's own; it is
+    /// spelt out (and takes no bytes) so that old ones can be found lane by lane.
+    ReceivedTransactions(0x5d, Scan): (hearth_store::Lane, OriginNid, u32) => ReceivedTransaction;
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
