@@ -10,6 +10,7 @@ mod event;
 mod ids;
 mod outbound;
 mod peer;
+mod received;
 mod relation;
 mod room;
 mod social;
@@ -26,10 +27,11 @@ pub use account::{
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{Source, StagedEvent, StoredEvent, Verdict};
 pub use ids::{
-    AliasKey, DestinationNid, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
+    AliasKey, DestinationNid, EventKey, EventNid, Ids, OriginNid, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
 };
 pub use outbound::{BackOff, Destination, QueuedPdu, Transaction};
 pub use peer::{PeerKey, PeerKeyAnswer, PeerKeys as PeerKeysRow};
+pub use received::ReceivedTransaction;
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
     Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
@@ -205,6 +207,9 @@ keyspaces! {
     Transactions(0x63, Point): (DestinationNid,) => Transaction;
     /// Destinations that do not answer.
     BackOffs(0x64, Point): (DestinationNid,) => BackOff;
+    /// What the last transactions of other servers came to: a few of each. The lane is the server's own; it is
+    /// spelt out (and takes no bytes) so that old ones can be found lane by lane.
+    ReceivedTransactions(0x5d, Scan): (hearth_store::Lane, OriginNid, u32) => ReceivedTransaction;
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
