@@ -8,7 +8,7 @@
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use hearth_schema::{CurrentState, Membership, RoomNid, StateEntry, StateId};
+use hearth_schema::{CurrentState, Membership, RoomHead, RoomNid, StateEntry, StateId};
 use hearth_store::{Order, StoreError, View};
 
 use crate::intake::Rooms;
@@ -16,7 +16,7 @@ use crate::intake::Rooms;
 /// Rows asked for in one page of a scan.
 const PAGE: usize = 512;
 /// Entries up to which a state is listed for the sake of a few of them.
-const FEW: usize = 64;
+const FEW: u32 = 64;
 
 /// All entries of one state, ordered by event type and state key.
 #[derive(Debug, PartialEq, Eq)]
@@ -113,6 +113,14 @@ impl Rooms {
     /// If the store cannot be read or there is no such room.
     pub async fn current(&self, view: &View, room: RoomNid) -> Result<Arc<Current>, StoreError> {
         let state = self.head(view, room).await?.state;
+        self.current_of(view, room, state).await
+    }
+
+    /// The same for who has read that `state` is the room's state.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn current_of(&self, view: &View, room: RoomNid, state: StateId) -> Result<Arc<Current>, StoreError> {
         if let Some(known) = self.known_current(room, state) {
             return Ok(known);
         }
@@ -133,16 +141,20 @@ impl Rooms {
         &self,
         view: &View,
         room: RoomNid,
-        state: StateId,
+        head: &RoomHead,
     ) -> Result<Option<Arc<Current>>, StoreError> {
-        if let Some(known) = self.known_current(room, state) {
+        if let Some(known) = self.known_current(room, head.state) {
             return Ok(Some(known));
         }
-        let rows = view.page::<CurrentState, _>(&(room,), Order::Ascending, FEW + 1).await?;
-        if rows.len() > FEW {
+        if head.joined_members.saturating_add(head.invited_members) > FEW {
             return Ok(None);
         }
-        let mut current = Current::new(state);
+        let most = FEW as usize;
+        let rows = view.page::<CurrentState, _>(&(room,), Order::Ascending, most + 1).await?;
+        if rows.len() > most {
+            return Ok(None);
+        }
+        let mut current = Current::new(head.state);
         for ((_, event_type, state_key), entry) in rows {
             current.push(event_type, &state_key, entry);
         }

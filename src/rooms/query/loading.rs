@@ -112,24 +112,6 @@ impl Rooms {
         RoomVersion::parse(&meta.version).ok_or_else(|| damaged("Rooms", format!("version {}", meta.version)))
     }
 
-    /// The room's current state: event type, state key, entry.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn current_state(
-        &self,
-        view: &View,
-        room: RoomNid,
-    ) -> Result<Vec<(String, String, StateEntry)>, StoreError> {
-        let mut out = Vec::new();
-        view.scan::<CurrentState, _>(&(room,), Order::Ascending, PAGE, |(_, event_type, state_key), entry| {
-            out.push((event_type, state_key, entry));
-            std::ops::ControlFlow::Continue(())
-        })
-        .await?;
-        Ok(out)
-    }
-
     /// Entries of the current state with one event type: state key, entry.
     ///
     /// # Errors

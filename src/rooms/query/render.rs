@@ -22,6 +22,8 @@ pub struct Reader<'a> {
     pub device_id: &'a str,
     /// The time, for `age`.
     pub now: Millis,
+    /// The user's newest membership of the room that is shown, and since when, if that is known already.
+    pub standing: Option<(Membership, Pos)>,
 }
 
 /// Events as JSON, by number.
@@ -103,7 +105,7 @@ impl Rooms {
             return Ok(Vec::new());
         }
         let others = self.shown_with(view, reader.user_id, room, events).await?;
-        let known = self.memberships(view, reader.user_id, room, events).await?;
+        let known = self.memberships(view, reader, room, events).await?;
         let mut places = Vec::with_capacity(events.len());
         for (i, event) in events.iter().enumerate() {
             if i > 0 {
@@ -153,17 +155,21 @@ impl Rooms {
     async fn memberships(
         &self,
         view: &View,
-        user: &UserId,
+        reader: &Reader<'_>,
         room: RoomNid,
         events: &[Arc<RoomEvent>],
     ) -> Result<Memberships, StoreError> {
-        let newest = self.membership(view, self.ids().user(user), room).await?;
-        let newest = newest.map(|row| (row.membership, row.pos));
+        let newest = match reader.standing {
+            Some(known) => Some(known),
+            None => {
+                self.membership(view, self.ids().user(reader.user_id), room).await?.map(|row| (row.membership, row.pos))
+            }
+        };
         let since = newest.map_or(Pos::MAX, |(_, since)| since);
         let place = if events.iter().all(|event| event.pos >= since) {
             None
         } else {
-            self.state_place(view, room, "m.room.member", user.as_str()).await?
+            self.state_place(view, room, "m.room.member", reader.user_id.as_str()).await?
         };
         Ok(Memberships { newest, place })
     }
