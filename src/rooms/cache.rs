@@ -1,5 +1,5 @@
-//! What is kept in memory of rooms: rendered events and trie nodes. Both are immutable but for one
-//! thing: a redaction rewrites an event.
+//! What is kept in memory of rooms: rendered events, trie nodes and lists of the current state. All are
+//! immutable but for one thing: a redaction rewrites an event.
 
 use std::sync::Arc;
 
@@ -9,13 +9,15 @@ use parking_lot::RwLock;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::query::RoomEvent;
+use crate::query::{Current, RoomEvent};
 use crate::state::Node;
 
 /// Bytes of events kept.
 const EVENT_BYTES: u64 = 24 << 20;
 /// Bytes of trie nodes kept.
 const NODE_BYTES: u64 = 8 << 20;
+/// Bytes of lists of the current state kept.
+const CURRENT_BYTES: u64 = 8 << 20;
 
 /// Entries that the caches make room for at once; more grow them.
 const EXPECTED: usize = 1024;
@@ -25,6 +27,8 @@ const EXPECTED: usize = 1024;
 pub(crate) struct Caches {
     events: Cache<EventNid, Arc<RoomEvent>, Bytes>,
     nodes: Cache<(RoomNid, NodeId), Arc<Node>, Bytes>,
+    /// One state a room: mostly the newest, but whoever reads with an old view may put back an older one.
+    current: Cache<RoomNid, Arc<Current>, Bytes>,
     /// Position of the newest redaction. A reader whose view is older may hold the unredacted form
     /// of some event and must not put it (back) into the cache.
     redacted: RwLock<Pos>,
@@ -35,6 +39,7 @@ impl Caches {
         Self {
             events: Cache::with_weighter(EXPECTED, EVENT_BYTES, Bytes),
             nodes: Cache::with_weighter(EXPECTED, NODE_BYTES, Bytes),
+            current: Cache::with_weighter(EXPECTED, CURRENT_BYTES, Bytes),
             redacted: RwLock::new(Pos::ZERO),
         }
     }
@@ -65,6 +70,14 @@ impl Caches {
     pub(crate) fn keep_node(&self, room: RoomNid, id: NodeId, node: Arc<Node>) {
         self.nodes.insert((room, id), node);
     }
+
+    pub(crate) fn current(&self, room: RoomNid) -> Option<Arc<Current>> {
+        self.current.get(&room)
+    }
+
+    pub(crate) fn keep_current(&self, room: RoomNid, current: Arc<Current>) {
+        self.current.insert(room, current);
+    }
 }
 
 /// Weighs entries by the memory they take, about.
@@ -83,5 +96,11 @@ impl Weighter<(RoomNid, NodeId), Arc<Node>> for Bytes {
             Node::Leaf(entries) => 96 + 8 * entries.len() as u64,
             Node::Branch(_) => 400,
         }
+    }
+}
+
+impl Weighter<RoomNid, Arc<Current>> for Bytes {
+    fn weight(&self, _: &RoomNid, current: &Arc<Current>) -> u64 {
+        current.weight() as u64
     }
 }

@@ -58,9 +58,9 @@ pub use error::{CreateError, MembershipError, QueryError, SendError};
 pub use inbound::{Entered, Received};
 pub use intake::{Rooms, RoomsParts};
 pub use query::{
-    Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter, MutualRooms,
-    Reader, RelatedBy, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, ThreadsInclude,
-    ThreadsPage, ThreadsQuery, TimelinePage,
+    Current, Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter,
+    MutualRooms, Reader, RelatedBy, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy,
+    ThreadsInclude, ThreadsPage, ThreadsQuery, TimelinePage,
 };
 pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};

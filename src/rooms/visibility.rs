@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hearth_schema::{Membership, RoomNid, StateId, UserRoom};
+use hearth_schema::{Membership, RoomNid, StateId, StateKeyNid, UserRoom};
 use hearth_store::{Pos, StoreError, View};
 use ruma_common::UserId;
 
@@ -257,9 +257,21 @@ impl Rooms {
         room: RoomNid,
         state: StateId,
     ) -> Result<Option<Membership>, StoreError> {
-        let found = self.state_lookup(view, room, state, &[("m.room.member", user.as_str())]).await?;
-        let Some(Some(n)) = found.first().copied() else { return Ok(None) };
-        let events = self.events(view, room, &[n]).await?;
-        Ok(events.first().and_then(|event| membership_of(&event.pdu)))
+        match self.state_place(view, room, "m.room.member", user.as_str()).await? {
+            None => Ok(None),
+            Some(place) => self.membership_at_place(view, room, state, place).await,
+        }
+    }
+
+    /// The same for the user whose member events have the place `place` in the room's states.
+    pub(crate) async fn membership_at_place(
+        &self,
+        view: &View,
+        room: RoomNid,
+        state: StateId,
+        place: StateKeyNid,
+    ) -> Result<Option<Membership>, StoreError> {
+        let Some(n) = self.state_number(view, room, state, place).await? else { return Ok(None) };
+        Ok(membership_of(&self.one_event(view, room, n).await?.pdu))
     }
 }

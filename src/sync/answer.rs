@@ -63,6 +63,9 @@ pub(crate) enum Section {
 /// A room of the answer: its section, its ID, its JSON.
 pub(crate) type Shown = (Section, String, Vec<u8>);
 
+/// A room that may have something new, and its account data that has.
+type Candidate<'a> = (RoomNid, Standing, Vec<&'a AccountDataItem>);
+
 /// The answer when nothing is new.
 pub(crate) fn empty_answer(until: &Token) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
@@ -92,15 +95,23 @@ impl Answer<'_> {
             let items = by_room.remove(standing.row.room_id.as_str()).unwrap_or_default();
             shown.push((room, standing, items));
         }
-        // Not a closure within the stream: the compiler could not see that the answer is `Send`.
-        let answers: Vec<_> = shown.iter().map(|(room, standing, items)| self.room(*room, standing, items)).collect();
-        let rooms: Vec<Option<Shown>> = stream::iter(answers).buffered(CONCURRENT).try_collect().await?;
-        let rooms: Vec<Shown> = rooms.into_iter().flatten().collect();
+        let rooms = self.rooms_shown(&shown).await?;
         let filter = &self.scope.filter.account_data;
         let global: Vec<_> =
             global.into_iter().filter(|item| filter.matches_parts(&item.kind, self.who.user_id.as_str())).collect();
         let empty = rooms.is_empty() && global.is_empty() && self.presence.sights.is_empty();
         Ok((self.assemble(&rooms, &global), empty))
+    }
+
+    async fn rooms_shown(&self, rooms: &[Candidate<'_>]) -> Result<Vec<Shown>, StoreError> {
+        // News of one room is what most answers are.
+        if let [(room, standing, items)] = rooms {
+            return Ok(Box::pin(self.room(*room, standing, items)).await?.into_iter().collect());
+        }
+        // Not a closure within the stream: the compiler could not see that the answer is `Send`.
+        let answers: Vec<_> = rooms.iter().map(|(room, standing, items)| self.room(*room, standing, items)).collect();
+        let shown: Vec<Option<Shown>> = stream::iter(answers).buffered(CONCURRENT).try_collect().await?;
+        Ok(shown.into_iter().flatten().collect())
     }
 
     fn assemble(&self, rooms: &[Shown], global: &[&AccountDataItem]) -> Vec<u8> {

@@ -115,7 +115,7 @@ impl Answer<'_> {
             Vec::new()
         };
         let mut out = b"{\"timeline\":".to_vec();
-        self.write_timeline(room, &page, &mut out).await?;
+        self.write_timeline(room, &page, stay, &mut out).await?;
         json::member(self.scope.state_after.key(), &mut out);
         self.write_state(room, &state, &mut out).await?;
         out.extend_from_slice(b",\"account_data\":{\"events\":");

@@ -15,7 +15,7 @@ use crate::filter::Members;
 use crate::json::{self, Parts};
 use crate::live::LiveRoom;
 use crate::member::MEMBER;
-use crate::state::{Changes, Delta, Wanted};
+use crate::state::{Changes, Delta, Head, Wanted};
 use crate::stay::Stay;
 use crate::summary::{Summary, write_summary};
 use crate::timeline::{Check, Page};
@@ -51,16 +51,16 @@ impl Answer<'_> {
         } else {
             Changes::default()
         };
-        // Counts are those of the view: not for who has left before it.
-        let summary = if (whole || changes.touch_summary(self.until.pos)) && self.is_in(&self.view, room).await? {
-            Some(Summary::read(self.rooms, &self.view, room, &self.who.user_id).await?)
+        let head = if whole { Some(self.head(room).await?) } else { None };
+        let summary = if whole || changes.touch_summary(self.until.pos) {
+            self.summary(room, stay, head.as_ref()).await?
         } else {
             None
         };
         let extent = if whole { Extent::Whole } else { Extent::News };
         let wanted = self.wanted_members(room, &page, summary.as_ref(), extent);
-        let state = if whole {
-            self.whole_state(room, &page, live, &wanted).await?
+        let state = if let Some(head) = &head {
+            self.whole_state(room, &page, live, (&wanted, head)).await?
         } else {
             self.changed_state(room, Delta { page: &page, changes: &changes, wanted: &wanted, until: self.until.pos })
                 .await?
@@ -91,7 +91,7 @@ impl Answer<'_> {
         let counts = self.counts(room, live).await?;
         let mut out = Vec::with_capacity(512 + 640 * (page.events.len() + state.len()));
         out.extend_from_slice(b"{\"timeline\":");
-        self.write_timeline(room, &page, &mut out).await?;
+        self.write_timeline(room, &page, stay, &mut out).await?;
         json::member(self.scope.state_after.key(), &mut out);
         self.write_state(room, &state, &mut out).await?;
         out.extend_from_slice(b",\"account_data\":{\"events\":");
@@ -103,6 +103,27 @@ impl Answer<'_> {
         counts.write(&mut out);
         out.push(b'}');
         Ok(Some(out))
+    }
+
+    async fn summary(&self, room: RoomNid, stay: &Stay, head: Option<&Head>) -> Result<Option<Summary>, StoreError> {
+        // Counts are those of the view: not for who has left before it.
+        let is_in = if self.view.frontier().base() <= self.until.pos {
+            stay.membership == Membership::Join
+        } else {
+            self.is_in(&self.view, room).await?
+        };
+        if !is_in {
+            return Ok(None);
+        }
+        let row;
+        let head = match head {
+            Some(head) => head,
+            None => {
+                row = Head { row: self.rooms.head(&self.view, room).await?, current: None };
+                &row
+            }
+        };
+        Summary::read(self.rooms, &self.view, (room, head), &self.who.user_id).await.map(Some)
     }
 
     async fn joined_page(
@@ -123,7 +144,7 @@ impl Answer<'_> {
         if live.is_some_and(|live| !live.has_events(since)) {
             return Ok(Page { events: Vec::new(), limited: false, prev: until });
         }
-        self.page(room, room_id, (since, until), Check::Nothing).await
+        self.page(room, room_id, (since, until), Check::Nothing(live)).await
     }
 
     /// Who the client must be able to name, and may not have.
@@ -176,6 +197,7 @@ impl Answer<'_> {
                     None
                 }
             }
+            _ if live.is_some_and(LiveRoom::has_no_receipts) => None,
             _ => Some(ReceiptEvents::all(&self.view, reader, room, self.until.pos).await?),
         };
         let wanted = section.events.matches_parts("m.receipt", "");

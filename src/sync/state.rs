@@ -7,12 +7,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use hearth_rooms::{EventExtras, RoomEvent};
-use hearth_schema::{CurrentState, RoomNid, StateKeyNid, StateLogEntry};
+use hearth_rooms::{Current, EventExtras, RoomEvent};
+use hearth_schema::{CurrentState, RoomHead, RoomNid, StateKeyNid, StateLogEntry};
 use hearth_store::{Order, Pos, StoreError};
 
 use crate::answer::Answer;
-use crate::filter::EventFormat;
+use crate::filter::{EventFormat, Members};
 use crate::live::LiveRoom;
 use crate::member::MEMBER;
 use crate::timeline::{Page, write_pdus};
@@ -26,6 +26,12 @@ pub(crate) enum Wanted {
     All,
     /// These, and all whose membership has changed.
     Users(Vec<String>),
+}
+
+/// The room's growing end, and its state if that is small or wanted as a whole.
+pub(crate) struct Head {
+    pub row: RoomHead,
+    pub current: Option<Arc<Current>>,
 }
 
 /// What decides which changes of the state are shown.
@@ -115,7 +121,7 @@ impl Answer<'_> {
         room: RoomNid,
         page: &Page,
         live: Option<&LiveRoom>,
-        wanted: &Wanted,
+        (wanted, head): (&Wanted, &Head),
     ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
         if !self.scope.filter.state.rooms.contains(&self.room_id(room)) {
             return Ok(Vec::new());
@@ -124,14 +130,18 @@ impl Answer<'_> {
         let at = if self.scope.state_after.at_end() { until } else { page.prev };
         let changes =
             if live.is_none_or(|live| live.has_state(at)) { self.changes(room, at).await? } else { Changes::default() };
-        let current = self.current(room, wanted).await?;
+        let current = self.entries(room, head, wanted).await?;
+        if changes.log.is_empty() {
+            return self.load_state(room, &current).await;
+        }
+        let current = self.rooms.events(&self.view, room, &current).await?;
         let mut undone = changes.undone(at);
         let shown: HashSet<u32> = page.events.iter().map(|event| event.n).collect();
         let hidden = changes.hidden((at, until), &shown);
         let mut numbers = Vec::new();
-        for (event_type, state_key, n) in &current {
-            let place = (event_type.as_str(), state_key.as_str());
-            let before = undone.remove(&place).unwrap_or(Some(*n));
+        for event in &current {
+            let place = (event.event_type(), event.state_key().unwrap_or_default());
+            let before = undone.remove(&place).unwrap_or(Some(event.n));
             numbers.extend(hidden.get(&place).copied().or(before));
         }
         // What has been taken out of the state since.
@@ -183,11 +193,30 @@ impl Answer<'_> {
         self.load_state(room, &numbers).await
     }
 
-    /// The current state: type, key, event number. With lazy loading, no other members than wanted.
-    async fn current(&self, room: RoomNid, wanted: &Wanted) -> Result<Vec<(String, String, u32)>, StoreError> {
-        let Wanted::Users(users) = wanted else {
-            let entries = self.rooms.current_state(&self.view, room).await?;
-            return Ok(entries.into_iter().map(|(kind, key, entry)| (kind, key, entry.n)).collect());
+    /// The head of a room whose state is shown as a whole.
+    pub(crate) async fn head(&self, room: RoomNid) -> Result<Head, StoreError> {
+        let row = self.rooms.head(&self.view, room).await?;
+        let current = if self.scope.filter.state.members == Members::All {
+            Some(self.rooms.current_of(&self.view, room, row.state).await?)
+        } else {
+            self.rooms.current_if_small(&self.view, room, &row).await?
+        };
+        Ok(Head { row, current })
+    }
+
+    /// Numbers of the events of the current state. With lazy loading, no other members than wanted.
+    async fn entries(&self, room: RoomNid, head: &Head, wanted: &Wanted) -> Result<Vec<u32>, StoreError> {
+        let users = match (wanted, &head.current) {
+            (Wanted::All, Some(current)) => return Ok(current.numbers().collect()),
+            (Wanted::All, None) => {
+                return Ok(self.rooms.current_of(&self.view, room, head.row.state).await?.numbers().collect());
+            }
+            (Wanted::Users(users), Some(current)) => {
+                let others = current.iter().filter(|(event_type, ..)| *event_type != MEMBER);
+                let members = users.iter().filter_map(|user| current.get(MEMBER, user));
+                return Ok(others.map(|(.., entry)| entry).chain(members).map(|entry| entry.n).collect());
+            }
+            (Wanted::Users(users), None) => users,
         };
         let mut found = Vec::new();
         let mut rows = self.view.page::<CurrentState, _>(&(room,), Order::Ascending, PAGE).await?;
@@ -198,7 +227,7 @@ impl Answer<'_> {
             let after = if at_members { (room, MEMBER.to_owned(), "\u{10FFFF}".to_owned()) } else { last.clone() };
             let complete = rows.len() < PAGE;
             let others = rows.into_iter().filter(|((_, kind, _), _)| kind != MEMBER);
-            found.extend(others.map(|((_, kind, key), entry)| (kind, key, entry.n)));
+            found.extend(others.map(|(_, entry)| entry.n));
             if complete {
                 break;
             }
@@ -206,9 +235,7 @@ impl Answer<'_> {
         }
         let keys: Vec<_> = users.iter().map(|user| (room, MEMBER.to_owned(), user.clone())).collect();
         let entries = self.view.get_many::<CurrentState>(&keys).await?;
-        for ((_, kind, key), entry) in keys.into_iter().zip(entries) {
-            found.extend(entry.map(|entry| (kind, key, entry.n)));
-        }
+        found.extend(entries.into_iter().flatten().map(|entry| entry.n));
         Ok(found)
     }
 

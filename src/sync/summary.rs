@@ -1,6 +1,6 @@
 //! `summary`: how many members a room has, and who stands for its name.
 
-use hearth_rooms::Rooms;
+use hearth_rooms::{Current, Rooms};
 use hearth_schema::{CurrentState, Membership, RoomNid, StateEntry};
 use hearth_store::{Order, StoreError, View};
 use ruma_common::UserId;
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::json::{self, Parts};
 use crate::member::MEMBER;
+use crate::state::Head;
 
 /// Heroes of a room.
 const HEROES: usize = 5;
@@ -24,10 +25,15 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(crate) async fn read(rooms: &Rooms, view: &View, room: RoomNid, reader: &UserId) -> Result<Self, StoreError> {
-        let head = rooms.head(view, room).await?;
-        let heroes = if has_name(rooms, view, room).await? { None } else { Some(heroes(view, room, reader).await?) };
-        Ok(Self { joined: head.joined_members, invited: head.invited_members, heroes })
+    pub(crate) async fn read(
+        rooms: &Rooms,
+        view: &View,
+        (room, head): (RoomNid, &Head),
+        reader: &UserId,
+    ) -> Result<Self, StoreError> {
+        let named = has_name(rooms, view, room, head.current.as_deref()).await?;
+        let heroes = if named { None } else { Some(heroes(view, room, head.current.as_deref(), reader).await?) };
+        Ok(Self { joined: head.row.joined_members, invited: head.row.invited_members, heroes })
     }
 
     pub(crate) fn heroes(&self) -> impl Iterator<Item = &str> {
@@ -52,26 +58,37 @@ pub(crate) fn write_summary(summary: Option<&Summary>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-async fn has_name(rooms: &Rooms, view: &View, room: RoomNid) -> Result<bool, StoreError> {
-    let slot = |event_type: &str| (room, event_type.to_owned(), String::new());
-    let entries = view.get_many::<CurrentState>(&[slot("m.room.name"), slot("m.room.canonical_alias")]).await?;
+async fn has_name(rooms: &Rooms, view: &View, room: RoomNid, current: Option<&Current>) -> Result<bool, StoreError> {
+    const NAMES: [&str; 2] = ["m.room.name", "m.room.canonical_alias"];
+    let entries = match current {
+        Some(current) => NAMES.map(|event_type| current.get(event_type, "")).to_vec(),
+        None => {
+            view.get_many::<CurrentState>(&NAMES.map(|event_type| (room, event_type.to_owned(), String::new()))).await?
+        }
+    };
     let numbers: Vec<u32> = entries.into_iter().flatten().map(|entry| entry.n).collect();
     let events = rooms.events(view, room, &numbers).await?;
     Ok(events.iter().any(|event| {
         // What is no text is no name.
-        let content: Value = serde_json::from_str(event.pdu.content().get()).unwrap_or(Value::Null);
+        let content: Value = serde_json::from_slice(event.pdu.content_json()).unwrap_or(Value::Null);
         let key = if event.event_type() == "m.room.name" { "name" } else { "alias" };
         content.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty())
     }))
 }
 
-async fn heroes(view: &View, room: RoomNid, reader: &UserId) -> Result<Vec<String>, StoreError> {
-    let rows = view.page::<CurrentState, _>(&(room, MEMBER.to_owned()), Order::Ascending, MAX_MEMBERS).await?;
-    let mut members: Vec<(String, StateEntry)> = rows
-        .into_iter()
-        .map(|((_, _, user_id), entry)| (user_id, entry))
-        .filter(|(user_id, _)| user_id != reader.as_str())
-        .collect();
+async fn heroes(
+    view: &View,
+    room: RoomNid,
+    current: Option<&Current>,
+    reader: &UserId,
+) -> Result<Vec<String>, StoreError> {
+    let mut members: Vec<(String, StateEntry)> = if let Some(current) = current {
+        current.of_type(MEMBER).take(MAX_MEMBERS).map(|(user_id, entry)| (user_id.to_owned(), entry)).collect()
+    } else {
+        let rows = view.page::<CurrentState, _>(&(room, MEMBER.to_owned()), Order::Ascending, MAX_MEMBERS).await?;
+        rows.into_iter().map(|((_, _, user_id), entry)| (user_id, entry)).collect()
+    };
+    members.retain(|(user_id, _)| user_id != reader.as_str());
     // Numbers count events in the order of their arrival.
     members.sort_unstable_by_key(|(_, entry)| entry.n);
     let in_it = |entry: &StateEntry| matches!(entry.membership, Some(Membership::Join | Membership::Invite));

@@ -5,6 +5,7 @@ mod follow;
 mod lazy;
 mod leaving;
 mod presence;
+mod recent;
 mod rooms;
 mod sessions;
 mod spam;

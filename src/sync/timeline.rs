@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use hearth_rooms::{Reader, RoomEvent};
+use hearth_rooms::{Reader, RoomEvent, TimelinePage};
 use hearth_schema::RoomNid;
 use hearth_store::{Pos, StoreError};
 
 use crate::answer::Answer;
 use crate::filter::EventFormat;
 use crate::json;
+use crate::live::LiveRoom;
+use crate::stay::Stay;
 use crate::token::Token;
 
 /// Events looked at for one timeline when the filter lets few pass.
@@ -24,12 +26,12 @@ pub(crate) struct Page {
 }
 
 /// Whether events may be hidden from the user by the history visibility.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Check {
+#[derive(Clone, Copy)]
+pub(crate) enum Check<'l> {
     /// Perhaps.
     Visibility,
-    /// The user has been joined throughout.
-    Nothing,
+    /// The user has been joined throughout, and waits for news of the room, as others may.
+    Nothing(Option<&'l LiveRoom>),
 }
 
 impl Answer<'_> {
@@ -39,7 +41,7 @@ impl Answer<'_> {
         room: RoomNid,
         room_id: &str,
         (after, upto): (Pos, Pos),
-        check: Check,
+        check: Check<'_>,
     ) -> Result<Page, StoreError> {
         let section = &self.scope.filter.timeline;
         let mut page = Page { events: Vec::new(), limited: false, prev: upto };
@@ -50,10 +52,11 @@ impl Answer<'_> {
         let limit = section.limit();
         let mut scanned = 0;
         loop {
-            let found = self.rooms.timeline(&self.view, room, (after, page.prev), limit - page.events.len()).await?;
+            let stretch = (after, page.prev);
+            let found = self.stretch(room, stretch, limit - page.events.len(), check).await?;
             scanned += found.events.len();
             let (mut events, mut limited, mut prev) = (found.events, found.limited, found.prev);
-            if check == Check::Visibility && !events.is_empty() {
+            if matches!(check, Check::Visibility) && !events.is_empty() {
                 let shown = self.rooms.visible(&self.view, &self.who.user_id, room, events.clone()).await?;
                 if let Some(hidden) = newest_hidden_state(&events, &shown) {
                     (limited, prev) = (true, hidden);
@@ -78,14 +81,52 @@ impl Answer<'_> {
         }
     }
 
+    /// The newest `limit` events in `(after, upto]`. A message to many who wait is looked up by the first of them.
+    async fn stretch(
+        &self,
+        room: RoomNid,
+        (after, upto): (Pos, Pos),
+        limit: usize,
+        check: Check<'_>,
+    ) -> Result<TimelinePage, StoreError> {
+        // The notifier has seen every event up to `upto`: none lies between the newest and it.
+        let newest = match check {
+            Check::Nothing(Some(live)) => live.newest_event(upto).map(|newest| (live, newest)),
+            _ => None,
+        };
+        let Some((live, newest)) = newest else {
+            return self.rooms.timeline(&self.view, room, (after, upto), limit).await;
+        };
+        if let Some(numbers) = live.recent(newest, after).filter(|numbers| numbers.len() <= limit) {
+            let events = self.rooms.events(&self.view, room, &numbers).await?;
+            let prev = events.first().map_or(upto, |event| Pos::new(event.pos.get().saturating_sub(1)));
+            return Ok(TimelinePage { events, limited: false, prev });
+        }
+        let found = self.rooms.timeline(&self.view, room, (after, upto), limit).await?;
+        if !found.limited {
+            live.keep_recent((after, newest), found.events.iter().map(|event| (event.pos, event.n)).collect());
+        }
+        Ok(found)
+    }
+
     /// Appends the object `timeline`.
-    pub(crate) async fn write_timeline(&self, room: RoomNid, page: &Page, out: &mut Vec<u8>) -> Result<(), StoreError> {
+    pub(crate) async fn write_timeline(
+        &self,
+        room: RoomNid,
+        page: &Page,
+        stay: &Stay,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
         out.extend_from_slice(b"{\"events\":[");
         let begin = out.len();
         match self.scope.filter.format {
             EventFormat::Client => {
-                let reader =
-                    Reader { user_id: &self.who.user_id, device_id: self.who.device_id.as_str(), now: self.now };
+                let reader = Reader {
+                    user_id: &self.who.user_id,
+                    device_id: self.who.device_id.as_str(),
+                    now: self.now,
+                    standing: Some((stay.membership, stay.pos)),
+                };
                 let events = &page.events;
                 // Children of what follows on what the client has are given to it one by one.
                 if page.limited {

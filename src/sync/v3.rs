@@ -32,6 +32,8 @@ const FIRST_CATCH_UP: Duration = Duration::from_secs(5);
 const MAX_VIEWS: usize = 8;
 /// Bytes of a stored filter's ID.
 const MAX_FILTER_ID: usize = 32;
+/// Bytes of a filter that is not parsed again when it is given again, as clients do with every poll.
+const MAX_KEPT_FILTER: usize = 512;
 
 /// What [`Sync`] is made of.
 pub struct SyncParts {
@@ -377,11 +379,15 @@ impl Inner {
 
     async fn filter(&self, who: &Requester, user: &LiveUser, filter: Option<&str>) -> Result<Arc<Filter>, SyncError> {
         let Some(filter) = filter else { return Ok(Arc::default()) };
-        if filter.starts_with('{') {
-            return Ok(Arc::new(Filter::parse(filter)?));
-        }
         if let Some(known) = user.filter(filter) {
             return Ok(known);
+        }
+        if filter.starts_with('{') {
+            let parsed = Arc::new(Filter::parse(filter)?);
+            if filter.len() <= MAX_KEPT_FILTER {
+                user.keep_filter(filter, &parsed);
+            }
+            return Ok(parsed);
         }
         if filter.len() > MAX_FILTER_ID {
             return Err(SyncError::UnknownFilter);

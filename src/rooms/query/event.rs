@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hearth_base::Millis;
 use hearth_event::Pdu;
-use hearth_schema::{RoomNid, Source, StateId, StoredEvent, Verdict};
+use hearth_schema::{Membership, RoomNid, Source, StateId, StoredEvent, Verdict};
 use hearth_store::Pos;
 use ruma_common::{EventId, UserId};
 
@@ -55,7 +55,7 @@ pub struct EventExtras<'a> {
     /// For the sender of a delayed event.
     pub delay_id: Option<&'a str>,
     /// The reader's membership when the event was sent.
-    pub membership: Option<&'a str>,
+    pub membership: Option<Membership>,
     /// The event that was in its place of the state before.
     pub previous: Option<&'a RoomEvent>,
     /// The redaction.
@@ -132,16 +132,19 @@ impl RoomEvent {
         let mut unsigned = Unsigned { out, empty: true };
         if let Some(now) = extras.now {
             let age = now.0.saturating_sub(self.pdu.origin_server_ts());
-            unsigned.key("age").extend_from_slice(age.to_string().as_bytes());
+            json_number(age, unsigned.key("age"));
         }
         if let Some(relations) = extras.relations {
             unsigned.key("m.relations").extend_from_slice(relations);
         }
         if let Some(membership) = extras.membership {
-            json_string(membership, unsigned.key("membership"));
+            let out = unsigned.key("membership");
+            out.push(b'"');
+            out.extend_from_slice(membership.as_str().as_bytes());
+            out.push(b'"');
         }
         if let Some(previous) = extras.previous {
-            unsigned.key("prev_content").extend_from_slice(previous.pdu.content().get().as_bytes());
+            unsigned.key("prev_content").extend_from_slice(previous.pdu.content_json());
             json_string(previous.sender().as_str(), unsigned.key("prev_sender"));
             json_string(previous.event_id().as_str(), unsigned.key("replaces_state"));
         }
@@ -163,7 +166,7 @@ impl RoomEvent {
     /// Appends the stripped form that invited users are shown: type, state key, sender, content.
     pub fn write_stripped(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"content\":");
-        out.extend_from_slice(self.pdu.content().get().as_bytes());
+        out.extend_from_slice(self.pdu.content_json());
         out.extend_from_slice(b",\"sender\":");
         json_string(self.sender().as_str(), out);
         if let Some(state_key) = self.state_key() {
@@ -194,6 +197,11 @@ impl Unsigned<'_> {
     fn finish(self) {
         self.out.extend_from_slice(if self.empty { b"}" } else { b"}}" });
     }
+}
+
+/// Appends `number`.
+fn json_number(number: u64, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &number).expect("a number can be written to memory");
 }
 
 /// Appends `text` as a JSON string.

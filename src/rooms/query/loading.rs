@@ -115,24 +115,6 @@ impl Rooms {
         RoomVersion::parse(&meta.version).ok_or_else(|| damaged("Rooms", format!("version {}", meta.version)))
     }
 
-    /// The room's current state: event type, state key, entry.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub async fn current_state(
-        &self,
-        view: &View,
-        room: RoomNid,
-    ) -> Result<Vec<(String, String, StateEntry)>, StoreError> {
-        let mut out = Vec::new();
-        view.scan::<CurrentState, _>(&(room,), Order::Ascending, PAGE, |(_, event_type, state_key), entry| {
-            out.push((event_type, state_key, entry));
-            std::ops::ControlFlow::Continue(())
-        })
-        .await?;
-        Ok(out)
-    }
-
     /// Entries of the current state with one event type: state key, entry.
     ///
     /// # Errors
@@ -210,10 +192,32 @@ impl Rooms {
         for nid in nids {
             out.push(match nid {
                 None => None,
-                Some(StateKeyNid(nid)) => self.with_nodes(view, room, |nodes| state::get(nodes, at, nid)).await?,
+                Some(place) => self.state_number(view, room, at, place).await?,
             });
         }
         Ok(out)
+    }
+
+    /// The place that events of a type and state key have in the room's states; `None`: no state has had one.
+    pub(crate) async fn state_place(
+        &self,
+        view: &View,
+        room: RoomNid,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Option<StateKeyNid>, StoreError> {
+        view.get::<StateKeys>(&(room, event_type.to_owned(), state_key.to_owned())).await
+    }
+
+    /// Number of the event at one place of a state snapshot.
+    pub(crate) async fn state_number(
+        &self,
+        view: &View,
+        room: RoomNid,
+        at: StateId,
+        StateKeyNid(place): StateKeyNid,
+    ) -> Result<Option<u32>, StoreError> {
+        self.with_nodes(view, room, |nodes| state::get(nodes, at, place)).await
     }
 
     /// Entries in which two snapshots differ: state key number, event in `left`, event in `right`.

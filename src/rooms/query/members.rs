@@ -77,8 +77,7 @@ impl Rooms {
         let room = self.ids().room(room_id);
         match self.access(&view, user, room).await? {
             Access::Joined | Access::Peeking => {
-                let entries = self.current_state(&view, room).await?;
-                let numbers: Vec<u32> = entries.iter().map(|(_, _, entry)| entry.n).collect();
+                let numbers: Vec<u32> = self.current(&view, room).await?.numbers().collect();
                 Ok(self.events(&view, room, &numbers).await?)
             }
             Access::Until(n, _) => {
@@ -138,9 +137,9 @@ impl Rooms {
                 && filter.not_membership.is_none_or(|not| membership != Some(not))
         };
         if matches!((access, filter.at), (Access::Joined | Access::Peeking, None)) {
-            let entries = self.current_state_of_type(&view, room, "m.room.member").await?;
-            let numbers: Vec<u32> =
-                entries.iter().filter(|(_, entry)| wanted(entry.membership)).map(|(_, entry)| entry.n).collect();
+            let current = self.current(&view, room).await?;
+            let members = current.of_type("m.room.member").map(|(_, entry)| entry);
+            let numbers: Vec<u32> = members.filter(|entry| wanted(entry.membership)).map(|entry| entry.n).collect();
             return Ok(self.events(&view, room, &numbers).await?);
         }
         let last = match access {
@@ -199,7 +198,7 @@ impl Rooms {
         for event in events {
             let Some(Ok(user_id)) = event.state_key().map(<&UserId>::try_from) else { continue };
             // Anything may stand in a member event's content; what is no text is no name.
-            let content = serde_json::from_str::<Content>(event.pdu.content().get());
+            let content = serde_json::from_slice::<Content>(event.pdu.content_json());
             let (displayname, avatar_url) = content.map_or((None, None), |c| (c.displayname, c.avatar_url));
             members.push(Member { user_id: user_id.to_owned(), displayname, avatar_url });
         }

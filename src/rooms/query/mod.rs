@@ -1,6 +1,7 @@
 //! Reading rooms.
 
 mod bundle;
+mod current;
 mod event;
 mod history;
 mod lens;
@@ -15,6 +16,7 @@ mod thread;
 mod threads;
 mod timestamp;
 
+pub use current::Current;
 pub use event::{EventExtras, RoomEvent, SentBy};
 pub(crate) use history::Access;
 pub use history::{Direction, EventFilter, HistoryPage, HistoryQuery, LazyLoad, RelatedBy, TimelinePage};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hearth_base::Millis;
-use hearth_schema::{Membership, RoomNid};
+use hearth_schema::{Membership, RoomNid, StateKeyNid};
 use hearth_store::{Pos, StoreError, View};
 use ruma_common::UserId;
 
@@ -22,6 +22,8 @@ pub struct Reader<'a> {
     pub device_id: &'a str,
     /// The time, for `age`.
     pub now: Millis,
+    /// The user's newest membership of the room that is shown, and since when, if that is known already.
+    pub standing: Option<(Membership, Pos)>,
 }
 
 /// Events as JSON, by number.
@@ -103,8 +105,7 @@ impl Rooms {
             return Ok(Vec::new());
         }
         let others = self.shown_with(view, reader.user_id, room, events).await?;
-        let mine = self.membership(view, self.ids().user(reader.user_id), room).await?;
-        let mine = mine.map(|row| (row.membership, row.pos));
+        let known = self.memberships(view, reader, room, events).await?;
         let mut places = Vec::with_capacity(events.len());
         for (i, event) in events.iter().enumerate() {
             if i > 0 {
@@ -115,7 +116,7 @@ impl Rooms {
                 now: Some(reader.now),
                 transaction_id: transaction_id(event, reader),
                 delay_id: delay_id(event, reader),
-                membership: self.membership_at(view, reader, event, mine).await?.map(Membership::as_str),
+                membership: self.membership_at(view, reader, event, &known).await?,
                 previous: other(event.replaces_state),
                 redacted_because: other(event.redacted_by),
                 relations: bundles.get(&event.n).map(Vec::as_slice),
@@ -150,26 +151,58 @@ impl Rooms {
         Ok(visible.into_iter().chain(replaced).map(|event| (event.n, event)).collect())
     }
 
+    /// What says which membership the reader had when each of `events` was sent.
+    async fn memberships(
+        &self,
+        view: &View,
+        reader: &Reader<'_>,
+        room: RoomNid,
+        events: &[Arc<RoomEvent>],
+    ) -> Result<Memberships, StoreError> {
+        let newest = match reader.standing {
+            Some(known) => Some(known),
+            None => {
+                self.membership(view, self.ids().user(reader.user_id), room).await?.map(|row| (row.membership, row.pos))
+            }
+        };
+        let since = newest.map_or(Pos::MAX, |(_, since)| since);
+        let place = if events.iter().all(|event| event.pos >= since) {
+            None
+        } else {
+            self.state_place(view, room, "m.room.member", reader.user_id.as_str()).await?
+        };
+        Ok(Memberships { newest, place })
+    }
+
     /// The reader's membership when `event` was sent, counting the event itself.
     async fn membership_at(
         &self,
         view: &View,
         reader: &Reader<'_>,
         event: &RoomEvent,
-        newest: Option<(Membership, Pos)>,
+        known: &Memberships,
     ) -> Result<Option<Membership>, StoreError> {
-        match newest {
-            Some((membership, since)) if event.pos >= since => Ok(Some(membership)),
-            _ => {
-                let state = event.state_before;
-                if event.event_type() == "m.room.member" && event.state_key() == Some(reader.user_id.as_str()) {
-                    return Ok(crate::plan::membership_of(&event.pdu));
-                }
-                let before = self.membership_in(view, reader.user_id, event.room, state).await?;
+        match (known.newest, known.place) {
+            (Some((membership, since)), _) if event.pos >= since => Ok(Some(membership)),
+            _ if event.event_type() == "m.room.member" && event.state_key() == Some(reader.user_id.as_str()) => {
+                Ok(crate::plan::membership_of(&event.pdu))
+            }
+            (_, None) => Ok(Some(Membership::Leave)),
+            (_, Some(place)) => {
+                let before = self.membership_at_place(view, event.room, event.state_before, place).await?;
                 Ok(Some(before.unwrap_or(Membership::Leave)))
             }
         }
     }
+}
+
+/// What is known of a reader's memberships in a room.
+struct Memberships {
+    /// The newest, and since when.
+    newest: Option<(Membership, Pos)>,
+    /// The place of the reader's member events in the room's states, if an older membership is asked for and there
+    /// is one.
+    place: Option<StateKeyNid>,
 }
 
 /// For the sender on any device: whoever has it can look up what became of the event.

@@ -1,5 +1,6 @@
 //! Rooms on the memory engine and on one that misbehaves.
 
+mod current;
 mod delayed;
 mod federation;
 mod fixture;

@@ -177,7 +177,7 @@ async fn the_sending_device_alone_is_shown_its_transaction_id() {
     let room = fixture.rooms.ids().room(&room_id);
     let event = fixture.rooms.event(&alice, &room_id, &sent.event_id).await.expect("there");
     for (device_id, expected) in [("DEVICE", json!("txn1")), ("OTHER", Value::Null)] {
-        let reader = Reader { user_id: &alice, device_id, now: Millis(1_700_000_000_500) };
+        let reader = Reader { user_id: &alice, device_id, now: Millis(1_700_000_000_500), standing: None };
         let view = fixture.rooms.view().await.expect("a view");
         let mut out = Vec::new();
         fixture.rooms.render(&view, &reader, room, std::slice::from_ref(&event), &mut out).await.expect("rendered");

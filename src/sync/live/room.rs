@@ -10,6 +10,18 @@ use parking_lot::Mutex;
 
 use super::{LiveUser, Newest};
 
+/// Events of a stretch of the timeline that is remembered.
+const MAX_RECENT: usize = 64;
+
+/// All timeline events at positions in `(after, newest]`.
+#[derive(Default)]
+struct Recent {
+    after: Pos,
+    newest: Pos,
+    /// Position and number, oldest first.
+    events: Vec<(Pos, u32)>,
+}
+
 /// What is known of it without asking the store.
 pub(crate) struct LiveRoom {
     nid: RoomNid,
@@ -24,6 +36,8 @@ pub(crate) struct LiveRoom {
     typing: Newest,
     /// The totals at the event at this position, for the many who are told of it at once.
     tally: Mutex<Option<(Pos, RoomTally)>>,
+    /// The newest stretch of the timeline, likewise.
+    recent: Mutex<Recent>,
     /// The positions are those of the store, not only of what came by.
     loaded: AtomicBool,
 }
@@ -38,6 +52,7 @@ impl LiveRoom {
             receipt: Newest::default(),
             typing: Newest::default(),
             tally: Mutex::default(),
+            recent: Mutex::default(),
             loaded: AtomicBool::new(false),
         }
     }
@@ -115,6 +130,30 @@ impl LiveRoom {
     /// Keeps the totals at the event at `newest`.
     pub(crate) fn keep_tally(&self, newest: Pos, tally: RoomTally) {
         *self.tally.lock() = Some((newest, tally));
+    }
+
+    /// Numbers of the events after `after`, oldest first, if somebody has read them for the newest event, which is
+    /// at `newest`.
+    pub(crate) fn recent(&self, newest: Pos, after: Pos) -> Option<Vec<u32>> {
+        let recent = self.recent.lock();
+        (recent.newest == newest && recent.after <= after).then(|| {
+            let first = recent.events.partition_point(|(pos, _)| *pos <= after);
+            recent.events[first..].iter().map(|(_, n)| *n).collect()
+        })
+    }
+
+    /// Keeps all events in `(after, newest]`, positions and numbers; `newest` is the position of the newest.
+    pub(crate) fn keep_recent(&self, (after, newest): (Pos, Pos), events: Vec<(Pos, u32)>) {
+        let mut recent = self.recent.lock();
+        let known = recent.newest == newest && recent.after <= after;
+        if events.len() <= MAX_RECENT && newest >= recent.newest && !known {
+            *recent = Recent { after, newest, events };
+        }
+    }
+
+    /// Whether there has never been a receipt.
+    pub(crate) fn has_no_receipts(&self) -> bool {
+        self.is_loaded() && self.receipt.get() == 0
     }
 
     /// Whether the state may have changed after `since`.

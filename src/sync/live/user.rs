@@ -16,7 +16,7 @@ use crate::counts::ReadStates;
 use crate::filter::Filter;
 use crate::lazy::SentMembers;
 
-/// Stored filters remembered for a user.
+/// Filters remembered for a user.
 const FILTERS: usize = 16;
 
 /// What is known of it without asking the store.
@@ -177,17 +177,17 @@ impl LiveUser {
         std::mem::take(&mut *self.memberships.lock()).into_values().filter_map(|standing| standing.live).collect()
     }
 
-    /// A stored filter that was parsed before; filters never change.
-    pub(crate) fn filter(&self, id: &str) -> Option<Arc<Filter>> {
-        self.filters.lock().get(id).cloned()
+    /// A filter that was parsed before, by its ID or its text; stored filters never change.
+    pub(crate) fn filter(&self, given: &str) -> Option<Arc<Filter>> {
+        self.filters.lock().get(given).cloned()
     }
 
-    /// Remembers a stored filter.
-    pub(crate) fn keep_filter(&self, id: &str, filter: &Arc<Filter>) {
+    /// Remembers a filter.
+    pub(crate) fn keep_filter(&self, given: &str, filter: &Arc<Filter>) {
         let mut filters = self.filters.lock();
         if filters.len() >= FILTERS {
             filters.clear();
         }
-        filters.insert(id.to_owned(), Arc::clone(filter));
+        filters.insert(given.to_owned(), Arc::clone(filter));
     }
 }
