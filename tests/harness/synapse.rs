@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::gate::Gate;
+use crate::hostile::fresh_seed;
 use crate::{Api, Authority, free_port, synapse_python};
 
 /// Far above the three seconds that it takes on an idle machine.
@@ -146,7 +147,7 @@ impl Drop for Synapse {
 
 /// Writes its configuration: that of the benchmarks, and federation.
 fn configure(directory: &Path, name: &str, clients: u16, servers: u16) {
-    let key = format!("ed25519 a_test {}\n", base64_of(&rand::random::<[u8; 32]>()));
+    let key = format!("ed25519 a_test {}\n", base64_of(&fresh_seed()));
     fs::write(directory.join("signing.key"), key).expect("the key can be written");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/synapse_config.py");
     let made = Command::new(synapse_python())
