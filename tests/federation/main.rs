@@ -4,6 +4,7 @@
 //! With `HEARTH_FEDERATION_SELF_CHECK` set, Synapse also takes the place of Hearth, which tests the scenarios.
 
 mod access;
+mod hostile;
 mod outages;
 mod pair;
 mod people;

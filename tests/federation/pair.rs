@@ -12,7 +12,7 @@ pub(crate) struct Pair {
 }
 
 /// What is tested. The scenarios themselves are tested with Synapse in its place: set `HEARTH_FEDERATION_SELF_CHECK`.
-enum Ours {
+pub(crate) enum Ours {
     Hearth(Box<Federated>),
     Reference(Box<Synapse>),
 }
@@ -37,10 +37,7 @@ impl Pair {
     }
 
     pub(crate) fn ours(&self) -> Side {
-        match &self.ours {
-            Ours::Hearth(server) => Side { name: server.name().to_owned(), api: server.api().clone() },
-            Ours::Reference(server) => side_of(server),
-        }
+        self.ours.side()
     }
 
     pub(crate) fn theirs(&self) -> Side {
@@ -79,16 +76,34 @@ impl Pair {
 
     /// SIGKILL for the server under test.
     pub(crate) fn kill_ours(&mut self) {
-        match &mut self.ours {
-            Ours::Hearth(server) => server.server().kill(),
-            Ours::Reference(server) => server.kill(),
-        }
+        self.ours.kill();
     }
 
     pub(crate) async fn restart_ours(&mut self) {
-        match &mut self.ours {
-            Ours::Hearth(server) => drop(server.server().restart().await),
-            Ours::Reference(server) => server.restart().await,
+        self.ours.restart().await;
+    }
+}
+
+impl Ours {
+    pub(crate) fn side(&self) -> Side {
+        match self {
+            Self::Hearth(server) => Side { name: server.name().to_owned(), api: server.api().clone() },
+            Self::Reference(server) => side_of(server),
+        }
+    }
+
+    fn kill(&mut self) {
+        match self {
+            Self::Hearth(server) => server.server().kill(),
+            Self::Reference(server) => server.kill(),
+        }
+    }
+
+    /// SIGKILL, and a new start.
+    pub(crate) async fn restart(&mut self) {
+        match self {
+            Self::Hearth(server) => drop(server.server().restart().await),
+            Self::Reference(server) => server.restart().await,
         }
     }
 }
@@ -101,7 +116,7 @@ impl Drop for Pair {
     }
 }
 
-async fn ours() -> Ours {
+pub(crate) async fn ours() -> Ours {
     if std::env::var_os("HEARTH_FEDERATION_SELF_CHECK").is_some() {
         return Ours::Reference(Box::new(Synapse::start().await));
     }

@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::authority::host_of;
 use crate::gate::{background, listen};
 use crate::{Answer, Authority};
 
@@ -168,6 +169,20 @@ pub struct Ask {
 impl Hostile {
     /// Starts one that answers its keys and takes transactions, and knows nothing else.
     pub fn start() -> Self {
+        Self::with(Authority::shared(), None)
+    }
+
+    /// One whose certificate is for `host`, which it is not.
+    pub fn called(host: &str) -> Self {
+        Self::with(Authority::shared(), Some(host))
+    }
+
+    /// One whose certificate nobody has signed whom anybody trusts.
+    pub fn untrusted() -> Self {
+        Self::with(&Authority::new(), None)
+    }
+
+    fn with(authority: &Authority, certified: Option<&str>) -> Self {
         let (listener, address) = listen("127.0.0.3");
         let inner = Inner {
             name: address.to_string(),
@@ -177,8 +192,8 @@ impl Hostile {
             asked: Mutex::default(),
         };
         let server = Self(Arc::new(inner));
-        let acceptor = TlsAcceptor::from(Authority::shared().server(&server.0.name));
-        background().spawn(serve(listener, acceptor, server.clone()));
+        let tls = authority.server(certified.unwrap_or(&server.0.name));
+        background().spawn(serve(listener, TlsAcceptor::from(tls), server.clone()));
         server
     }
 
@@ -362,9 +377,10 @@ impl Ask {
     }
 
     async fn exchange(&self, what: &str) -> Answer {
-        let address: SocketAddr = self.to.parse().expect("servers under test are named after their address");
+        // Servers under test are named after their address, or `localhost`.
+        let address: SocketAddr = self.to.replace("localhost", "127.0.0.1").parse().expect("a name on loopback");
         let tcp = TcpStream::connect(address).await.unwrap_or_else(|error| panic!("{what}: {error}"));
-        let name = ServerName::from(address.ip());
+        let name = ServerName::try_from(host_of(&self.to).to_owned()).expect("a host");
         let tls = TlsConnector::from(Authority::shared().client()).connect(name, tcp).await;
         let tls = tls.unwrap_or_else(|error| panic!("{what}: {error}"));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.expect("HTTP/1");

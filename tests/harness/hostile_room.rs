@@ -78,16 +78,15 @@ impl RawEvent {
 
     /// The event with the right hash, signed by `server`.
     pub fn sign(&self, server: &Hostile) -> Signed {
-        let hash = STANDARD_NO_PAD.encode(Sha256::digest(self.object(|_| true)));
-        self.sign_with_hash(server, &hash)
+        self.sign_as(server, server.name(), server.key_id())
     }
 
-    /// The same with any hash.
-    pub fn sign_with_hash(&self, server: &Hostile, hash: &str) -> Signed {
+    /// The same with the name and the key ID of whomever.
+    pub fn sign_as(&self, server: &Hostile, name: &str, key_id: &str) -> Signed {
+        let hash = STANDARD_NO_PAD.encode(Sha256::digest(self.object(|_| true)));
         let event = self.clone().with("hashes", &json!({"sha256": hash}));
         let redacted = event.redacted();
-        let signature = server.sign(redacted.as_bytes());
-        let signatures = json!({server.name(): {server.key_id(): signature}});
+        let signatures = json!({name: {key_id: server.sign(redacted.as_bytes())}});
         Signed { id: self.id_of(&redacted), text: event.with("signatures", &signatures).object(|_| true) }
     }
 
