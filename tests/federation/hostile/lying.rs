@@ -95,6 +95,7 @@ fn lies() -> Vec<(&'static str, Lie)> {
             }),
         ),
         (
+            "two create events",
             "two events for one place",
             Box::new(move |answer, room, mal| {
                 let again =

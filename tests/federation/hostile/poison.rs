@@ -67,6 +67,10 @@ fn no_event(event: &RawEvent) -> Vec<(&'static str, RawEvent)> {
     all
 }
 
+/// JSON that has several readings: what was signed in it is not sure, so the whole transaction may be refused.
+const UNSIGNABLE: [&str; 4] =
+    ["an exponent", "an integer of 400 digits", "the same key twice", "the same key twice, deep inside"];
+
 /// 24 good events, the bad one, 25 good ones.
 async fn among_good_ones(scene: &Scene, shared: &mut Shared, what: &str, bad: &str) -> Value {
     let mut good: Vec<Signed> = Vec::new();
@@ -76,7 +80,11 @@ async fn among_good_ones(scene: &Scene, shared: &mut Shared, what: &str, bad: &s
     }
     let mut pdus: Vec<String> = good.iter().map(|event| event.text.clone()).collect();
     pdus.insert(24, bad.to_owned());
-    let answer = scene.transaction(&pdus, &[]).await;
+    let mut answer = scene.transaction(&pdus, &[]).await;
+    if UNSIGNABLE.contains(&what) && [400, 401].contains(&answer.status) {
+        pdus.remove(24);
+        answer = scene.transaction(&pdus, &[]).await;
+    }
     let body = answer.expect_status(200).unwrap_or_else(|other| panic!("{what}: {other}")).body;
     for event in &good {
         assert_eq!(body["pdus"][&event.id], json!({}), "{what}: {} is good", event.id);

@@ -8,7 +8,7 @@ use super::scene::Scene;
 use crate::people::Person;
 
 /// Fields that a member event may have.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "auth_events",
     "content",
     "depth",
@@ -22,6 +22,7 @@ const FIELDS: [&str; 13] = [
     "signatures",
     "state_key",
     "type",
+    "unsigned",
 ];
 const CONTENT: [&str; 6] =
     ["membership", "displayname", "avatar_url", "join_authorised_via_users_server", "reason", "is_direct"];
