@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 
-use hearth_test_harness::{Config, Server};
+use hearth_test_harness::{Config, Server, tool};
 use tokio::sync::mpsc;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hearth");
@@ -36,7 +36,7 @@ async fn matrix_js_sdk_talks_about_single_things() {
 
 /// Python with matrix-nio.
 fn python() -> PathBuf {
-    let python = cache("HEARTH_NIO_PYTHON", "nio/bin/python");
+    let python = tool("HEARTH_NIO_PYTHON", "nio/bin/python");
     assert!(
         python.exists(),
         "matrix-nio is not installed; run: python3 -m venv ~/.cache/hearth/nio && \
@@ -49,12 +49,12 @@ fn python() -> PathBuf {
 fn node() -> PathBuf {
     let beside = script("js/node_modules/matrix-js-sdk");
     assert!(
-        beside.exists() || cache("HEARTH_JS_DIR", "js").join("node_modules/matrix-js-sdk").exists(),
+        beside.exists() || tool("HEARTH_JS_DIR", "js").join("node_modules/matrix-js-sdk").exists(),
         "matrix-js-sdk is not installed; run: mkdir -p ~/.cache/hearth/js && \
          cp tests/clients/js/package*.json ~/.cache/hearth/js && npm ci --prefix ~/.cache/hearth/js"
     );
     // The SDK wants a newer Node than some systems have; the set-up then makes one of its own.
-    let own = cache("HEARTH_NODE", "node/bin/node");
+    let own = tool("HEARTH_NODE", "node/bin/node");
     if own.exists() { own } else { "node".into() }
 }
 
@@ -116,15 +116,6 @@ fn whole(mut stderr: ChildStderr) -> thread::JoinHandle<String> {
 
 fn tell(input: &mut ChildStdin, line: &str) {
     writeln!(input, "{line}").and_then(|()| input.flush()).expect("the script listens");
-}
-
-/// What `variable` names, else `path` in the cache of test tools.
-fn cache(variable: &str, path: &str) -> PathBuf {
-    match (std::env::var_os(variable), std::env::var_os("HOME")) {
-        (Some(given), _) => given.into(),
-        (None, Some(home)) => Path::new(&home).join(".cache/hearth").join(path),
-        (None, None) => panic!("set HOME or {variable}"),
-    }
 }
 
 fn script(path: &str) -> PathBuf {

@@ -43,7 +43,7 @@ pub struct Answer {
     pub what: String,
     /// HTTP status.
     pub status: u16,
-    version: reqwest::Version,
+    pub(crate) version: reqwest::Version,
     /// HTTP headers.
     pub headers: HeaderMap,
     /// The body as it came.

@@ -7,9 +7,23 @@
 #![expect(clippy::missing_errors_doc, reason = "errors are words for the test's message: what was asked and what came")]
 
 mod api;
+mod authority;
 mod config;
+mod federated;
+mod gate;
+mod hostile;
+mod hostile_room;
 mod server;
+mod synapse;
+mod tools;
 
 pub use api::{Answer, Api, Request, User, pct};
+pub use authority::{Authority, Papers};
 pub use config::Config;
+pub use federated::Federated;
+pub use gate::Gate;
+pub use hostile::{Ask, Asked, Claim, Hostile, Reply, now};
+pub use hostile_room::{RawEvent, Room, Signed};
 pub use server::{Server, free_port};
+pub use synapse::Synapse;
+pub use tools::{synapse_python, tool};

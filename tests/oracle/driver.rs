@@ -1,28 +1,15 @@
 //! The other side: a Python process that has matrix-synapse.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use hearth_event::RoomVersion;
 use serde_json::{Value, json};
 
-const INSTALL: &str = "python3 -m venv ~/.cache/hearth/synapse && \
-    ~/.cache/hearth/synapse/bin/pip install matrix-synapse==1.163.2";
-
-fn python() -> PathBuf {
-    let python = std::env::var_os("HEARTH_SYNAPSE_PYTHON").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/hearth/synapse/bin/python"),
-        PathBuf::from,
-    );
-    assert!(python.exists(), "{} is missing; install it with\n  {INSTALL}", python.display());
-    python
-}
-
 /// The answers to `requests`, in their order.
 pub(crate) fn ask(requests: impl Iterator<Item = Value>) -> Vec<Value> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/synapse_oracle.py");
-    let mut child = Command::new(python())
+    let mut child = Command::new(hearth_test_harness::synapse_python())
         .arg(script)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -45,7 +32,7 @@ pub(crate) fn ask(requests: impl Iterator<Item = Value>) -> Vec<Value> {
     drop(input);
     let answers: Result<Vec<Value>, _> = reader.join().expect("the reader does not panic");
     let answers = answers.expect("the answers are JSON");
-    assert!(child.wait().expect("the process ends").success(), "the other side failed; {INSTALL}");
+    assert!(child.wait().expect("the process ends").success(), "the other side failed");
     assert_eq!(answers.len(), asked, "every question has an answer");
     answers
 }
