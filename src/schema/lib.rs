@@ -8,6 +8,7 @@ mod account;
 mod delayed;
 mod event;
 mod ids;
+mod outside;
 mod relation;
 mod room;
 mod social;
@@ -24,6 +25,7 @@ pub use account::{
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{Source, StagedEvent, StoredEvent, Verdict};
 pub use ids::{AliasKey, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
+pub use outside::{Outside, OutsideState};
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
     Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
@@ -152,6 +154,11 @@ keyspaces! {
     Presence(0x3c, Point): (hearth_store::Lane, UserNid) => PresenceRow;
     /// What users have reported: (lane, who reported, when). The lane as above.
     Reports(0x3d, Scan): (hearth_store::Lane, UserNid, hearth_store::Pos) => Report;
+
+    /// Invitations, knocks and their ends in rooms that this server is not in.
+    Outsides(0x41, Scan): (UserNid, RoomNid) => Outside;
+    /// What is shown of those rooms.
+    OutsideStates(0x42, Scan): (UserNid, RoomNid) => OutsideState;
 
     /// Where a user's notifications are pushed: (user, app ID, push key).
     Pushers(0x40, Scan, guarded): (UserNid, String, String) => Pusher;
