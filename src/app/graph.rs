@@ -94,6 +94,7 @@ impl Graph {
             rooms: rooms.clone(),
             accounts,
             sync,
+            elsewhere: Arc::new(hearth_client_api::Nowhere),
             clock: ground.clock.clone(),
             settings: Arc::new(ground.client_api(settings)),
             shutdown: requests.stopping(),

@@ -10,6 +10,7 @@ mod body;
 mod compress;
 mod discovery;
 mod edge;
+mod elsewhere;
 mod error;
 mod limits;
 mod params;
@@ -34,10 +35,12 @@ use hearth_rooms::Rooms;
 use hearth_sync::Sync;
 use tokio_util::sync::CancellationToken;
 
+pub use elsewhere::{Elsewhere, Lookup, Nowhere};
 pub use limits::{Peer, RateLimits, TrustedProxies};
 pub use settings::{ClientApiSettings, Contact, Notices, Support};
 
 use edge::FailureIds;
+use elsewhere::Profiles;
 use limits::Limits;
 
 /// What the endpoints work with.
@@ -48,6 +51,8 @@ pub struct ClientApi {
     pub accounts: Arc<Accounts>,
     /// `/sync`.
     pub sync: Sync,
+    /// Other servers.
+    pub elsewhere: Arc<dyn Elsewhere>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What the operator decides.
@@ -61,17 +66,30 @@ struct Api {
     rooms: Rooms,
     accounts: Arc<Accounts>,
     sync: Sync,
+    elsewhere: Arc<dyn Elsewhere>,
     clock: Arc<dyn Clock>,
     settings: Arc<ClientApiSettings>,
     shutdown: CancellationToken,
     failures: FailureIds,
+    profiles: Profiles,
     limits: Limits,
 }
 
 /// Every endpoint, and answers for all other paths.
 pub fn router(parts: ClientApi) -> Router {
-    let ClientApi { rooms, accounts, sync, clock, settings, shutdown } = parts;
+    let ClientApi { rooms, accounts, sync, elsewhere, clock, settings, shutdown } = parts;
     let failures = FailureIds::new(clock.now().0);
     let limits = Limits::new(&settings, clock.clone());
-    routes::routes(Arc::new(Api { rooms, accounts, sync, clock, settings, shutdown, failures, limits }))
+    routes::routes(Arc::new(Api {
+        rooms,
+        accounts,
+        sync,
+        elsewhere,
+        clock,
+        settings,
+        shutdown,
+        failures,
+        profiles: Profiles::default(),
+        limits,
+    }))
 }

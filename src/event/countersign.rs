@@ -4,10 +4,10 @@ use bytes::Bytes;
 use ruma_common::{ServerName, UserId};
 
 use crate::auth::Facts;
-use crate::json::{JsonLimits, Strictness, parse_object};
+use crate::json::{JsonLimits, Object, Strictness, parse_object};
 use crate::key::add_signature;
 use crate::redact::redact_object;
-use crate::{MAX_PDU_BYTES, Pdu, SigningKey};
+use crate::{MAX_PDU_BYTES, Pdu, PublicKeys, SigningKey};
 
 /// Why this server does not put its name to an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,10 @@ pub enum CountersignError {
     /// It is neither an invitation of one of our users, nor a join on the word of one.
     #[error("the event is not one that this server vouches for")]
     NotOurs,
-    /// With our signature it would be too large.
+    /// The other server's signature is not valid.
+    #[error("the signature is not valid")]
+    BadSignature,
+    /// With the signature it would be too large.
     #[error("the event is too large")]
     TooLarge,
     /// The stored event cannot be read.
@@ -39,14 +42,44 @@ pub fn countersign(pdu: &Pdu, server: &ServerName, key: &SigningKey) -> Result<P
     if !vouched {
         return Err(CountersignError::NotOurs);
     }
+    let (event, message) = signed_form(pdu)?;
+    with_signature(pdu, event, server, (key.key_id(), key.sign(&message)))
+}
+
+/// `pdu` with a signature of `server` that it has given to somebody else's copy of the event: the key ID and the
+/// signature in base64, which must be valid by `keys`. Nothing else of that copy comes in.
+pub fn with_countersignature(
+    pdu: &Pdu,
+    server: &ServerName,
+    (key_id, signature): (&str, &str),
+    keys: &PublicKeys,
+) -> Result<Pdu, CountersignError> {
+    let (event, message) = signed_form(pdu)?;
+    if !keys.verify(server, (key_id, signature), &message, pdu.origin_server_ts()) {
+        return Err(CountersignError::BadSignature);
+    }
+    with_signature(pdu, event, server, (key_id, signature.to_owned()))
+}
+
+/// The event, and the bytes that its signatures are over.
+fn signed_form(pdu: &Pdu) -> Result<(Object, Vec<u8>), CountersignError> {
     let limits = JsonLimits { bytes: usize::MAX, depth: 128 };
-    let mut event = parse_object(pdu.json(), limits, Strictness::Lenient)
+    let event = parse_object(pdu.json(), limits, Strictness::Lenient)
         .map_err(|error| CountersignError::Unreadable(error.to_string()))?;
     let mut redacted = event.clone();
     redact_object(&mut redacted, &pdu.version().rules().redaction, pdu.event_type());
     let mut message = Vec::with_capacity(1024);
     redacted.write_without(&["signatures", "unsigned"], &mut message);
-    add_signature(&mut event, server, key.key_id(), key.sign(&message));
+    Ok((event, message))
+}
+
+fn with_signature(
+    pdu: &Pdu,
+    mut event: Object,
+    server: &ServerName,
+    (key_id, signature): (&str, String),
+) -> Result<Pdu, CountersignError> {
+    add_signature(&mut event, server, key_id, signature);
     let json = event.bytes();
     if json.len() > MAX_PDU_BYTES {
         return Err(CountersignError::TooLarge);

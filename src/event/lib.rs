@@ -29,7 +29,7 @@ pub use check::{
     VerifyError, check,
 };
 pub use client::{client_head, client_head_without_room};
-pub use countersign::{CountersignError, countersign};
+pub use countersign::{CountersignError, countersign, with_countersignature};
 pub use json::{JsonError, JsonLimits, canonical_json, parse_canonical_object};
 pub use key::{KeyError, PublicKeys, SigningKey};
 pub use make::{BuildError, EventDraft, build};

@@ -60,7 +60,7 @@ impl Unread {
                     }
                 }
                 Change::Receipt { room, user } => page.receipt(*room, *user, *pos).await?,
-                Change::AccountData { .. } => {}
+                Change::AccountData { .. } | Change::Outside { .. } => {}
             }
         }
         page.finish();

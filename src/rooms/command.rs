@@ -2,7 +2,7 @@
 
 use hearth_schema::{Membership, RoomNid, UserNid};
 use hearth_store::Pos;
-use ruma_common::{CanonicalJsonObject, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId};
+use ruma_common::{CanonicalJsonObject, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedUserId};
 
 /// A client's event.
 #[derive(Clone, Debug)]
@@ -103,6 +103,8 @@ pub struct Entry {
     pub content: CanonicalJsonObject,
     /// Who asks.
     pub requester: RequesterKind,
+    /// Servers that the client says are in the room.
+    pub via: Vec<OwnedServerName>,
 }
 
 /// `POST /rooms/{roomId}/upgrade`.

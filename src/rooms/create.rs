@@ -7,10 +7,12 @@ use hearth_base::Millis;
 use hearth_event::RoomVersion;
 use hearth_schema::{Membership, PublicRooms, RoomMeta, RoomNid, Rooms as RoomRows};
 use hearth_store::{Batch, CommitError, Owner};
-use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
+use ruma_common::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, ServerName, UserId,
+};
 use serde_json::json;
 
-use crate::command::{CreateRoom, Preset, RoomVisibility};
+use crate::command::{CreateRoom, MembershipChange, Preset, RoomVisibility};
 use crate::intake::Rooms;
 use crate::membership::member_content;
 use crate::persist::{Attached, Target, move_head, persist};
@@ -38,15 +40,37 @@ impl Rooms {
             return Err(CreateError::BadAlias("the alias belongs to another server".into()));
         }
         let create = &create;
-        create.invite.iter().try_for_each(|(user, _)| self.can_reach(user))?;
         let version = create.version.unwrap_or(self.0.settings.default_version);
-        self.make_room(NewRoom {
-            version,
-            intents: intents(create, version)?,
-            visibility: create.visibility,
-            alias: create.alias.as_deref().map(|alias| (alias, &*create.creator)),
-        })
-        .await
+        let room_id = self
+            .make_room(NewRoom {
+                version,
+                intents: intents(create, version, &self.0.signer.server_name)?,
+                visibility: create.visibility,
+                alias: create.alias.as_deref().map(|alias| (alias, &*create.creator)),
+            })
+            .await?;
+        self.invite_elsewhere(create, &room_id).await;
+        Ok(room_id)
+    }
+
+    /// Invites the users of other servers to a room that exists now. Nobody can be told any more that one of them
+    /// cannot be invited: an error would make the client create the room again.
+    async fn invite_elsewhere(&self, create: &CreateRoom, room_id: &RoomId) {
+        for (user, profile) in create.invite.iter().filter(|(user, _)| !self.is_local(user)) {
+            let change = MembershipChange {
+                room_id: room_id.to_owned(),
+                sender: create.creator.clone(),
+                target: user.clone(),
+                membership: Membership::Invite,
+                only_from: None,
+                reason: None,
+                profile: profile.clone(),
+                is_direct: create.is_direct,
+            };
+            if let Err(error) = self.change_membership(change).await {
+                tracing::info!(%room_id, %user, %error, "a user of another server could not be invited to a new room");
+            }
+        }
     }
 
     /// Makes the room that `new` describes, or nothing.
@@ -174,7 +198,8 @@ fn refused(error: PlanError) -> CreateError {
 }
 
 /// The events of a new room in the order that the specification gives.
-fn intents(create: &CreateRoom, version: RoomVersion) -> Result<Vec<Intent>, CreateError> {
+/// Users of other servers are invited afterwards.
+fn intents(create: &CreateRoom, version: RoomVersion, own: &ServerName) -> Result<Vec<Intent>, CreateError> {
     let preset = create.preset.unwrap_or(match create.visibility {
         RoomVisibility::Public => Preset::PublicChat,
         RoomVisibility::Private => Preset::PrivateChat,
@@ -226,7 +251,7 @@ fn intents(create: &CreateRoom, version: RoomVersion) -> Result<Vec<Intent>, Cre
         let text = json!({ "topic": topic, "m.topic": { "m.text": [{ "body": topic, "mimetype": "text/plain" }] } });
         out.push(state("m.room.topic", object(text)));
     }
-    for (user, profile) in &create.invite {
+    for (user, profile) in create.invite.iter().filter(|(user, _)| user.server_name() == own) {
         let mut content = member_content(Membership::Invite, profile);
         if create.is_direct.is_some() {
             content.insert("is_direct".into(), CanonicalJsonValue::Bool(true));

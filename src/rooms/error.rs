@@ -2,6 +2,8 @@
 
 use hearth_store::{CommitError, StoreError};
 
+use crate::remote::RemoteError;
+
 /// Why an event was not sent.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SendError {
@@ -66,6 +68,9 @@ pub enum MembershipError {
     /// The user may join, but no local member of the room may let others in.
     #[error("nobody on this server may let you into the room")]
     CannotGrant,
+    /// It takes another server, and none of those asked did it; this is what the most telling of them said.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// As when sending an event.
     #[error(transparent)]
     Send(#[from] SendError),

@@ -8,7 +8,7 @@ use hearth_event::SigningKey;
 use hearth_schema::{Ids, Membership, RoomNid, Rooms as RoomRows};
 use hearth_store::{Store, StoreError, View};
 use parking_lot::Mutex;
-use ruma_common::{OwnedServerName, RoomId, UserId};
+use ruma_common::{OwnedServerName, RoomId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +22,7 @@ use crate::erasure::Erased;
 use crate::graph::AuthEdges;
 use crate::import::Joins;
 use crate::inbound::{InboundRequest, Workers};
+use crate::joining::Way;
 use crate::membership::Additions;
 use crate::plan::Signer;
 use crate::read_marks::ReadMarks;
@@ -183,6 +184,9 @@ impl Rooms {
             other => SendError::Forbidden(other.to_string()),
         };
         self.complete_member_event(&mut event).await.map_err(refused)?;
+        if let Some(user) = self.invited_elsewhere(&event) {
+            return self.invite_by_event(event, user).await.map_err(refused);
+        }
         let room = event.room_id.clone();
         self.ask(&room, Ask::Event(event)).await.map_err(refused)
     }
@@ -193,7 +197,7 @@ impl Rooms {
     /// See [`MembershipError`]; nothing is stored then.
     pub async fn change_membership(&self, change: MembershipChange) -> Result<Sent, MembershipError> {
         let content = ruma_common::CanonicalJsonObject::new();
-        self.enter(Entry { change, content, requester: RequesterKind::User }).await
+        self.enter(Entry { change, content, requester: RequesterKind::User, via: Vec::new() }).await
     }
 
     /// The same for who joins or knocks with a content of their own, or is a guest.
@@ -201,30 +205,24 @@ impl Rooms {
     /// # Errors
     /// See [`MembershipError`]; nothing is stored then.
     pub async fn enter(&self, entry: Entry) -> Result<Sent, MembershipError> {
-        let Entry { change, content, requester } = entry;
-        let room = change.room_id.clone();
+        let way = self.way(&entry).await?;
+        let Entry { change, content, requester, .. } = entry;
         let mut additions = Additions { content, authorised_by: None };
-        match change.membership {
-            Membership::Invite => self.can_reach(&change.target)?,
-            // A change of profile by who is in asks nobody.
-            Membership::Join if change.only_from.is_none() => {
-                self.check_guest(requester, &room).await?;
-                additions.authorised_by = self.authoriser(&room, &change.target).await?;
-            }
-            _ => {}
+        match way {
+            Way::Invite => return self.invite_by_change(change, additions).await,
+            Way::Elsewhere(servers) => return self.enter_elsewhere(change, additions, servers).await,
+            Way::Here => {}
+        }
+        let room = change.room_id.clone();
+        // A change of profile by who is in asks nobody.
+        if change.membership == Membership::Join && change.only_from.is_none() {
+            self.check_guest(requester, &room).await?;
+            additions.authorised_by = self.authoriser(&room, &change.target).await?;
         }
         self.ask(&room, Ask::Membership(change, additions)).await
     }
 
-    /// Nobody would tell a user of another server of an invitation, so there is none.
-    pub(crate) fn can_reach(&self, user: &UserId) -> Result<(), SendError> {
-        if user.server_name() == self.0.signer.server_name {
-            return Ok(());
-        }
-        Err(SendError::Forbidden(format!("{user} is on another server, and this one does not federate yet")))
-    }
-
-    async fn ask(&self, room_id: &RoomId, ask: Ask) -> Result<Sent, MembershipError> {
+    pub(crate) async fn ask(&self, room_id: &RoomId, ask: Ask) -> Result<Sent, MembershipError> {
         let (reply, answer) = oneshot::channel();
         self.post(self.0.signer.ids.room(room_id), Mail::Command(Request { ask, reply })).await?;
         answer.await.map_err(|_| MembershipError::Send(SendError::Stopping))?

@@ -24,7 +24,10 @@ mod handshake;
 mod import;
 mod inbound;
 mod intake;
+mod inviting;
+mod joining;
 mod membership;
+mod outside;
 mod persist;
 mod plan;
 mod profile;
@@ -57,6 +60,8 @@ pub use ephemeral::{Typing, TypingState};
 pub use error::{CreateError, MembershipError, QueryError, SendError};
 pub use inbound::{Entered, Received};
 pub use intake::{Rooms, RoomsParts};
+pub use joining::{JoinError, RemoteJoin};
+pub use outside::{GoodInvite, InviteError, InviteIn, OutsideRoom};
 pub use query::{
     Current, Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter,
     MutualRooms, Reader, RelatedBy, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy,

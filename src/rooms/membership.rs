@@ -71,7 +71,7 @@ pub(crate) fn wanted(planner: &Planner, change: &MembershipChange, additions: &A
     Ok(Wanted::Event(Box::new(intent)))
 }
 
-fn content(change: &MembershipChange, additions: &Additions) -> CanonicalJsonObject {
+pub(crate) fn content(change: &MembershipChange, additions: &Additions) -> CanonicalJsonObject {
     let mut content = member_content(change.membership, &change.profile);
     for (key, value) in &additions.content {
         if !RESERVED.contains(&key.as_str()) {

@@ -1,9 +1,9 @@
 //! Turning a planned event into rows. Pure: adds to a batch, never commits.
 
 use hearth_schema::{
-    Change, CurrentState, EventIds, EventNid, Events, Ids, Membership, RawNode, RoomHead, RoomHeads, RoomLast, RoomNid,
-    Source, StateEntry, StateKeyNames, StateKeys, StateLog, StateLogEntry, StateNodes, StoredEvent, Timeline, TxnIds,
-    UserNid, UserRoom, UserRoomLog, UserRooms, Verdict,
+    Change, CurrentState, EventIds, EventNid, Events, Ids, Membership, OutsideStates, Outsides, RawNode, RoomHead,
+    RoomHeads, RoomLast, RoomNid, Source, StateEntry, StateKeyNames, StateKeys, StateLog, StateLogEntry, StateNodes,
+    StoredEvent, Timeline, TxnIds, UserNid, UserRoom, UserRoomLog, UserRooms, Verdict,
 };
 use hearth_store::{Batch, Owner, Pos};
 use ruma_common::{OwnedUserId, ServerName, UserId};
@@ -106,11 +106,16 @@ fn persist_membership(batch: &mut Batch, target: &Target<'_>, planned: &Planned,
         pos,
         room_id: pdu.room_id().to_string(),
         membership,
-        n: *n,
+        n: Some(*n),
         own: pdu.sender() == user_id,
         forgotten: false,
     };
     batch.put_elsewhere::<UserRooms>(&(user, target.room), &row);
+    if membership == Membership::Join && state.previous.is_none_or(|entry| entry.membership != Some(membership)) {
+        // What was known while nobody of this server was in the room.
+        batch.delete_elsewhere::<Outsides>(&(user, target.room));
+        batch.delete_elsewhere::<OutsideStates>(&(user, target.room));
+    }
     batch.put_elsewhere::<UserRoomLog>(&(user, pos), &target.room);
 }
 

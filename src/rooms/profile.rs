@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use futures::stream;
-use hearth_schema::{Membership, UserRooms};
+use hearth_schema::{Membership, OutsideStates, UserRooms};
 use hearth_store::{Batch, Owner};
 use ruma_common::{RoomId, UserId};
 
@@ -45,7 +45,8 @@ impl Rooms {
                     MembershipError::NotInState(_)
                     | MembershipError::Send(SendError::Forbidden(_))
                     | MembershipError::CannotAuthorise
-                    | MembershipError::CannotGrant,
+                    | MembershipError::CannotGrant
+                    | MembershipError::Remote(_),
                 ) => {}
                 Err(MembershipError::Send(error)) => return Err(error),
             }
@@ -67,6 +68,10 @@ impl Rooms {
         let mut batch = Batch::new(key.0.lane());
         // An invitation that comes in at this moment must not be forgotten with the rest.
         batch.check::<UserRooms>(&key, Some(&row));
+        if row.n.is_none() {
+            // That it was turned down is remembered: the same invitation does not come again.
+            batch.delete::<OutsideStates>(&key);
+        }
         batch.put::<UserRooms>(&key, &hearth_schema::UserRoom { forgotten: true, ..row });
         self.0.store.commit(batch).await.map(drop).map_err(|error| SendError::from(error).into())
     }

@@ -127,7 +127,6 @@ impl Rooms {
         // What is no user ID fails by the auth rules.
         let Ok(target) = <&UserId>::try_from(state_key) else { return Ok(()) };
         match event.content.get("membership") {
-            Some(CanonicalJsonValue::String(membership)) if membership == "invite" => self.can_reach(target)?,
             Some(CanonicalJsonValue::String(membership)) if membership == "join" && target == event.sender => {
                 match self.authoriser(&event.room_id, target).await? {
                     Some(member) => {

@@ -338,7 +338,7 @@ impl RoomTask {
 }
 
 /// What `ask` comes to on the planned state.
-fn wanted(planner: &Planner, ask: &Ask) -> Result<Wanted, PlanError> {
+pub(crate) fn wanted(planner: &Planner, ask: &Ask) -> Result<Wanted, PlanError> {
     match ask {
         Ask::Membership(change, additions) => membership::wanted(planner, change, additions),
         Ask::Event(event) => {

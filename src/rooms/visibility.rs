@@ -170,7 +170,9 @@ impl Rooms {
         if row.membership == Membership::Join {
             return Ok(Some(Pos::MAX));
         }
-        let mut newer = self.one_event(view, room, row.n).await?;
+        // In a room that this server was not in, nobody of it saw anything.
+        let Some(n) = row.n else { return Ok(None) };
+        let mut newer = self.one_event(view, room, n).await?;
         for _ in 0..MAX_CHANGES {
             let Some(previous) = newer.replaces_state else { return Ok(None) };
             let previous = self.one_event(view, room, previous).await?;

@@ -9,6 +9,7 @@ mod delayed;
 mod event;
 mod ids;
 mod outbound;
+mod outside;
 mod peer;
 mod received;
 mod relation;
@@ -30,6 +31,7 @@ pub use ids::{
     AliasKey, DestinationNid, EventKey, EventNid, Ids, OriginNid, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
 };
 pub use outbound::{BackOff, Destination, QueuedPdu, Transaction};
+pub use outside::{Outside, OutsideState};
 pub use peer::{PeerKey, PeerKeyAnswer, PeerKeys as PeerKeysRow};
 pub use received::ReceivedTransaction;
 pub use relation::{Aggregate, Edit, ThreadSummary};
@@ -160,6 +162,11 @@ keyspaces! {
     Presence(0x3c, Point): (hearth_store::Lane, UserNid) => PresenceRow;
     /// What users have reported: (lane, who reported, when). The lane as above.
     Reports(0x3d, Scan): (hearth_store::Lane, UserNid, hearth_store::Pos) => Report;
+
+    /// Invitations, knocks and their ends in rooms that this server is not in.
+    Outsides(0x41, Scan): (UserNid, RoomNid) => Outside;
+    /// What is shown of those rooms.
+    OutsideStates(0x42, Scan): (UserNid, RoomNid) => OutsideState;
 
     /// Where a user's notifications are pushed: (user, app ID, push key).
     Pushers(0x40, Scan, guarded): (UserNid, String, String) => Pusher;

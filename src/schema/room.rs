@@ -192,6 +192,13 @@ pub enum Change {
         /// Whose.
         user: UserNid,
     },
+    /// A user's membership in a room that this server is not in changed (the user's lane).
+    Outside {
+        /// Whose.
+        user: UserNid,
+        /// In which room.
+        room: RoomNid,
+    },
 }
 
 impl Change {

@@ -147,6 +147,7 @@ proptest! {
         holds_exactly(&Change::Event { event }, PLAIN)?;
         holds_exactly(&Change::Receipt { room: event.room, user }, PLAIN)?;
         holds_exactly(&Change::AccountData { user }, PLAIN)?;
+        holds_exactly(&Change::Outside { user, room: event.room }, PLAIN)?;
         holds(&RawNode(node))?;
     }
 
@@ -207,8 +208,14 @@ proptest! {
     ) {
         holds_exactly(&ReceiptName { kind, thread: thread.clone(), user_id: user_id.clone() }, PLAIN)?;
         holds_exactly(&Receipt { pos, event_id: room_id.clone(), n, event_pos, ts }, STAMPED)?;
-        holds_exactly(&AccountDataEntry { pos, json: thread }, STAMPED)?;
-        holds_exactly(&UserRoom { pos, room_id, membership, n, own, forgotten }, STAMPED)?;
+        holds_exactly(&AccountDataEntry { pos, json: thread.clone() }, STAMPED)?;
+        let (version, sender) = (thread.clone(), room_id.clone());
+        let event = own.then(|| (user_id.clone(), vec![7; 9]));
+        holds_exactly(&OutsideState { version, event, events: vec![thread.clone(), user_id.clone()] }, PLAIN)?;
+        let (invitation, servers) = (forgotten.then(|| thread.clone()), vec![user_id.clone()]);
+        holds_exactly(&Outside { pos, membership, sender, invitation, servers }, STAMPED)?;
+        let n_here = own.then_some(n);
+        holds_exactly(&UserRoom { pos, room_id: room_id.clone(), membership, n: n_here, own, forgotten }, STAMPED)?;
         holds_exactly(&ReadPoint { pos, main_pos: event_pos, main: tally, threads: tally }, STAMPED)?;
         holds_exactly(&ThreadRead { pos, tally }, STAMPED)?;
         holds_exactly(&ThreadSubscription { pos, subscription }, STAMPED)?;

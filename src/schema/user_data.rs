@@ -82,8 +82,9 @@ pub struct UserRoom {
     pub room_id: String,
     /// The membership.
     pub membership: Membership,
-    /// Number of the membership event in its room.
-    pub n: u32,
+    /// Number of the membership event in its room; `None`: this server was not in the room, and what it knows is in
+    /// `Outsides`.
+    pub n: Option<u32>,
     /// Whether the user sent it (a leave that is not a kick).
     pub own: bool,
     /// The user has forgotten the room.

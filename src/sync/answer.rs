@@ -201,11 +201,9 @@ impl Answer<'_> {
         let (section, json) = match stay.membership {
             Membership::Join => (Section::Join, self.joined(room, &stay, standing.live.as_deref(), items).await?),
             Membership::Invite if (new || self.scope.full_state) && !self.is_unwanted(room, &stay).await? => {
-                (Section::Invite, Some(self.invited(room, &stay).await?))
+                (Section::Invite, self.invited(room, &stay).await?)
             }
-            Membership::Knock if new || self.scope.full_state => {
-                (Section::Knock, Some(self.knocked(room, &stay).await?))
-            }
+            Membership::Knock if new || self.scope.full_state => (Section::Knock, self.knocked(room, &stay).await?),
             Membership::Leave | Membership::Ban if new => (Section::Leave, self.left(room, &stay, items).await?),
             _ => (Section::Leave, None),
         };

@@ -18,8 +18,13 @@ impl Answer<'_> {
 
     /// Whether the invitation that `stay` stands for is not to be shown.
     pub(crate) async fn is_unwanted(&self, room: RoomNid, stay: &Stay) -> Result<bool, StoreError> {
-        let invitation = self.rooms.events(&self.view, room, &[stay.n]).await?;
-        let verdict = invitation.first().map(|event| self.screening.invite_from(event.sender()));
+        let verdict = if let Some(n) = stay.n {
+            let invitation = self.rooms.events(&self.view, room, &[n]).await?;
+            invitation.first().map(|event| self.screening.invite_from(event.sender()))
+        } else {
+            let outside = self.rooms.outside_room(&self.view, (self.who.user, room), stay.pos).await?;
+            outside.map(|outside| self.screening.invite_from(&outside.sender))
+        };
         Ok(verdict.is_some_and(|verdict| verdict != InviteVerdict::Welcome))
     }
 }

@@ -34,19 +34,20 @@ const MAX_STRIPPED: usize = 64 * 1024;
 
 impl Answer<'_> {
     /// A room that the user is invited to.
-    pub(crate) async fn invited(&self, room: RoomNid, stay: &Stay) -> Result<Vec<u8>, StoreError> {
+    pub(crate) async fn invited(&self, room: RoomNid, stay: &Stay) -> Result<Option<Vec<u8>>, StoreError> {
         self.stripped(room, stay, b"{\"invite_state\":").await
     }
 
     /// A room that the user has knocked on.
-    pub(crate) async fn knocked(&self, room: RoomNid, stay: &Stay) -> Result<Vec<u8>, StoreError> {
+    pub(crate) async fn knocked(&self, room: RoomNid, stay: &Stay) -> Result<Option<Vec<u8>>, StoreError> {
         self.stripped(room, stay, b"{\"knock_state\":").await
     }
 
     /// The stripped state as it was when the user was invited or knocked: what came later is not for
     /// who is outside.
-    async fn stripped(&self, room: RoomNid, stay: &Stay, open: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let own = self.rooms.events(&self.view, room, &[stay.n]).await?;
+    async fn stripped(&self, room: RoomNid, stay: &Stay, open: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(n) = stay.n else { return self.stripped_elsewhere(room, stay, open).await };
+        let own = self.rooms.events(&self.view, room, &[n]).await?;
         let mut events = Vec::new();
         for event in &own {
             events.extend(self.described(room, event).await?);
@@ -66,7 +67,38 @@ impl Answer<'_> {
             }
         }
         out.extend_from_slice(b"]}}");
-        Ok(out)
+        Ok(Some(out))
+    }
+
+    /// What other servers have said of a room that this one is not in. `None`: it is not so any more, which the next
+    /// answer tells.
+    async fn stripped_elsewhere(&self, room: RoomNid, stay: &Stay, open: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let outside = self.rooms.outside_room(&self.view, (self.who.user, room), stay.pos).await?;
+        let Some(outside) = outside else { return Ok(None) };
+        let mut out = open.to_vec();
+        out.extend_from_slice(b"{\"events\":");
+        let mut list = Parts::open(b'[', &mut out);
+        for json in outside.events.iter().map(String::as_bytes).chain(outside.stripped.as_deref()) {
+            list.part(&mut out).extend_from_slice(json);
+        }
+        out.extend_from_slice(b"]}}");
+        Ok(Some(out))
+    }
+
+    /// The end of a membership in a room that this server was not in: the leave, as far as there is an event of it.
+    async fn left_elsewhere(&self, room: RoomNid, stay: &Stay) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.since.is_none() && !self.scope.filter.include_leave {
+            return Ok(None);
+        }
+        let outside = self.rooms.outside_room(&self.view, (self.who.user, room), stay.pos).await?;
+        let Some(outside) = outside else { return Ok(None) };
+        let mut out = b"{\"timeline\":{\"events\":".to_vec();
+        let mut list = Parts::open(b'[', &mut out);
+        if let Some(json) = outside.event {
+            list.part(&mut out).extend_from_slice(&json);
+        }
+        out.extend_from_slice(b"],\"limited\":false},\"state\":{\"events\":[]},\"account_data\":{\"events\":[]}}");
+        Ok(Some(out))
     }
 
     /// What described the room when `own` was sent, which invites the user or knocks.
@@ -94,6 +126,7 @@ impl Answer<'_> {
         stay: &Stay,
         items: &[&AccountDataItem],
     ) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(n) = stay.n else { return self.left_elsewhere(room, stay).await };
         if self.since.is_none() && !self.left_at_first(room, stay).await? {
             return Ok(None);
         }
@@ -110,7 +143,7 @@ impl Answer<'_> {
             self.left_state(room, &page, stay.pos, &wanted).await?
         } else if self.scope.state_after.at_end() {
             // Who never was in is told of the own leave; a client that asks so does not look for it in the timeline.
-            self.load_state(room, &[stay.n]).await?
+            self.load_state(room, &[n]).await?
         } else {
             Vec::new()
         };
@@ -151,7 +184,8 @@ impl Answer<'_> {
     /// Whether the leave ended a membership that was `join`: whoever only turned down an invitation
     /// has seen nothing of the room's state.
     async fn was_joined(&self, room: RoomNid, stay: &Stay) -> Result<bool, StoreError> {
-        let own = self.rooms.events(&self.view, room, &[stay.n]).await?;
+        let Some(n) = stay.n else { return Ok(false) };
+        let own = self.rooms.events(&self.view, room, &[n]).await?;
         let Some(before) = own.first().and_then(|event| event.replaces_state) else { return Ok(false) };
         let before = self.rooms.events(&self.view, room, &[before]).await?;
         Ok(before.first().and_then(|event| membership(event)) == Some(Membership::Join))

@@ -14,8 +14,8 @@ const MAX_CHANGES: usize = 100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stay {
     pub membership: Membership,
-    /// Number of its event.
-    pub n: u32,
+    /// Number of its event; `None` in a room that this server was not in.
+    pub n: Option<u32>,
     /// Position of its event.
     pub pos: Pos,
     /// Whether the user sent it.
@@ -59,7 +59,11 @@ impl Answer<'_> {
         // Where the walk along the chain of member events ends.
         let floor = since.unwrap_or(self.until.pos);
         let mut walk = Walk { newest: None, joined: true, entered: false };
-        let mut next = Some(row.n);
+        if row.n.is_none() {
+            // What was before is not known, and nobody has seen the room.
+            return Ok((row.pos <= self.until.pos).then_some(stay));
+        }
+        let mut next = row.n;
         for _ in 0..MAX_CHANGES {
             let Some(n) = next else { return Ok(walk.end(None)) };
             let Some(event) = self.rooms.events(&self.view, room, &[n]).await?.pop() else { break };
@@ -67,7 +71,7 @@ impl Answer<'_> {
             if event.pos <= self.until.pos {
                 if walk.newest.is_none() {
                     let own = event.state_key() == Some(event.sender().as_str());
-                    walk.newest = Some(Stay { membership, n, pos: event.pos, own, ..stay });
+                    walk.newest = Some(Stay { membership, n: Some(n), pos: event.pos, own, ..stay });
                     walk.joined = membership != Membership::Invite && membership != Membership::Knock;
                 } else {
                     walk.joined &= membership == Membership::Join;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use hearth_event::{Pdu, RoomVersion};
 use hearth_rooms::state::{self, Missing, Node};
 use hearth_schema::{
-    Aliases, Change, CurrentState, EventIds, EventKey, EventNid, Events, Membership, NodeId, Receipt, ReceiptLog,
-    ReceiptName, Receipts, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateId, StateKeyNames,
-    StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, UserNid, UserRoom, UserRooms, Verdict,
+    Aliases, Change, CurrentState, EventIds, EventKey, EventNid, Events, Membership, NodeId, OutsideStates, Outsides,
+    Receipt, ReceiptLog, ReceiptName, Receipts, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateId,
+    StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, UserNid, UserRoom, UserRooms, Verdict,
 };
 use hearth_store::{Keyspace, Lane, Order, Owner as _, Pos, StoreError};
 use ruma_common::{EventId, RoomAliasId, RoomId, UserId};
@@ -205,7 +205,8 @@ pub(super) async fn current_state(
     let Ok(user_id) = <&UserId>::try_from(name.1.as_str()) else { return Ok(None) };
     let listed = context.view.get::<UserRooms>(&(context.ids.user(user_id), room)).await?;
     match listed {
-        Some(row) if row.n != entry.n || Some(row.membership) != entry.membership => {
+        // The newest may be from a time after this server has left the room.
+        Some(UserRoom { n: Some(n), membership, .. }) if n != entry.n || Some(membership) != entry.membership => {
             wrong(Invariant::I6, "differs in the user's list of rooms")
         }
         _ => Ok(None),
@@ -214,14 +215,21 @@ pub(super) async fn current_state(
 
 pub(super) async fn user_room(context: &Context, user: UserNid, room: RoomNid, row: &UserRoom) -> Checked {
     let wrong = |what: &str| broken::<UserRooms>(Invariant::I6, format!("{user:?} in {} {what}", row.room_id));
-    let Some(pdu) = pdu(context, room, row.n).await? else { return wrong("has no membership event") };
+    let Some(n) = row.n else {
+        let key = (user, room);
+        let outside = context.view.get::<Outsides>(&key).await?;
+        let matches = outside.is_some_and(|outside| (outside.pos, outside.membership) == (row.pos, row.membership));
+        let described = row.forgotten || context.view.get::<OutsideStates>(&key).await?.is_some();
+        return if matches && described { Ok(None) } else { wrong("is not explained by what is known from outside") };
+    };
+    let Some(pdu) = pdu(context, room, n).await? else { return wrong("has no membership event") };
     let of_user = pdu
         .state_key()
         .and_then(|key| <&UserId>::try_from(key).ok())
         .filter(|id| context.ids.user(id) == user && pdu.event_type() == MEMBER);
     let Some(user_id) = of_user else { return wrong("is another user's membership") };
     let current = context.view.get::<CurrentState>(&(room, MEMBER.to_owned(), user_id.to_string())).await?;
-    if current == Some(StateEntry { n: row.n, membership: Some(row.membership) }) {
+    if current == Some(StateEntry { n, membership: Some(row.membership) }) {
         return Ok(None);
     }
     wrong("differs from the room's state")

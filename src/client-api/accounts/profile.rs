@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::Api;
 use crate::auth::{Authed, only_oneself};
 use crate::body::Json;
+use crate::elsewhere;
 use crate::error::ApiError;
 use crate::params::Segments;
 use crate::reply;
@@ -37,6 +38,9 @@ impl Field {
 
 /// The profile as JSON.
 async fn profile(api: &Api, user: &UserId) -> Result<Map<String, Value>, ApiError> {
+    if user.server_name() != api.settings.server_name {
+        return elsewhere::profile(api, user).await;
+    }
     let profile = api.accounts.profile(user).await?;
     let Profile { displayname, avatar_url, fields } =
         profile.ok_or_else(|| ApiError::not_found("there is no such profile"))?;

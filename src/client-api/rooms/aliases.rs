@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use ruma_common::{OwnedRoomAliasId, OwnedRoomId, OwnedServerName};
+use hearth_peers::DirectoryAnswer;
+use hearth_rooms::AliasTarget;
+use ruma_common::{OwnedRoomAliasId, OwnedRoomId, OwnedServerName, RoomAliasId};
 use serde::{Deserialize, Serialize};
 
 use crate::Api;
@@ -21,13 +23,25 @@ struct Target {
 }
 
 /// `GET /directory/room/{roomAlias}`: open to everybody.
-pub(crate) async fn resolve(
+pub(crate) async fn get(
     State(api): State<Arc<Api>>,
     Segments(alias): Segments<OwnedRoomAliasId>,
 ) -> Result<Response, ApiError> {
-    let target = api.rooms.resolve_alias(&alias).await?;
-    let target = target.ok_or_else(|| ApiError::not_found("there is no such alias"))?;
+    let target = resolve(&api, &alias).await?;
     Ok(reply::json(&Target { room_id: target.room_id, servers: target.servers }))
+}
+
+/// Where an alias of any server leads.
+///
+/// # Errors
+/// 404 if there is none, 502 if its server does not tell.
+pub(crate) async fn resolve(api: &Api, alias: &RoomAliasId) -> Result<AliasTarget, ApiError> {
+    if alias.server_name() == api.settings.server_name {
+        let target = api.rooms.resolve_alias(alias).await?;
+        return target.ok_or_else(|| ApiError::not_found("there is no such alias"));
+    }
+    let DirectoryAnswer { room_id, servers } = api.elsewhere.directory(alias).await?;
+    Ok(AliasTarget { room_id, servers })
 }
 
 #[derive(Deserialize)]

@@ -5,35 +5,48 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use hearth_rooms::{DirectoryPage, DirectoryQuery, DirectoryToken, RoomVisibility};
-use ruma_common::OwnedRoomId;
+use ruma_common::{OwnedRoomId, OwnedServerName};
 use serde::{Deserialize, Serialize};
+use url::form_urlencoded;
 
 use super::summary::Shown;
 use crate::Api;
 use crate::auth::Authed;
 use crate::body::{Json, OptionalJson};
+use crate::elsewhere::public_rooms;
 use crate::error::ApiError;
 use crate::params::{Query, Segments, invalid};
 use crate::reply;
 
+/// Rooms that another server is asked for at once.
+const MAX_ELSEWHERE: u64 = 100;
+
 /// `GET /publicRooms`: open to everybody.
 pub(crate) async fn list(State(api): State<Arc<Api>>, query: Query) -> Result<Response, ApiError> {
-    only_here(&api, &query)?;
     let limit = query.parse::<u64>("limit")?;
     let since = query.get("since");
+    if let Some(server) = elsewhere(&api, &query)? {
+        let asked = page_elsewhere(limit, since);
+        return Ok(reply::json(&public_rooms(&api, &server, &asked, None).await?));
+    }
     answer(&api, DirectoryQuery { limit: limited(limit), since: token(since)?, ..DirectoryQuery::default() }).await
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 pub(crate) struct SearchBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<Filter>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct Filter {
+    #[serde(skip_serializing_if = "Option::is_none")]
     generic_search_term: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     room_types: Option<Vec<Option<String>>>,
 }
 
@@ -44,7 +57,11 @@ pub(crate) async fn search(
     query: Query,
     OptionalJson(body): OptionalJson<SearchBody>,
 ) -> Result<Response, ApiError> {
-    only_here(&api, &query)?;
+    if let Some(server) = elsewhere(&api, &query)? {
+        let body = SearchBody { limit: Some(limited_elsewhere(body.limit)), ..body };
+        let body = serde_json::to_vec(&body).map_err(|error| ApiError::internal(&error))?;
+        return Ok(reply::json(&public_rooms(&api, &server, "", Some(body.into())).await?));
+    }
     let filter = body.filter.unwrap_or_default();
     let query = DirectoryQuery {
         limit: limited(body.limit),
@@ -55,14 +72,23 @@ pub(crate) async fn search(
     answer(&api, query).await
 }
 
-/// The directory of another server is reached through federation only.
-fn only_here(api: &Api, query: &Query) -> Result<(), ApiError> {
-    match query.get("server") {
-        Some(server) if server != api.settings.server_name.as_str() => {
-            Err(ApiError::not_found("this server does not federate"))
-        }
-        _ => Ok(()),
-    }
+/// The other server whose directory is asked for.
+fn elsewhere(api: &Api, query: &Query) -> Result<Option<OwnedServerName>, ApiError> {
+    let server = query.get("server").filter(|server| *server != api.settings.server_name.as_str());
+    server.map(|server| OwnedServerName::try_from(server).map_err(|_| invalid("server"))).transpose()
+}
+
+/// The query that asks another server for a page.
+fn page_elsewhere(limit: Option<u64>, since: Option<&str>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("limit", &limited_elsewhere(limit).to_string());
+    query.extend_pairs(since.map(|since| ("since", since)));
+    query.finish()
+}
+
+/// Rooms that another server is asked for at once.
+fn limited_elsewhere(limit: Option<u64>) -> u64 {
+    limit.unwrap_or(MAX_ELSEWHERE).min(MAX_ELSEWHERE)
 }
 
 fn limited(limit: Option<u64>) -> Option<usize> {

@@ -44,6 +44,7 @@ impl From<MembershipError> for ApiError {
             MembershipError::CannotGrant => {
                 Self::new(StatusCode::BAD_REQUEST, "M_UNABLE_TO_GRANT_JOIN", error.to_string())
             }
+            MembershipError::Remote(error) => error.into(),
             MembershipError::Send(error) => error.into(),
         }
     }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use hearth_accounts::Requester;
-use hearth_rooms::{Entry, MemberProfile, MembershipChange, MembershipError, RequesterKind, SendError};
+use hearth_rooms::{AliasTarget, Entry, MemberProfile, MembershipChange, MembershipError, RequesterKind, SendError};
 use hearth_schema::{AccountKind, Membership};
 use http::StatusCode;
-use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
+use ruma_common::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, OwnedUserId, RoomAliasId, RoomId, UserId,
+};
 use serde::{Deserialize, Serialize};
 
+use super::aliases::resolve;
 use super::screening::may_invite;
 use super::send::content;
 use crate::Api;
@@ -18,8 +21,11 @@ use crate::accounts::notices;
 use crate::auth::Authed;
 use crate::body::{Json, OptionalJson, RawBody};
 use crate::error::ApiError;
-use crate::params::{Segments, required};
+use crate::params::{Query, Segments, invalid, required};
 use crate::reply;
+
+/// Servers that a client may name; the rest is left out.
+const MAX_VIA: usize = 50;
 
 #[derive(Default, Deserialize)]
 pub(crate) struct ReasonBody {
@@ -50,21 +56,23 @@ pub(crate) async fn join_by_id(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
     Segments(room_id): Segments<OwnedRoomId>,
+    query: Query,
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
-    enter(&api, &requester, room_id, Membership::Join, &body).await
+    let target = AliasTarget { room_id, servers: via(&query)? };
+    enter(&api, &requester, target, Membership::Join, &body).await
 }
 
-/// `POST /join/{roomIdOrAlias}`. `via` and `server_name` name servers to ask, which nobody needs
-/// before there is federation.
+/// `POST /join/{roomIdOrAlias}`. `via` and `server_name` name servers to ask.
 pub(crate) async fn join_by_id_or_alias(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
     Segments(room_or_alias): Segments<String>,
+    query: Query,
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
-    let room_id = find(&api, room_or_alias).await?;
-    enter(&api, &requester, room_id, Membership::Join, &body).await
+    let target = find(&api, room_or_alias, via(&query)?).await?;
+    enter(&api, &requester, target, Membership::Join, &body).await
 }
 
 /// `POST /knock/{roomIdOrAlias}`
@@ -72,20 +80,31 @@ pub(crate) async fn knock(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
     Segments(room_or_alias): Segments<String>,
+    query: Query,
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
-    let room_id = find(&api, room_or_alias).await?;
-    enter(&api, &requester, room_id, Membership::Knock, &body).await
+    let target = find(&api, room_or_alias, via(&query)?).await?;
+    enter(&api, &requester, target, Membership::Knock, &body).await
 }
 
-/// The room that an ID or a local alias means.
-async fn find(api: &Api, room_or_alias: String) -> Result<OwnedRoomId, ApiError> {
+/// The servers that the client says are in the room: `via`, and `server_name` as it was called before.
+fn via(query: &Query) -> Result<Vec<OwnedServerName>, ApiError> {
+    let named = query.all("via").chain(query.all("server_name"));
+    let servers = named.map(|name| OwnedServerName::try_from(name).map_err(|_| invalid("via")));
+    servers.take(MAX_VIA).collect()
+}
+
+/// The room that an ID or an alias means, and servers that are in it: those that the client names and those that the
+/// alias's server does.
+async fn find(api: &Api, room_or_alias: String, mut via: Vec<OwnedServerName>) -> Result<AliasTarget, ApiError> {
     if !room_or_alias.starts_with('#') {
-        return OwnedRoomId::try_from(room_or_alias).map_err(|_| not_a_room());
+        let room_id = OwnedRoomId::try_from(room_or_alias).map_err(|_| not_a_room())?;
+        return Ok(AliasTarget { room_id, servers: via });
     }
     let alias = <&RoomAliasId>::try_from(room_or_alias.as_str()).map_err(|_| not_a_room())?;
-    let target = api.rooms.resolve_alias(alias).await?;
-    Ok(target.ok_or_else(|| ApiError::not_found("there is no such alias"))?.room_id)
+    let target = resolve(api, alias).await?;
+    via.extend(target.servers);
+    Ok(AliasTarget { servers: via, ..target })
 }
 
 fn not_a_room() -> ApiError {
@@ -97,14 +116,14 @@ fn not_a_room() -> ApiError {
 async fn enter(
     api: &Api,
     requester: &Requester,
-    room_id: OwnedRoomId,
+    AliasTarget { room_id, servers: via }: AliasTarget,
     membership: Membership,
     body: &[u8],
 ) -> Result<Response, ApiError> {
     let (content, user) = (entry_content(body)?, &requester.user_id);
     let profile = profile_of(api, user).await?;
     let change = MembershipChange { profile, ..change(&room_id, user, user, membership) };
-    match api.rooms.enter(Entry { change, content, requester: kind_of(requester) }).await {
+    match api.rooms.enter(Entry { change, content, requester: kind_of(requester), via }).await {
         Ok(_) => Ok(room(&room_id)),
         Err(MembershipError::Send(SendError::UnknownRoom)) => Err(ApiError::not_found("there is no such room")),
         Err(other) => Err(other.into()),

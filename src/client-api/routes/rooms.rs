@@ -52,7 +52,7 @@ fn commands() -> Table {
     vec![
         ("/createRoom", post(create::create)),
         ("/directory/list/room/{room_id}", get(directory::visibility).put(directory::set_visibility)),
-        ("/directory/room/{alias}", get(aliases::resolve).put(aliases::create).delete(aliases::delete)),
+        ("/directory/room/{alias}", get(aliases::get).put(aliases::create).delete(aliases::delete)),
         ("/join/{room}", post(membership::join_by_id_or_alias)),
         ("/knock/{room}", post(membership::knock)),
         ("/rooms/{room_id}/ban", post(membership::ban)),

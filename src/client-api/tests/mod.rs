@@ -167,6 +167,7 @@ impl World {
             rooms,
             accounts: Arc::clone(&accounts),
             sync,
+            elsewhere: Arc::new(crate::Nowhere),
             clock,
             settings: Arc::new(settings),
             shutdown: shutdown.clone(),

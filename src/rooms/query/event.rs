@@ -163,10 +163,16 @@ impl RoomEvent {
         unsigned.finish();
     }
 
-    /// Appends the stripped form that invited users are shown: type, state key, sender, content.
+    /// Appends the stripped form that invited users are shown: type, state key, sender, content; of the room's
+    /// creation, whose ID may be the room's, also ID and time.
     pub fn write_stripped(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"content\":");
         out.extend_from_slice(self.pdu.content_json());
+        if self.event_type() == "m.room.create" {
+            out.extend_from_slice(b",\"event_id\":");
+            json_string(self.event_id().as_str(), out);
+            out.extend_from_slice(format!(",\"origin_server_ts\":{}", self.pdu.origin_server_ts()).as_bytes());
+        }
         out.extend_from_slice(b",\"sender\":");
         json_string(self.sender().as_str(), out);
         if let Some(state_key) = self.state_key() {

@@ -194,14 +194,11 @@ impl Rooms {
             Membership::Join => Ok(Access::Joined),
             Membership::Leave | Membership::Ban => {
                 // Who was never in (an invitation turned down) has no history to read.
-                let events = self.events(view, room, &[row.n]).await?;
+                let Some(n) = row.n else { return Err(QueryError::Forbidden) };
+                let events = self.events(view, room, &[n]).await?;
                 let before = events.first().ok_or(QueryError::Forbidden)?;
                 let was = self.membership_in(view, user, room, before.state_before).await?;
-                if was == Some(Membership::Join) {
-                    Ok(Access::Until(row.n, row.pos))
-                } else {
-                    Err(QueryError::Forbidden)
-                }
+                if was == Some(Membership::Join) { Ok(Access::Until(n, row.pos)) } else { Err(QueryError::Forbidden) }
             }
             Membership::Invite | Membership::Knock => Err(QueryError::Forbidden),
         }

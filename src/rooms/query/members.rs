@@ -166,7 +166,7 @@ impl Rooms {
     /// Where `user` first joined after `at`; `at` itself for who never did.
     async fn first_join_after(&self, view: &View, user: &UserId, room: RoomNid, at: Pos) -> Result<Pos, StoreError> {
         let row = self.membership(view, self.ids().user(user), room).await?;
-        let (mut joined, mut next) = (at, row.map(|row| row.n));
+        let (mut joined, mut next) = (at, row.and_then(|row| row.n));
         for _ in 0..MAX_CHANGES {
             let Some(n) = next else { break };
             let Some(event) = self.events(view, room, &[n]).await?.pop() else { break };

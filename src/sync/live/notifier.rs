@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_rooms::RoomEvent;
-use hearth_schema::{Change, EventNid, Membership, RoomNid, StateLog, UserNid, UserRoom};
+use hearth_schema::{Change, EventNid, Membership, RoomNid, StateLog, UserNid, UserRoom, UserRooms};
 use hearth_store::{Lane, LoggedFact, Order, Pos, Store, StoreError, Value, View};
 use ruma_common::UserId;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -172,6 +172,7 @@ impl Live {
     /// Raises the positions of everybody whom `facts`, all of one lane, concern.
     async fn take_in(&self, store: &dyn Store, facts: &[LoggedFact], touched: &mut Touched) -> Result<(), StoreError> {
         let mut numbers: HashMap<RoomNid, Vec<u32>> = HashMap::new();
+        let mut outside = Vec::new();
         for fact in facts {
             match Change::decode(&fact.body) {
                 Ok(Change::Event { event: EventNid { room, n } }) => numbers.entry(room).or_default().push(n),
@@ -182,8 +183,13 @@ impl Live {
                         touched.insert(user.nid(), user);
                     }
                 }
+                Ok(Change::Outside { user, room }) => outside.push((user, room)),
                 Err(error) => tracing::error!(pos = fact.pos.get(), %error, "a fact of the change log is damaged"),
             }
+        }
+        outside.retain(|(user, _)| self.user(*user).is_some());
+        if !outside.is_empty() {
+            self.outside(&View::latest(store).await?, &outside, touched).await?;
         }
         if numbers.is_empty() {
             return Ok(());
@@ -191,6 +197,18 @@ impl Live {
         let view = View::latest(store).await?;
         for (room, numbers) in numbers {
             self.events(&view, room, &numbers, touched).await?;
+        }
+        Ok(())
+    }
+
+    /// Memberships in rooms that this server is not in, as they are now: what comes later comes by itself.
+    async fn outside(&self, view: &View, keys: &[(UserNid, RoomNid)], touched: &mut Touched) -> Result<(), StoreError> {
+        for ((nid, room), row) in keys.iter().zip(view.get_many::<UserRooms>(keys).await?) {
+            let (Some(user), Some(row)) = (self.user(*nid), row.filter(|row| row.n.is_none())) else { continue };
+            self.remove_from_room(*room, &user);
+            user.change_at(row.pos);
+            user.stand(*room, Standing { row: Arc::new(row), live: None });
+            touched.insert(*nid, user);
         }
         Ok(())
     }
@@ -246,7 +264,7 @@ impl Live {
             pos: event.pos,
             room_id: event.pdu.room_id().to_string(),
             membership,
-            n: event.n,
+            n: Some(event.n),
             own: event.sender() == user_id,
             forgotten: false,
         };
