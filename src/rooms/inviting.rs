@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hearth_event::{Pdu, PublicKeys, check, with_countersignature};
+use hearth_event::{Pdu, check, with_countersignature};
 use hearth_store::View;
 use ruma_common::{CanonicalJsonValue, OwnedUserId, ServerName, UserId};
 use serde_json::value::RawValue;
@@ -76,7 +76,9 @@ impl Rooms {
         let invite = InviteOut { version: pdu.version(), event: pdu, invite_room_state: state };
         let answer = self.0.remote.invite(server, &invite).await?;
         let pdu = self.countersigned(&invite.event, &answer, server).await?;
-        Ok(self.enter_countersigned(pdu).await?)
+        let event_id = pdu.event_id().to_owned();
+        let entered = self.enter_countersigned(server, pdu).await?;
+        Ok(Sent { event_id, pos: entered.pos })
     }
 
     /// The invitation as the room's end would take it now.
@@ -152,19 +154,6 @@ impl Rooms {
             }
         }
         Err(invalid(failed))
-    }
-
-    /// Puts an event of ours, which another server has signed too, into the room.
-    async fn enter_countersigned(&self, pdu: Pdu) -> Result<Sent, SendError> {
-        let own = &self.0.signer;
-        let internal = |error: &dyn std::fmt::Display| SendError::Internal(format!("an event of our own: {error}"));
-        let mut keys = PublicKeys::default();
-        keys.insert(&own.server_name, own.key.key_id(), &own.key.public_key_base64(), u64::MAX)
-            .map_err(|error| internal(&error))?;
-        let checked = check(pdu.json(), pdu.version()).map_err(|error| internal(&error))?;
-        let verified = checked.verify(&keys).map_err(|error| internal(&error))?;
-        let entered = self.enter_handshake(&own.server_name, verified).await?;
-        Ok(Sent { event_id: pdu.event_id().to_owned(), pos: entered.pos })
     }
 }
 

@@ -41,7 +41,7 @@ impl ToServers {
             match Change::decode(&fact.body) {
                 Ok(Change::Event { event }) => numbers.entry(event.room).or_default().push(event.n),
                 Ok(Change::Receipt { room, .. }) => receipts.push((room, fact.pos)),
-                Ok(Change::AccountData { .. }) | Err(_) => {}
+                Ok(Change::AccountData { .. } | Change::Outside { .. }) | Err(_) => {}
             }
         }
         for (room, numbers) in numbers {

@@ -198,7 +198,7 @@ impl Rooms {
                 pos,
                 room_id: meta.room_id.clone(),
                 membership,
-                n: entry.n,
+                n: Some(entry.n),
                 own: membership == Membership::Join || membership == Membership::Knock,
                 forgotten: false,
             };

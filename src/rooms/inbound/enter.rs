@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hearth_event::Pdu;
 use hearth_schema::{
-    Change, CurrentState, EventIds, EventNid, Events, Extremity, Inbox, Membership, Position, RawNode, RoomHead,
-    RoomLast, StateEntry, StateId, StateKeyNames, StateKeyNid, StateKeys, StateLog, StateLogEntry, StateNodes,
-    StoredEvent, Timeline, UserRoom, UserRoomLog, UserRooms, Verdict,
+    Change, CurrentState, EventIds, EventNid, Events, Extremity, Inbox, Membership, OutsideStates, Outsides, Position,
+    RawNode, RoomHead, RoomLast, StateEntry, StateId, StateKeyNames, StateKeyNid, StateKeys, StateLog, StateLogEntry,
+    StateNodes, StoredEvent, Timeline, UserRoom, UserRoomLog, UserRooms, Verdict,
 };
 use hearth_store::{Batch, Owner, Pos, StoreError, View};
 use ruma_common::UserId;
@@ -380,10 +380,15 @@ impl RoomTask {
             room_id: self.room_id.to_string(),
             // Who has no membership any more has left.
             membership: change.after.and_then(|entry| entry.membership).unwrap_or(Membership::Leave),
-            n,
+            n: Some(n),
             own: change.by.as_deref() == Some(user_id),
             forgotten: false,
         };
+        if row.membership == Membership::Join {
+            // What was known while nobody of this server was in the room.
+            batch.delete_elsewhere::<Outsides>(&(user, self.room));
+            batch.delete_elsewhere::<OutsideStates>(&(user, self.room));
+        }
         batch.put_elsewhere::<UserRooms>(&(user, self.room), &row);
         batch.put_elsewhere::<UserRoomLog>(&(user, pos), &self.room);
     }

@@ -6,6 +6,7 @@ use ruma_common::{CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerNam
 
 use crate::command::{Entry, MemberProfile, MembershipChange, RequesterKind, Sent};
 use crate::handshake::{self, HandshakeError, Wish};
+use crate::import::ImportError;
 use crate::intake::Rooms;
 use crate::membership::{Additions, content};
 use crate::outside::is_pending;
@@ -73,17 +74,19 @@ impl Rooms {
     pub async fn join_remote(&self, join: RemoteJoin) -> Result<OwnedEventId, JoinError> {
         let mut failed = None;
         for via in &join.candidates {
-            match self.ask_to_join(&join, via).await {
-                Ok(()) => {
-                    return Err(SendError::Internal("joining through other servers is not there yet".into()).into());
+            match self.join_through(&join, via).await {
+                Ok(event_id) => return Ok(event_id),
+                Err(ImportError::Here(error)) => return Err(error.into()),
+                Err(ImportError::Remote(error)) => {
+                    tracing::debug!(%error, room_id = %join.room_id, "a server did not let a user in");
+                    failed = Some(more_telling(failed, error));
                 }
-                Err(error) => failed = Some(more_telling(failed, error)),
             }
         }
         Err(failed.map_or(JoinError::NoServers, JoinError::Remote))
     }
 
-    async fn ask_to_join(&self, join: &RemoteJoin, via: &ServerName) -> Result<(), RemoteError> {
+    async fn join_through(&self, join: &RemoteJoin, via: &ServerName) -> Result<OwnedEventId, ImportError> {
         let change = MembershipChange {
             room_id: join.room_id.clone(),
             sender: join.user.clone(),
@@ -95,7 +98,9 @@ impl Rooms {
             is_direct: None,
         };
         let additions = Additions { content: join.content.clone(), authorised_by: None };
-        self.own_event(Handshake::Join, via, (&change, &additions), None).await.map(drop)
+        let event = self.own_event(Handshake::Join, via, (&change, &additions), None).await?;
+        let answer = self.0.remote.send_join(via, &event).await?;
+        Ok(self.import(via, event, answer).await?.event_id)
     }
 
     /// Asks `via` for a template and makes the event of our own that it leads to.

@@ -102,10 +102,13 @@ impl Fixture {
         let view = self.rooms.view().await.expect("a view");
         let room = self.rooms.ids().room(room_id);
         let mut out = Vec::new();
-        for (kind, key, entry) in self.rooms.current_state(&view, room).await.expect("a state") {
-            let event = self.rooms.events(&view, room, &[entry.n]).await.expect("an event");
-            out.push((kind, key, event[0].event_id().to_owned()));
+        let state = self.rooms.head(&view, room).await.expect("a head").state;
+        let numbers = self.rooms.state_at(&view, room, state).await.expect("a state");
+        for event in self.rooms.events(&view, room, &numbers).await.expect("events") {
+            let key = event.state_key().expect("a state event").to_owned();
+            out.push((event.event_type().to_owned(), key, event.event_id().to_owned()));
         }
+        out.sort();
         out
     }
 
@@ -221,8 +224,8 @@ pub(super) async fn event_after(
 pub(super) async fn answer(rooms: &Rooms, room_id: &RoomId) -> JoinAnswer {
     let view = rooms.view().await.expect("a view");
     let room = rooms.ids().room(room_id);
-    let numbers: Vec<u32> =
-        rooms.current_state(&view, room).await.expect("a state").into_iter().map(|(.., entry)| entry.n).collect();
+    let state = rooms.head(&view, room).await.expect("a head").state;
+    let numbers = rooms.state_at(&view, room, state).await.expect("a state");
     let state = rooms.events(&view, room, &numbers).await.expect("events");
     let version = rooms.version(&view, room).await.expect("a version");
     let graph = crate::graph::Graph { rooms: rooms.clone(), view, room, version };

@@ -81,7 +81,7 @@ async fn guests_get_in_only_where_guests_may() {
     let (alice, guest) = (user("alice"), user("guest"));
     let enter = async |requester| {
         let change = change(&room, (&guest, &guest), Membership::Join);
-        fixture.rooms.enter(Entry { change, content: CanonicalJsonObject::new(), requester }).await
+        fixture.rooms.enter(Entry { change, content: CanonicalJsonObject::new(), requester, via: Vec::new() }).await
     };
     let access = async |value: &str| {
         let event = SendEvent {
