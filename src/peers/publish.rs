@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use hearth_base::Millis;
 use hearth_event::{JsonLimits, canonical_json, parse_canonical_object};
 use hearth_rooms::remote::KeyWish;
@@ -52,8 +53,10 @@ impl Peers {
     /// # Errors
     /// If the store fails; servers that do not answer and never did are left out.
     pub async fn notary(&self, asks: &[NotaryAsk]) -> Result<Bytes, StoreError> {
-        let asks = asks.iter().take(MAX_NOTARY_ASKS);
-        let mut found = futures::stream::iter(asks.map(|ask| self.testify(ask))).buffer_unordered(AT_A_TIME);
+        // Boxed: the compiler does not see that futures of a borrowed question may move between threads.
+        let asked: Vec<BoxFuture<'_, _>> =
+            asks.iter().take(MAX_NOTARY_ASKS).map(|ask| self.testify(ask).boxed()).collect();
+        let mut found = futures::stream::iter(asked).buffer_unordered(AT_A_TIME);
         let mut body = b"{\"server_keys\":[".to_vec();
         let start = body.len();
         while let Some(keys) = found.next().await {
