@@ -44,6 +44,9 @@ fn configuration(name: &str, directory: &Path, tls: Option<&Issued>) -> String {
     let quoted = |path: &Path| hearth_settings::quoted(&path.display().to_string());
     let (name, store) = (hearth_settings::quoted(name), quoted(&directory.join("store")));
     let secret = quoted(&directory.join(SECRET_FILE));
+    // The suite's servers are in private networks, with certificates of its authority.
+    let authorities = tls.map(|_| format!("extra_authorities = {}\n", quoted(&Path::new(AUTHORITY).join("ca.crt"))));
+    let authorities = authorities.unwrap_or_default();
     let tls = tls.map(|Issued { certificate, key }| {
         let (certificate, key) = (quoted(certificate), quoted(key));
         format!("client_tls = [\"0.0.0.0:8448\"]\ntls_certificate = {certificate}\ntls_key = {key}\n")
@@ -69,6 +72,11 @@ fn configuration(name: &str, directory: &Path, tls: Option<&Issued>) -> String {
          access_token_in = \"header-or-query\"\n\n\
          [rate_limits]\n\
          enabled = false\n\n\
+         [federation]\n\
+         denied_networks = []\n\
+         {authorities}\
+         retry_first = \"1s\"\n\
+         retry_longest = \"5s\"\n\n\
          [rooms]\n\
          default_version = \"11\"\n\n\
          [log]\n\
@@ -110,6 +118,9 @@ mod tests {
         let ports: Vec<_> = listen.client.iter().chain(&listen.client_tls).map(Address::port).collect();
         assert_eq!(ports, [Some(8008), Some(8448)]);
         assert_eq!(listen.tls_certificate.as_deref(), Some(Path::new("/data/tls.crt")));
+        let federation = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid").federation;
+        assert_eq!(federation.extra_authorities.as_deref(), Some(Path::new("/complement/ca/ca.crt")));
+        assert!(federation.denied_networks.is_empty(), "its servers are in private networks");
     }
 
     #[test]

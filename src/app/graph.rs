@@ -23,6 +23,7 @@ use ruma_common::OwnedServerName;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Code, Failure};
+use crate::federation;
 
 /// How long rooms may take to finish what they were given.
 const ROOMS_PATIENCE: Duration = Duration::from_secs(1);
@@ -60,15 +61,17 @@ impl Graph {
         let ground = Ground::new(settings, store)?;
         // Not the requests' token: a room has to finish what requests have asked of it.
         let rooms_stopping = CancellationToken::new();
+        let signing_key = Arc::new(signing_key);
+        let peers = federation::peers(settings, ground.federation(&signing_key, requests))?;
         let rooms = Rooms::new(RoomsParts {
             store: ground.store.clone(),
             ids: ground.ids.clone(),
             clock: ground.clock.clone(),
             random: ground.random.clone(),
             server_name: ground.server_name.clone(),
-            signing_key: Arc::new(signing_key),
+            signing_key,
             settings: RoomSettings { default_version: ground.room_version },
-            remote: Arc::new(hearth_rooms::remote::NoRemote),
+            remote: Arc::new(peers),
             shutdown: rooms_stopping.clone(),
         });
         let accounts = Arc::new(ground.accounts(settings)?);
@@ -122,6 +125,18 @@ impl Ground {
             server_name,
             room_version,
         })
+    }
+
+    fn federation(&self, signing_key: &Arc<SigningKey>, requests: &Supervisor) -> federation::Ground {
+        federation::Ground {
+            server_name: self.server_name.clone(),
+            signing_key: Arc::clone(signing_key),
+            store: self.store.clone(),
+            ids: self.ids.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            shutdown: requests.stopping(),
+        }
     }
 
     fn client_api(&self, settings: &Settings) -> ClientApiSettings {

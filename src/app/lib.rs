@@ -8,6 +8,7 @@ mod cli;
 mod conformance;
 mod dev;
 mod exit;
+mod federation;
 mod files;
 mod fsck;
 mod graph;

@@ -9,6 +9,7 @@ mod random;
 mod rate;
 mod secret;
 mod size;
+mod special_networks;
 mod supervisor;
 
 pub use bucket::Buckets;
@@ -19,4 +20,5 @@ pub use random::{Random, SeededRandom, SystemRandom};
 pub use rate::{Rate, RateError};
 pub use secret::Secret;
 pub use size::{ByteSize, ByteSizeError};
+pub use special_networks::special_networks;
 pub use supervisor::{StillRunning, Supervisor};

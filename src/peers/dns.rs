@@ -8,6 +8,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::RData;
+use parking_lot::Mutex;
 
 /// How long one name server may think.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -42,25 +43,33 @@ pub trait Dns: Send + Sync + 'static {
 }
 
 /// The machine's hosts file and name servers.
-#[derive(Clone)]
-pub struct SystemDns(TokioResolver);
+///
+/// Their configuration is read at the first look-up, and until that succeeds: a machine without network is no reason not
+/// to start.
+#[derive(Default)]
+pub struct SystemDns(Mutex<Option<TokioResolver>>);
 
 impl SystemDns {
-    /// Reads the machine's configuration, once.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn new() -> Result<Self, DnsError> {
-        let failed = |error: NetError| DnsError(format!("the machine's resolver configuration: {error}"));
-        let mut builder = TokioResolver::builder_tokio().map_err(failed)?;
-        let options = builder.options_mut();
-        options.timeout = TIMEOUT;
-        options.attempts = 2;
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        options.use_hosts_file = ResolveHosts::Always;
-        options.negative_max_ttl = Some(MAX_NEGATIVE);
-        Ok(Self(builder.build().map_err(failed)?))
+    fn resolver(&self) -> Result<TokioResolver, DnsError> {
+        let mut made = self.0.lock();
+        if let Some(resolver) = &*made {
+            return Ok(resolver.clone());
+        }
+        let resolver = system().map_err(|error| DnsError(format!("the machine's resolver configuration: {error}")))?;
+        *made = Some(resolver.clone());
+        Ok(resolver)
     }
+}
+
+fn system() -> Result<TokioResolver, NetError> {
+    let mut builder = TokioResolver::builder_tokio()?;
+    let options = builder.options_mut();
+    options.timeout = TIMEOUT;
+    options.attempts = 2;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.use_hosts_file = ResolveHosts::Always;
+    options.negative_max_ttl = Some(MAX_NEGATIVE);
+    builder.build()
 }
 
 /// With a dot at the end, so that the machine's search domains are not tried.
@@ -75,7 +84,7 @@ fn none_is_no_error<T>(error: NetError) -> Result<Vec<T>, DnsError> {
 impl Dns for SystemDns {
     fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, DnsError>> {
         Box::pin(async move {
-            match self.0.lookup_ip(absolute(host)).await {
+            match self.resolver()?.lookup_ip(absolute(host)).await {
                 Ok(found) => Ok(found.iter().collect()),
                 Err(error) => none_is_no_error(error),
             }
@@ -84,7 +93,7 @@ impl Dns for SystemDns {
 
     fn srv<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<SrvTarget>, DnsError>> {
         Box::pin(async move {
-            let found = match self.0.srv_lookup(absolute(name)).await {
+            let found = match self.resolver()?.srv_lookup(absolute(name)).await {
                 Ok(found) => found,
                 Err(error) => return none_is_no_error(error),
             };
@@ -112,7 +121,7 @@ mod tests {
         if !hosts.lines().any(|line| line.starts_with("127.0.0.1") && line.contains("localhost")) {
             return;
         }
-        let dns = SystemDns::new().expect("the machine has a resolver");
+        let dns = SystemDns::default();
         let found = dns.addresses("localhost").await.expect("no name server is needed");
         assert!(found.contains(&IpAddr::from([127, 0, 0, 1])), "{found:?}");
     }

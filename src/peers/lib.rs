@@ -37,5 +37,5 @@ pub use lookups::{Children, DirectoryAnswer, Look, TimestampAnswer};
 pub use path::{federation_path, with_query};
 pub use peers::{Outgoing, Patience, Peers, PeersError, PeersParts, Reply};
 pub use publish::{MAX_NOTARY_ASKS, NotaryAsk};
-pub use settings::{DENIED_BY_DEFAULT, Federation, MissingDestination, OldKey, PeersSettings, denied_by_default};
+pub use settings::{Federation, MissingDestination, OldKey, PeersSettings};
 pub use transaction::TransactionAnswer;

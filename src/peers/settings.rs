@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hearth_base::{Millis, Network};
+use hearth_base::{Millis, Network, special_networks};
 use ruma_common::OwnedServerName;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
@@ -71,7 +71,7 @@ impl Default for PeersSettings {
         Self {
             federation: Federation::On,
             missing_destination: MissingDestination::Refuse,
-            denied_networks: denied_by_default(),
+            denied_networks: special_networks(),
             allowed_networks: Vec::new(),
             extra_roots: Vec::new(),
             key_servers: Vec::new(),
@@ -83,40 +83,4 @@ impl Default for PeersSettings {
             retry_max: Duration::from_secs(3600),
         }
     }
-}
-
-/// Networks that are not the internet: this machine, private ones, and ways to write them differently.
-pub const DENIED_BY_DEFAULT: &[&str] = &[
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.0.2.0/24",
-    "192.88.99.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "::/96",
-    "64:ff9b::/96",
-    "64:ff9b:1::/48",
-    "100::/64",
-    "2001::/32",
-    "2001:db8::/32",
-    "2002::/16",
-    "fc00::/7",
-    "fe80::/10",
-    "fec0::/10",
-    "ff00::/8",
-];
-
-/// [`DENIED_BY_DEFAULT`] as networks.
-pub fn denied_by_default() -> Vec<Network> {
-    let networks = DENIED_BY_DEFAULT.iter().map(|text| text.parse());
-    networks.collect::<Result<_, _>>().unwrap_or_else(|_| unreachable!("the list above is of networks"))
 }

@@ -6,6 +6,7 @@
 //! that, and a key that no declaration knows is refused with its line and a suggestion.
 
 mod document;
+mod federation;
 mod load;
 mod policy;
 mod problem;
@@ -15,11 +16,13 @@ mod tests;
 mod value;
 
 pub use document::{example, reference};
+pub use federation::OldSigningKey;
 pub use load::Settings;
 pub use policy::PolicyText;
 pub use problem::{Origin, Problem, SettingsError};
 pub use sections::{
-    Accounts, Limits, Listen, Log, Presence, RateLimits, Registration, Rooms, Server, ServerNotices, Storage, Support,
+    Accounts, Federation, Limits, Listen, Log, Presence, RateLimits, Registration, Rooms, Server, ServerNotices,
+    Storage, Support,
 };
 pub use value::{
     Address, FileMode, LogFilter, RegistrationMode, SecretError, SecretFile, TokenPlace, TrustedProxy, quoted,

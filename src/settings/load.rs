@@ -11,8 +11,8 @@ use crate::problem::with_suggestion;
 use crate::sections::{self, ALL};
 use crate::value::{Raw, Setting};
 use crate::{
-    Accounts, Limits, Listen, Log, Origin, Presence, Problem, RateLimits, Registration, Rooms, Server, ServerNotices,
-    SettingsError, Storage, Support,
+    Accounts, Federation, Limits, Listen, Log, Origin, Presence, Problem, RateLimits, Registration, Rooms, Server,
+    ServerNotices, SettingsError, Storage, Support,
 };
 
 /// Environment variables that begin like this are settings: `HEARTH__SECTION__KEY`.
@@ -39,6 +39,8 @@ pub struct Settings {
     pub presence: Presence,
     /// Rooms.
     pub rooms: Rooms,
+    /// Other servers.
+    pub federation: Federation,
     /// Bounds for what clients send.
     pub limits: Limits,
     /// How often clients may do things.
@@ -99,6 +101,7 @@ impl Settings {
         let server_notices = ServerNotices::read(input);
         let presence = Presence::read(input);
         let rooms = Rooms::read(input);
+        let federation = Federation::read(input);
         let limits = Limits::read(input);
         let rate_limits = RateLimits::read(input);
         let log = Log::read(input);
@@ -112,6 +115,7 @@ impl Settings {
             server_notices: server_notices?,
             presence: presence?,
             rooms: rooms?,
+            federation: federation?,
             limits: limits?,
             rate_limits: rate_limits?,
             log: log?,
@@ -143,6 +147,23 @@ impl Settings {
             input.wrong("server", "federation_address", "must be a host name with an optional port");
         }
         self.check_accounts(input);
+        self.check_federation(input);
+    }
+
+    fn check_federation(&self, input: &mut Input<'_>) {
+        let federation = &self.federation;
+        if federation.retry_first > federation.retry_longest {
+            input.wrong("federation", "retry_first", "must not be longer than retry_longest");
+        }
+        if federation.max_join_response.get() < 1024 * 1024 {
+            input.wrong("federation", "max_join_response", "must be at least 1 MiB");
+        }
+        let is_name = |name: &String| {
+            !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || "/@#?".contains(c))
+        };
+        if !federation.key_servers.iter().all(is_name) || federation.key_servers.contains(&self.server.name) {
+            input.wrong("federation", "key_servers", "must be names of other servers, such as \"example.org\"");
+        }
     }
 
     fn check_accounts(&self, input: &mut Input<'_>) {

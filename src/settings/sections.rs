@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hearth_base::{ByteSize, LogFormat, Rate};
+use hearth_base::{ByteSize, LogFormat, Network, Rate, special_networks};
 
+use crate::federation::OldSigningKey;
 use crate::load::Input;
 use crate::policy::PolicyText;
 use crate::value::{Address, FileMode, LogFilter, RegistrationMode, SecretFile, Setting, TokenPlace, TrustedProxy};
@@ -225,6 +226,46 @@ sections! {
         max_event_delay: Option<Duration> = default(Some(Duration::from_secs(24 * 60 * 60)));
         /// Delayed events that one user may have scheduled at a time.
         max_delayed_events: u32 = default(100);
+    }
+
+    /// Other servers. They find this one by its name; `hearth doctor` tells whether they can.
+    federation: Federation {
+        /// Whether this server talks to others. Off, rooms are for its own users only.
+        enabled: bool = default(true);
+        /// Addresses that this server never connects to when it looks for other servers, whoever asks it
+        /// to: anybody can write any name. The default is all that is not on the internet.
+        denied_networks: Vec<Network> = default(special_networks());
+        /// Exceptions from `denied_networks`: private networks where other servers are.
+        allowed_networks: Vec<Network> = default(Vec::new());
+        /// File with certificates of authorities, in PEM, that are trusted for other servers besides the
+        /// usual ones. For private networks; the internet needs none.
+        extra_authorities: Option<PathBuf> = unset("\"/etc/hearth/authorities.pem\"");
+        /// Servers that are asked for the keys of servers which do not answer any more, to verify what
+        /// those once signed. They are believed: name only such as you trust.
+        key_servers: Vec<String> = default(Vec::new());
+        /// Keys that this server signed with before, for others to verify what it signed then: each the
+        /// key's ID, the public key in base64 and when it was last used, in milliseconds since 1970. To
+        /// change the signing key: note ID and public key (`/_matrix/key/v2/server` shows both), stop the
+        /// server, move the file of the key away but do not delete it, put a new one in its place (a line
+        /// `ed25519 VERSION SEED`: a version never used before, and 32 random bytes in base64), add the old
+        /// key here, and start the server.
+        old_signing_keys: Vec<OldSigningKey> = default(Vec::new());
+        /// Whether requests pass that do not say which server they are for. Only servers from before 2022
+        /// send such, and one that another server received could be passed on to this one.
+        accept_without_destination: bool = default(false);
+        /// How long a connection to another server may take to be made.
+        connect_timeout: Duration = default(Duration::from_secs(10));
+        /// How long another server may take to answer.
+        request_timeout: Duration = default(Duration::from_secs(60));
+        /// The same when a user joins a room: the answer has all of its state.
+        join_timeout: Duration = default(Duration::from_secs(300));
+        /// Largest answer to a join. The largest rooms have some 200 MB; it is held in memory.
+        max_join_response: ByteSize = default(ByteSize::mib(256));
+        /// How long a server is left alone that did not answer. It doubles with each failure, and ends when
+        /// the server is heard from.
+        retry_first: Duration = default(Duration::from_secs(60));
+        /// The longest that a server is left alone before users' requests may try it again.
+        retry_longest: Duration = default(Duration::from_secs(60 * 60));
     }
 
     /// Bounds for what clients send. The defaults suit nearly everybody.

@@ -1,0 +1,129 @@
+//! From settings to [`Peers`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hearth_base::{Clock, Random};
+use hearth_event::SigningKey;
+use hearth_peers::{Federation, MissingDestination, OldKey, Peers, PeersParts, PeersSettings, SystemDns};
+use hearth_schema::Ids;
+use hearth_settings::Settings;
+use hearth_store::Store;
+use ruma_common::OwnedServerName;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Code, Failure};
+
+/// What [`peers`] needs besides settings.
+pub(crate) struct Ground {
+    pub(crate) server_name: OwnedServerName,
+    pub(crate) signing_key: Arc<SigningKey>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) ids: Ids,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Other servers, as `settings` want them.
+pub(crate) fn peers(settings: &Settings, ground: Ground) -> Result<Peers, Failure> {
+    let old_keys = settings.federation.old_signing_keys.iter().map(|old| OldKey {
+        key_id: old.key_id.clone(),
+        key: old.key.clone(),
+        expired_ts: old.expired_ts,
+    });
+    let unusable = |error| Failure::new(Code::Unusable, error);
+    Peers::new(PeersParts {
+        server_name: ground.server_name,
+        signing_key: ground.signing_key,
+        old_keys: old_keys.collect(),
+        store: ground.store,
+        ids: ground.ids,
+        clock: ground.clock,
+        random: ground.random,
+        dns: Arc::new(SystemDns::default()),
+        settings: peers_settings(settings)?,
+        shutdown: ground.shutdown,
+    })
+    .map_err(unusable)
+}
+
+pub(crate) fn peers_settings(settings: &Settings) -> Result<PeersSettings, Failure> {
+    let chosen = &settings.federation;
+    let name = |name: &String| {
+        let wrong = |error| Failure::new(Code::Unusable, format!("federation.key_servers \"{name}\": {error}"));
+        OwnedServerName::try_from(name.as_str()).map_err(wrong)
+    };
+    Ok(PeersSettings {
+        federation: if chosen.enabled { Federation::On } else { Federation::Off },
+        missing_destination: if chosen.accept_without_destination {
+            MissingDestination::Accept
+        } else {
+            MissingDestination::Refuse
+        },
+        denied_networks: chosen.denied_networks.clone(),
+        allowed_networks: chosen.allowed_networks.clone(),
+        extra_roots: chosen.extra_authorities.as_deref().map_or_else(|| Ok(Vec::new()), authorities)?,
+        key_servers: chosen.key_servers.iter().map(name).collect::<Result<_, _>>()?,
+        connect_timeout: chosen.connect_timeout,
+        request_timeout: chosen.request_timeout,
+        join_timeout: chosen.join_timeout,
+        max_join_response: chosen.max_join_response.as_usize(),
+        retry_first: chosen.retry_first,
+        retry_max: chosen.retry_longest,
+    })
+}
+
+/// The certificates in a file.
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let wrong = |error: String| {
+        Failure::new(Code::Unusable, format!("federation.extra_authorities {}: {error}", path.display()))
+    };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
+    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(|error| wrong(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(wrong("there is no certificate in it".to_owned()));
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        let text = format!("[server]\nname = \"a.test\"\n{text}");
+        Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid")
+    }
+
+    #[test]
+    fn settings_reach_those_who_ask_other_servers() {
+        let usual = peers_settings(&settings("")).expect("usable");
+        let unset = PeersSettings::default();
+        assert_eq!(format!("{usual:?}"), format!("{unset:?}"), "the same defaults");
+        let text = "[federation]\nenabled = false\nkey_servers = [\"b.test\"]\naccept_without_destination = true\n";
+        let chosen = peers_settings(&settings(text)).expect("usable");
+        assert_eq!((chosen.federation, chosen.missing_destination), (Federation::Off, MissingDestination::Accept));
+        assert_eq!(chosen.key_servers, ["b.test"]);
+    }
+
+    #[test]
+    fn authorities_are_read_or_told_to_be_wrong() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("ca.pem");
+        let read = || {
+            let path = path.display();
+            peers_settings(&settings(&format!("[federation]\nextra_authorities = \"{path}\"\n")))
+        };
+        let missing = read().expect_err("no file").to_string();
+        assert!(missing.contains("extra_authorities"), "{missing}");
+        std::fs::write(&path, "no certificate").expect("written");
+        read().expect_err("nothing in it");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("signed");
+        std::fs::write(&path, certificate.pem()).expect("written");
+        assert_eq!(read().expect("usable").extra_roots, [certificate.der().clone()]);
+    }
+}
