@@ -1,6 +1,7 @@
 //! Units and services that every layer may use: time, randomness, secrets, rates, networks,
 //! tasks, logging.
 
+mod bucket;
 mod clock;
 mod logging;
 mod network;
@@ -10,6 +11,7 @@ mod secret;
 mod size;
 mod supervisor;
 
+pub use bucket::Buckets;
 pub use clock::{Clock, FixedClock, Millis, SystemClock};
 pub use logging::{LogFormat, LoggingError, start_logging};
 pub use network::{Network, NetworkError};

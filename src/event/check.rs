@@ -4,14 +4,14 @@
 
 use base64::Engine as _;
 use bytes::Bytes;
-use ruma_common::{EventId, OwnedEventId, OwnedServerName, RoomId, UserId};
+use ruma_common::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName, UserId};
 use sha2::{Digest as _, Sha256};
 
 use crate::json::{Json, JsonError, JsonLimits, Object, Strictness, parse_object};
 use crate::key::BASE64;
 use crate::make::reference_hash;
 use crate::redact::redact_object;
-use crate::{Pdu, PublicKeys, RoomVersion};
+use crate::{CountersignError, Pdu, PublicKeys, RoomVersion, SigningKey, countersign};
 
 /// The largest event, in bytes of canonical JSON with signatures.
 ///
@@ -93,7 +93,7 @@ pub struct Checked {
 
 /// An event that the servers it needs have signed.
 ///
-/// [`Checked::verify`] is the only way to one.
+/// [`Checked::verify`] is the only way to one, but for the signature that [`Unvouched::vouch`] adds.
 #[derive(Clone, Debug)]
 pub struct Verified {
     pdu: Pdu,
@@ -114,6 +114,41 @@ impl Verified {
     /// Whether it was altered on the way, so that only its redacted form is left.
     pub fn redacted_by_hash(&self) -> bool {
         self.redacted
+    }
+}
+
+/// An event that everybody has signed but perhaps this server: [`Checked::verify_for`].
+#[derive(Clone, Debug)]
+pub struct Unvouched {
+    verified: Verified,
+    wanting: bool,
+}
+
+impl Unvouched {
+    /// The event, without this server's signature.
+    pub fn pdu(&self) -> &Pdu {
+        &self.verified.pdu
+    }
+
+    /// Whether it was altered on the way, so that only its redacted form is left.
+    pub fn redacted_by_hash(&self) -> bool {
+        self.verified.redacted
+    }
+
+    /// Whether this server's signature is needed.
+    pub fn is_wanting(&self) -> bool {
+        self.wanting
+    }
+
+    /// The event as it is, if that is enough.
+    pub fn complete(self) -> Option<Verified> {
+        Some(self.verified).filter(|_| !self.wanting)
+    }
+
+    /// The event with the signature of `server`, whose user is content with the join.
+    pub fn vouch(self, server: &ServerName, key: &SigningKey) -> Result<Verified, CountersignError> {
+        let pdu = countersign(&self.verified.pdu, server, key)?;
+        Ok(Verified { pdu, ..self.verified })
     }
 }
 
@@ -167,7 +202,24 @@ impl Checked {
 
     /// Verifies the signatures of the servers that must have signed it. If the content does not have the hash that
     /// was signed, only the redacted form is kept.
-    pub fn verify(mut self, keys: &PublicKeys) -> Result<Verified, VerifyError> {
+    pub fn verify(self, keys: &PublicKeys) -> Result<Verified, VerifyError> {
+        self.verify_but_for(keys, None)
+    }
+
+    /// As [`Self::verify`], for the server whose word lets somebody into a restricted room: if `server` is named in
+    /// `join_authorised_via_users_server`, its own signature is not asked for, because it is still to be made.
+    ///
+    /// Spec: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
+    pub fn verify_for(self, keys: &PublicKeys, server: &ServerName) -> Result<Unvouched, VerifyError> {
+        let sender = self.event.text("sender").and_then(|sender| <&UserId>::try_from(sender).ok());
+        let own = sender.is_some_and(|sender| sender.server_name() == server)
+            || self.version.rules().signatures.check_event_id_server && self.event_id.server_name() == Some(server);
+        let wanting = !own && self.signers.iter().any(|signer| signer == server);
+        let verified = self.verify_but_for(keys, Some(server).filter(|_| wanting))?;
+        Ok(Unvouched { verified, wanting })
+    }
+
+    fn verify_but_for(mut self, keys: &PublicKeys, absent: Option<&ServerName>) -> Result<Verified, VerifyError> {
         let rules = self.version.rules();
         let kind = self.event.text("type").unwrap_or_default().to_owned();
         let mut redacted = self.event.clone();
@@ -176,7 +228,7 @@ impl Checked {
         redacted.write_without(&UNSIGNED, &mut message);
         // Before version 5 a key that has expired since is as good as ever.
         let time = if rules.enforce_key_validity { self.time } else { 0 };
-        for server in &self.signers {
+        for server in self.signers.iter().filter(|server| Some(&***server) != absent) {
             if !keys.knows(server) {
                 return Err(VerifyError::UnknownKeys { server: server.clone() });
             }
@@ -315,7 +367,7 @@ fn signers(event: &Object, event_id: &EventId, version: RoomVersion) -> Result<V
                 && content.get("third_party_invite").is_some_and(|invite| invite.as_object().is_some())
         });
     let mut signers = Vec::with_capacity(2);
-    let mut add = |server: &ruma_common::ServerName| {
+    let mut add = |server: &ServerName| {
         if !signers.iter().any(|known: &OwnedServerName| known == server) {
             signers.push(server.to_owned());
         }

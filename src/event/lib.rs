@@ -20,12 +20,13 @@ mod redact;
 mod request;
 mod resolve;
 mod server_keys;
+mod template;
 mod version;
 
 pub use auth::{PowerLevel, PowerLevels, Rejection, StateOf, auth_types, auth_types_of, check_auth, check_auth_events};
 pub use check::{
-    Checked, FormatError, MAX_AUTH_EVENTS, MAX_FIELD_BYTES, MAX_PDU_BYTES, MAX_PREV_EVENTS, Verified, VerifyError,
-    check,
+    Checked, FormatError, MAX_AUTH_EVENTS, MAX_FIELD_BYTES, MAX_PDU_BYTES, MAX_PREV_EVENTS, Unvouched, Verified,
+    VerifyError, check,
 };
 pub use client::{client_head, client_head_without_room};
 pub use countersign::{CountersignError, countersign};
@@ -37,4 +38,5 @@ pub use redact::redact;
 pub use request::SignedRequest;
 pub use resolve::{Fetch, ResolveError, StateMap, resolve};
 pub use server_keys::{MAX_SERVER_KEYS_BYTES, ServerKeys, ServerKeysError, check_server_keys};
+pub use template::template;
 pub use version::RoomVersion;

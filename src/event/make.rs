@@ -278,7 +278,7 @@ fn write_text_map(key: &str, value: &str, out: &mut Vec<u8>) {
 }
 
 /// `["$a","$b"]`, or `[["$a",{}],["$b",{}]]` in versions 1 and 2.
-fn references(event_ids: &[OwnedEventId], version: RoomVersion) -> Vec<u8> {
+pub(crate) fn references(event_ids: &[OwnedEventId], version: RoomVersion) -> Vec<u8> {
     let mut out = Vec::with_capacity(event_ids.len().saturating_mul(56).saturating_add(2));
     out.push(b'[');
     for (index, event_id) in event_ids.iter().enumerate() {

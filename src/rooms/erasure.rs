@@ -57,6 +57,12 @@ impl Rooms {
         Ok(())
     }
 
+    /// The position at which a user was erased, if that has happened.
+    pub(crate) async fn erased_at(&self, view: &View, user: &UserId) -> Result<Option<Pos>, StoreError> {
+        let erased = self.0.erased.load(view).await?;
+        Ok(erased.read().get(&self.ids().user(user)).copied())
+    }
+
     /// `events`, all of one room, with those of erased users pruned where `reader` was not in the room
     /// when they were sent and has not been in it since before the erasure.
     pub(crate) async fn prune_erased(

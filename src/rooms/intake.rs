@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::acl::AclCache;
 use crate::cache::Caches;
 use crate::command::{Entry, MembershipChange, RequesterKind, RoomSettings, SendEvent, Sent};
 use crate::delayed::Delays;
@@ -26,6 +27,7 @@ use crate::plan::Signer;
 use crate::read_marks::ReadMarks;
 use crate::remote::Remote;
 use crate::servers::ServersCache;
+use crate::serving::StateAnswers;
 use crate::task::RoomTask;
 use crate::{MembershipError, SendError};
 
@@ -67,6 +69,8 @@ pub(crate) struct Inner {
     pub remote: Arc<dyn Remote>,
     pub caches: Caches,
     pub servers: ServersCache,
+    pub acls: AclCache,
+    pub state_answers: StateAnswers,
     pub auth_edges: AuthEdges,
     pub workers: Workers,
     pub joins: Joins,
@@ -124,6 +128,8 @@ impl Rooms {
             remote: parts.remote,
             caches: Caches::new(),
             servers: ServersCache::default(),
+            acls: AclCache::default(),
+            state_answers: StateAnswers::default(),
             auth_edges: AuthEdges::default(),
             workers: Workers::default(),
             joins: Joins::default(),

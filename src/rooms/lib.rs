@@ -36,6 +36,7 @@ mod relation;
 pub mod remote;
 mod restricted;
 mod servers;
+mod serving;
 pub mod state;
 mod subscriptions;
 mod task;
@@ -64,5 +65,9 @@ pub use query::{
 pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};
 pub use servers::RoomServers;
+pub use serving::{
+    Accepted, EventAtTime, HandshakeRefusal, MadeTemplate, Members, MissingQuery, ServeError, ServedEvent,
+    ServedEvents, ServedState,
+};
 pub use subscriptions::{Reason, SubscriptionError, ThreadOf};
 pub use upgrade::Succession;

@@ -60,7 +60,7 @@ impl Rooms {
     }
 
     /// A joined local member who may invite, one with much power before others.
-    async fn who_may_invite(&self, view: &View, room: RoomNid) -> Result<Option<OwnedUserId>, StoreError> {
+    pub(crate) async fn who_may_invite(&self, view: &View, room: RoomNid) -> Result<Option<OwnedUserId>, StoreError> {
         let levels = self.power_levels(view, room).await?;
         let mut named = self.users_with_levels(view, room).await?;
         named.retain(|user| user.server_name() == self.0.signer.server_name && levels.user(user) >= levels.invite());

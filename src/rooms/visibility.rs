@@ -27,7 +27,7 @@ pub(crate) enum Visibility {
 
 impl Visibility {
     /// Absent or unknown counts as `shared`.
-    fn of(event: Option<&RoomEvent>) -> Self {
+    pub(crate) fn of(event: Option<&RoomEvent>) -> Self {
         #[derive(serde::Deserialize)]
         struct Content {
             history_visibility: String,
@@ -149,7 +149,7 @@ impl Rooms {
     }
 
     /// The room has had one visibility for ever, and it is one that hides nothing from its members.
-    async fn always_shared(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
+    pub(crate) async fn always_shared(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
         let entry = self.current_entry(view, room, "m.room.history_visibility", "").await?;
         let Some(entry) = entry else { return Ok(true) };
         let events = self.events(view, room, &[entry.n]).await?;

@@ -9,6 +9,7 @@ mod delayed;
 mod event;
 mod ids;
 mod peer;
+mod received;
 mod relation;
 mod room;
 mod social;
@@ -26,6 +27,7 @@ pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, Delay
 pub use event::{Source, StagedEvent, StoredEvent, Verdict};
 pub use ids::{AliasKey, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid};
 pub use peer::{PeerKey, PeerKeyAnswer, PeerKeys as PeerKeysRow};
+pub use received::ReceivedTransaction;
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
     Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
@@ -191,6 +193,8 @@ keyspaces! {
     PeerKeys(0x58, Point, guarded): (hearth_store::Lane, String) => PeerKeysRow;
     /// The newest answer of each server about its keys.
     PeerKeyAnswers(0x59, Point): (hearth_store::Lane, String) => PeerKeyAnswer;
+    /// What the last transactions of other servers came to: a few of each.
+    ReceivedTransactions(0x5d, Scan): (hearth_store::Lane, String, u32) => ReceivedTransaction;
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {

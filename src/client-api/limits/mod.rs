@@ -10,7 +10,6 @@
 //! more than a thousand in a row.
 
 mod address;
-mod bucket;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -18,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hearth_base::{Clock, Rate};
+use hearth_base::{Buckets, Clock, Rate};
 use hearth_schema::UserNid;
 use http::{Extensions, HeaderMap, Method};
 
@@ -28,7 +27,6 @@ pub use address::{Peer, TrustedProxies};
 use crate::ClientApiSettings;
 use crate::error::ApiError;
 use crate::routes::behind_prefix;
-use bucket::Buckets;
 
 /// Buckets that are remembered at once: some 10 MiB when all are in use.
 const CAPACITY: usize = 1 << 17;

@@ -49,7 +49,7 @@ impl Rooms {
     }
 
     /// The position of the last event before `time`, found by halving; `Pos::ZERO`: none is.
-    async fn last_before(&self, view: &View, room: RoomNid, time: u64) -> Result<Pos, StoreError> {
+    pub(crate) async fn last_before(&self, view: &View, room: RoomNid, time: u64) -> Result<Pos, StoreError> {
         let (mut low, mut high) = (Pos::ZERO, view.frontier().base());
         // Everything up to `low` is earlier, nothing behind `high` is.
         while low < high {

@@ -13,8 +13,9 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
-use hearth_base::{Millis, Rate};
 use parking_lot::Mutex;
+
+use crate::{Millis, Rate};
 
 /// A power of two, so that two requests seldom want the same lock.
 const SHARDS: usize = 16;
@@ -23,7 +24,7 @@ const SHARDS: usize = 16;
 type FullAt = u64;
 
 /// Buckets by key.
-pub(super) struct Buckets<K> {
+pub struct Buckets<K> {
     shards: [Mutex<HashMap<K, FullAt>>; SHARDS],
     hasher: RandomState,
     per_shard: usize,
@@ -31,7 +32,7 @@ pub(super) struct Buckets<K> {
 
 impl<K: Copy + Eq + Hash> Buckets<K> {
     /// Keeps at most `capacity` of them, give or take what does not divide evenly.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
@@ -44,7 +45,7 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
     ///
     /// # Errors
     /// How long to wait until there is enough.
-    pub(super) fn take(&self, key: K, rate: Rate, count: u32, now: Millis) -> Result<(), Duration> {
+    pub fn take(&self, key: K, rate: Rate, count: u32, now: Millis) -> Result<(), Duration> {
         let now = micros(now);
         let mut shard = self.shard(&key).lock();
         let known = shard.get(&key).copied();
@@ -57,7 +58,7 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
     }
 
     /// Gives one back to the bucket of `key`.
-    pub(super) fn give_back(&self, key: K, rate: Rate) {
+    pub fn give_back(&self, key: K, rate: Rate) {
         if let Some(full_at) = self.shard(&key).lock().get_mut(&key) {
             *full_at = full_at.saturating_sub(rate.interval_micros());
         }

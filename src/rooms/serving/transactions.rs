@@ -1,0 +1,123 @@
+//! What transactions of other servers came to, so that one that is sent again is answered as it was.
+//!
+//! A server sends one transaction until it is answered, and only then another. So it is enough to know the last few of
+//! each server, for a day; whatever is sent again after that finds its events known.
+
+use std::time::Duration;
+
+use hearth_base::Millis;
+use hearth_schema::{ReceivedTransaction, ReceivedTransactions};
+use hearth_store::{Batch, Lane, Order, StoreError};
+use ruma_common::{OwnedEventId, ServerName};
+use tokio_util::sync::CancellationToken;
+
+use crate::SendError;
+use crate::gather::damaged;
+use crate::inbound::Received;
+use crate::intake::Rooms;
+
+/// Transactions of one server that are remembered.
+const REMEMBERED: u32 = 16;
+/// How long one is remembered at least.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How often those that are older are looked for.
+const CLEANING: Duration = Duration::from_secs(3600);
+/// Rows looked at and deleted at once.
+const PAGE: usize = 256;
+/// Bytes of a reason that are kept.
+const MAX_REASON: usize = 200;
+
+impl Rooms {
+    /// What this transaction of `origin` came to, if it has been here lately.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn received_before(
+        &self,
+        origin: &ServerName,
+        txn_id: &str,
+    ) -> Result<Option<Vec<Received>>, StoreError> {
+        let row = self.view().await?.get::<ReceivedTransactions>(&self.key_of(origin, txn_id)).await?;
+        let Some(row) = row.filter(|row| row.txn_id == txn_id) else { return Ok(None) };
+        let read = |(event_id, refused): (String, Option<String>)| {
+            let event_id = OwnedEventId::try_from(event_id);
+            let event_id = event_id.map_err(|error| damaged("ReceivedTransactions", error.to_string()))?;
+            Ok(Received { event_id, result: refused.map_or(Ok(()), Err) })
+        };
+        row.results.into_iter().map(read).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Remembers what a transaction of `origin` came to.
+    ///
+    /// # Errors
+    /// If the store fails or is full.
+    pub async fn remember_received(
+        &self,
+        origin: &ServerName,
+        txn_id: &str,
+        results: &[Received],
+    ) -> Result<(), SendError> {
+        let key = self.key_of(origin, txn_id);
+        let row = ReceivedTransaction {
+            txn_id: txn_id.to_owned(),
+            at: self.0.clock.now().0,
+            results: results
+                .iter()
+                .map(|received| (received.event_id.to_string(), received.result.clone().err().map(shortened)))
+                .collect(),
+        };
+        let mut batch = Batch::new(key.0);
+        batch.put::<ReceivedTransactions>(&key, &row);
+        self.0.store.commit(batch).await?;
+        Ok(())
+    }
+
+    /// Forgets old transactions now and then, until `stopping`.
+    pub async fn run_forgetting(self, stopping: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(CLEANING) => {}
+            }
+            if let Err(error) = self.forget_received().await {
+                tracing::warn!(%error, "old transactions of other servers could not be forgotten");
+            }
+        }
+    }
+
+    /// Forgets transactions that are older than a day.
+    pub(crate) async fn forget_received(&self) -> Result<(), SendError> {
+        let oldest =
+            Millis(self.0.clock.now().0.saturating_sub(u64::try_from(LIFETIME.as_millis()).unwrap_or(u64::MAX)));
+        for lane in Lane::all() {
+            let view = self.view().await?;
+            let mut old = Vec::new();
+            view.scan::<ReceivedTransactions, _>(&(lane,), Order::Ascending, PAGE, |key, row| {
+                if row.at < oldest.0 {
+                    old.push(key);
+                }
+                std::ops::ControlFlow::Continue(())
+            })
+            .await?;
+            for keys in old.chunks(PAGE) {
+                let mut batch = Batch::new(lane);
+                keys.iter().for_each(|key| batch.delete::<ReceivedTransactions>(key));
+                self.0.store.commit(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn key_of(&self, origin: &ServerName, txn_id: &str) -> (Lane, String, u32) {
+        let slot = txn_id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        (self.ids().server_lane(origin), origin.to_string(), slot % REMEMBERED)
+    }
+}
+
+fn shortened(mut reason: String) -> String {
+    let end = reason.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_REASON).last().unwrap_or(0);
+    if reason.len() > MAX_REASON {
+        reason.truncate(end);
+    }
+    reason
+}
