@@ -67,7 +67,7 @@ async fn shown(graph: &Graph, origin: &ServerName, event_id: &EventId) -> Result
 /// An event of the room that was not rejected. Of those that are known from states and auth chains alone, state events:
 /// whoever is in the room needs them to judge others.
 pub(super) async fn find(graph: &Graph, event_id: &EventId) -> Result<Option<Arc<RoomEvent>>, StoreError> {
-    let event = graph.find([event_id]).await?.into_values().next();
+    let event = graph.find(&[event_id.to_owned()]).await?.into_values().next();
     Ok(event.filter(|event| match event.verdict {
         Verdict::Accepted | Verdict::SoftFailed => true,
         Verdict::Outlier => event.state_key().is_some(),

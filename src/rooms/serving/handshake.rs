@@ -14,7 +14,7 @@ use hearth_store::{Order, StoreError};
 use ruma_common::{EventId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 
 use super::state::{ServedEvents, ServedState, numbers};
-use super::template::{HandshakeRefusal, current, in_allowed_room, is_restricted, membership_by};
+use super::template::{HandshakeRefusal, current, in_allowed_room, is_restricted};
 use crate::graph::Graph;
 use crate::inbound::Entered;
 use crate::intake::Rooms;
@@ -209,7 +209,7 @@ impl Rooms {
 
 /// What the endpoint is for, and nothing else.
 fn check_shape(event: &Pdu, arriving: &Arriving<'_>) -> Result<(), HandshakeRefusal> {
-    let wanted = membership_by(arriving.what);
+    let wanted = arriving.what.membership();
     let wrong = if event.room_id() != arriving.room_id {
         "the event is of another room"
     } else if event.event_type() != MEMBER || membership_of(event) != Some(wanted) {
@@ -246,14 +246,14 @@ async fn state_without_members(graph: &Graph, join: &Pdu, entered: &Entered) -> 
     }
     let events = graph.at(entered.state_before, &places).await?;
     let state: BTreeSet<u32> = events.into_iter().flatten().map(|event| event.n).collect();
-    let mut chain: BTreeSet<u32> = graph.auth_chain(state.iter().copied()).await?.into_iter().collect();
+    let mut chain: BTreeSet<u32> = graph.auth_chain(state.iter().copied().collect()).await?.into_iter().collect();
     chain.extend(chain_of_join(graph, join.event_id()).await?);
     let chain = chain.difference(&state).copied().collect();
     Ok(served(graph, state.into_iter().collect(), chain))
 }
 
 async fn chain_of_join(graph: &Graph, event_id: &EventId) -> Result<Vec<u32>, StoreError> {
-    let join: Vec<u32> = graph.numbers([event_id]).await?.into_iter().map(|(_, n)| n).collect();
+    let join: Vec<u32> = graph.numbers(&[event_id.to_owned()]).await?.into_iter().map(|(_, n)| n).collect();
     Ok(graph.auth_chain(join).await?.into_iter().collect())
 }
 

@@ -152,7 +152,7 @@ impl Rooms {
     ) -> Result<ServedEvents, ServeError> {
         let graph = self.admit_member(origin, room_id).await?;
         let event = event::find(&graph, event_id).await?.ok_or(ServeError::UnknownEvent)?;
-        let chain = sorted(graph.auth_chain([event.n]).await?);
+        let chain = sorted(graph.auth_chain(vec![event.n]).await?);
         Ok(ServedEvents::new(&graph, chain))
     }
 }
@@ -167,7 +167,7 @@ async fn answer(graph: &Graph, state: StateId) -> Result<Arc<Answer>, StoreError
     let work = async {
         let mut numbers = graph.rooms.state_at(&graph.view, graph.room, state).await?;
         numbers.sort_unstable();
-        let auth_chain = sorted(graph.auth_chain(numbers.iter().copied()).await?);
+        let auth_chain = sorted(graph.auth_chain(numbers.clone()).await?);
         Ok(Arc::new(Answer { state: numbers, auth_chain }))
     };
     graph.rooms.0.state_answers.0.get_or_insert_async(&(graph.room, state), work).await

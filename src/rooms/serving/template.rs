@@ -66,15 +66,6 @@ impl From<StoreError> for HandshakeRefusal {
     }
 }
 
-/// The membership that a handshake gives.
-pub(super) const fn membership_by(what: Handshake) -> Membership {
-    match what {
-        Handshake::Join => Membership::Join,
-        Handshake::Leave => Membership::Leave,
-        Handshake::Knock => Membership::Knock,
-    }
-}
-
 impl Rooms {
     /// The event by which `user`, who is of `origin`, could join, leave or knock now. `versions` are the room versions
     /// that `origin` knows; a leave asks for none.
@@ -98,7 +89,7 @@ impl Rooms {
             return Err(HandshakeRefusal::IncompatibleVersion(graph.version));
         }
         let authorised_by = if what == Handshake::Join { word_for(&graph, user).await? } else { None };
-        let event = suggested(&graph, user, membership_by(what), authorised_by).await?;
+        let event = suggested(&graph, user, what.membership(), authorised_by).await?;
         Ok(MadeTemplate { room_version: graph.version, event: event.json().clone() })
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use hearth_schema::{Timeline, Verdict};
 use hearth_store::{Order, Pos, StoreError};
-use ruma_common::{EventId, OwnedEventId};
+use ruma_common::OwnedEventId;
 
 use crate::graph::Graph;
 use crate::query::RoomEvent;
@@ -41,12 +41,12 @@ impl<'g> Walk<'g> {
 
     /// Those of `ids` that are events of the room and are shown to other servers, each once.
     pub(super) async fn load(&mut self, ids: &[OwnedEventId]) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
-        let unknown: Vec<&EventId> = ids.iter().filter(|id| !self.met.contains_key(*id)).map(|id| &**id).collect();
+        let unknown: Vec<OwnedEventId> = ids.iter().filter(|id| !self.met.contains_key(*id)).cloned().collect();
         if !unknown.is_empty() {
-            let mut found = self.graph.find(unknown.iter().copied()).await?;
+            let mut found = self.graph.find(&unknown).await?;
             for id in unknown {
-                let event = found.remove(id).filter(|event| is_shown(event));
-                self.met.insert(id.to_owned(), event);
+                let event = found.remove(&id).filter(|event| is_shown(event));
+                self.met.insert(id, event);
             }
         }
         let distinct: BTreeSet<&OwnedEventId> = ids.iter().collect();
