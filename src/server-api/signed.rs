@@ -1,0 +1,66 @@
+//! Who asks: the server that signed the request, and the body that it signed.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#request-authentication>
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, MatchedPath, Request};
+use bytes::Bytes;
+use hearth_peers::AuthError;
+use http::{StatusCode, header};
+use ruma_common::OwnedServerName;
+
+use crate::Api;
+use crate::body;
+use crate::error::ApiError;
+use crate::limits::Work;
+
+/// Behind which a transaction is, which may be large.
+const TRANSACTION: &str = "/_matrix/federation/v1/send/";
+
+/// A request of another server.
+pub(crate) struct Signed {
+    /// Which server signed it.
+    pub origin: OwnedServerName,
+    /// What it signed, as it came; empty if there was nothing.
+    pub body: Bytes,
+}
+
+impl FromRequest<Arc<Api>> for Signed {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let authorization: Vec<&[u8]> =
+            parts.headers.get_all(header::AUTHORIZATION).iter().map(http::HeaderValue::as_bytes).collect();
+        if authorization.is_empty() {
+            return Err(refused(AuthError::Missing));
+        }
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let limit = if route.starts_with(TRANSACTION) {
+            api.settings.max_transaction_bytes
+        } else {
+            api.settings.max_body_bytes
+        };
+        let body = body::read(body, limit, api).await?;
+        let uri = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        let signed = Some(&*body).filter(|body| !body.is_empty());
+        let origin =
+            api.peers.authenticate(&authorization, parts.method.as_str(), uri, signed).await.map_err(refused)?;
+        // Nobody else has our key, and we do not ask ourselves.
+        if origin == *api.rooms.server_name() {
+            return Err(refused(AuthError::Malformed("the request is from this server")));
+        }
+        api.limits.take(api.rooms.ids().origin(&origin), Work::of(route))?;
+        api.peers.heard_from(&origin);
+        Ok(Self { origin, body })
+    }
+}
+
+fn refused(error: AuthError) -> ApiError {
+    match error {
+        AuthError::Body(why) => ApiError::not_json(why),
+        AuthError::Storage(error) => error.into(),
+        other => ApiError::new(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED", other.to_string()),
+    }
+}
