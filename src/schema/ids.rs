@@ -50,11 +50,6 @@ impl Ids {
         DestinationNid(self.owner("destination", server.as_str()))
     }
 
-    /// The number of another server that sends something.
-    pub fn origin(&self, server: &ServerName) -> OriginNid {
-        OriginNid(self.owner("origin", server.as_str()))
-    }
-
     /// The number of a token; the token itself is never stored.
     pub fn token(&self, token: &str) -> TokenKey {
         TokenKey(self.owner("token", token))
@@ -135,8 +130,6 @@ hashed_id! {
     TokenKey: Owner;
     /// Another server, as what is sent to it.
     DestinationNid: Owner;
-    /// Another server, as one that sends something.
-    OriginNid: Owner;
     /// An event ID. Belongs to the lane of its room, which it does not know.
     EventKey;
     /// What a child says to its parent.

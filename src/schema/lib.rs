@@ -28,7 +28,7 @@ pub use account::{
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{Source, StagedEvent, StoredEvent, Verdict};
 pub use ids::{
-    AliasKey, DestinationNid, EventKey, EventNid, Ids, OriginNid, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
+    AliasKey, DestinationNid, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
 };
 pub use outbound::{BackOff, Destination, QueuedPdu, Transaction};
 pub use outside::{Outside, OutsideState};
@@ -204,6 +204,8 @@ keyspaces! {
     PeerKeys(0x58, Point, guarded): (hearth_store::Lane, String) => PeerKeysRow;
     /// The newest answer of each server about its keys.
     PeerKeyAnswers(0x59, Point): (hearth_store::Lane, String) => PeerKeyAnswer;
+    /// What the last transactions of other servers came to: a few of each.
+    ReceivedTransactions(0x5d, Scan): (hearth_store::Lane, String, u32) => ReceivedTransaction;
     // ── destinations: owner DestinationNid ──
     /// Servers that something was sent to, or will be. The lane is the destination's own; it is spelt out
     /// (and takes no bytes) so that a start can read all of them lane by lane.
@@ -214,9 +216,6 @@ keyspaces! {
     Transactions(0x63, Point): (DestinationNid,) => Transaction;
     /// Destinations that do not answer.
     BackOffs(0x64, Point): (DestinationNid,) => BackOff;
-    /// What the last transactions of other servers came to: a few of each. The lane is the server's own; it is
-    /// spelt out (and takes no bytes) so that old ones can be found lane by lane.
-    ReceivedTransactions(0x5d, Scan): (hearth_store::Lane, OriginNid, u32) => ReceivedTransaction;
 }
 
 fn decode<K: Keyspace>(key: &[u8], value: &[u8]) -> Result<(), DecodeError> {

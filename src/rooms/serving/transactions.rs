@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hearth_base::Millis;
 use hearth_schema::{ReceivedTransaction, ReceivedTransactions};
-use hearth_store::{Batch, Lane, Order, Owner, StoreError};
+use hearth_store::{Batch, Lane, Order, StoreError};
 use ruma_common::{OwnedEventId, ServerName};
 use tokio_util::sync::CancellationToken;
 
@@ -108,10 +108,9 @@ impl Rooms {
         Ok(())
     }
 
-    fn key_of(&self, origin: &ServerName, txn_id: &str) -> (Lane, hearth_schema::OriginNid, u32) {
-        let origin = self.ids().origin(origin);
+    fn key_of(&self, origin: &ServerName, txn_id: &str) -> (Lane, String, u32) {
         let slot = txn_id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        (origin.lane(), origin, slot % REMEMBERED)
+        (self.ids().server_lane(origin), origin.to_string(), slot % REMEMBERED)
     }
 }
 
