@@ -73,7 +73,9 @@ pub use login_tokens::{LoginTokenError, MAX_LOGIN_TOKENS};
 pub use moderation::{AdminError, Measure, Standing};
 pub use openid::OPENID_LIFETIME;
 pub use password::Argon2Cost;
-pub use presence::{Connected, MAX_STATUS_BYTES, Presence, PresenceMode, PresenceState, Sight, StatusTooLong};
+pub use presence::{
+    Connected, ForeignPresence, MAX_STATUS_BYTES, Presence, PresenceMode, PresenceState, Sight, StatusTooLong,
+};
 pub use profile::{
     MAX_AVATAR_URL_BYTES, MAX_DISPLAYNAME_CHARS, MAX_PROFILE_BYTES, Profile, ProfileChange, ProfileError,
 };

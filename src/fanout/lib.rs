@@ -6,8 +6,11 @@
 //! crash replays a little and loses nothing; such batches need no sync of their own, because what
 //! they are derived from has one.
 //!
+//! What other servers say that is no event comes in by [`ForeignEdus`].
+//!
 //! A [`Follower`] drives one consumer. The consumers are [`Unread`], [`Followups`] and [`ToServers`].
 
+mod edus;
 mod follow;
 mod followups;
 mod notify;
@@ -19,6 +22,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use edus::{BoundEdu, Dropped, ForeignEdus, bind};
 pub use follow::{ConsumeError, Consumer, Follower, Habit};
 pub use followups::Followups;
 pub use notify::{Notification, notification};

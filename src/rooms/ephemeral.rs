@@ -96,7 +96,7 @@ impl TypingState {
         self.0.changes.subscribe()
     }
 
-    fn set(&self, room: RoomNid, user: &UserId, typing: Typing) {
+    pub(crate) fn set(&self, room: RoomNid, user: &UserId, typing: Typing) {
         let until = match typing {
             Typing::For(time) => Some(self.0.clock.now().plus(time.min(MAX_TYPING))),
             Typing::Stopped => None,

@@ -12,7 +12,7 @@ use crate::query::RoomEvent;
 use crate::{QueryError, SendError};
 
 /// How often a receipt is tried again because another device of its user was faster.
-const ATTEMPTS: usize = 16;
+pub(crate) const ATTEMPTS: usize = 16;
 /// The name of the main timeline among threads.
 const MAIN: &str = "main";
 
@@ -126,31 +126,44 @@ impl Rooms {
         for new in new {
             let room = self.ids().room(&new.room_id);
             let event = self.receipt_event(view, room, new).await?;
-            let thread = new.thread.as_ref().map_or("", ReceiptThread::as_str).to_owned();
-            let name = ReceiptName { kind: new.kind, thread, user_id: new.user_id.to_string() };
-            let key = (room, name.kind, name.thread.clone(), name.user_id.clone());
-            let before = view.get::<Receipts>(&key).await?;
-            if before.as_ref().is_some_and(|before| before.event_pos >= event.pos.get()) {
-                continue;
-            }
-            let batch = batch.get_or_insert_with(|| Batch::new(room.lane()));
-            batch.check::<Receipts>(&key, before.as_ref());
-            let receipt = Receipt {
-                pos: batch.next_pos(),
-                event_id: new.event_id.to_string(),
-                n: event.n,
-                event_pos: event.pos.get(),
-                ts: self.0.clock.now().0,
-            };
-            batch.put::<Receipts>(&key, &receipt);
-            if let Some(before) = before {
-                batch.delete::<ReceiptLog>(&(room, before.pos));
-            }
-            batch.put::<ReceiptLog>(&(room, receipt.pos), &name);
-            let user = self.ids().user(&new.user_id);
-            batch.fact(receipt.pos, Change::Receipt { room, user }.to_bytes());
+            self.add_receipt(view, &mut batch, new, (&event, self.0.clock.now().0)).await?;
         }
         Ok(batch)
+    }
+
+    /// Adds the rows of a receipt for `event`, unless it would move backwards.
+    pub(crate) async fn add_receipt(
+        &self,
+        view: &View,
+        batch: &mut Option<Batch>,
+        new: &NewReceipt,
+        (event, ts): (&RoomEvent, u64),
+    ) -> Result<(), StoreError> {
+        let room = event.room;
+        let thread = new.thread.as_ref().map_or("", ReceiptThread::as_str).to_owned();
+        let name = ReceiptName { kind: new.kind, thread, user_id: new.user_id.to_string() };
+        let key = (room, name.kind, name.thread.clone(), name.user_id.clone());
+        let before = view.get::<Receipts>(&key).await?;
+        if before.as_ref().is_some_and(|before| before.event_pos >= event.pos.get()) {
+            return Ok(());
+        }
+        let batch = batch.get_or_insert_with(|| Batch::new(room.lane()));
+        batch.check::<Receipts>(&key, before.as_ref());
+        let receipt = Receipt {
+            pos: batch.next_pos(),
+            event_id: new.event_id.to_string(),
+            n: event.n,
+            event_pos: event.pos.get(),
+            ts,
+        };
+        batch.put::<Receipts>(&key, &receipt);
+        if let Some(before) = before {
+            batch.delete::<ReceiptLog>(&(room, before.pos));
+        }
+        batch.put::<ReceiptLog>(&(room, receipt.pos), &name);
+        let user = self.ids().user(&new.user_id);
+        batch.fact(receipt.pos, Change::Receipt { room, user }.to_bytes());
+        Ok(())
     }
 
     /// The event that `new` speaks of, if its user may say so.
@@ -165,14 +178,25 @@ impl Rooms {
             return Err(ReceiptError::NotJoined);
         }
         let event = self.event(&new.user_id, &new.room_id, &new.event_id).await?;
-        let fits = match &new.thread {
-            None => true,
-            Some(ReceiptThread::Main) => self.thread_of(view, &event).await?.is_none(),
-            Some(ReceiptThread::Root(thread)) => match self.event_in_room(view, room, thread).await? {
-                Some(thread) => self.is_about_thread(view, &event, thread.n).await?,
-                None => false,
-            },
-        };
+        let fits = self.fits_thread(view, room, &event, new.thread.as_ref()).await?;
         if fits { Ok(event) } else { Err(ReceiptError::NotInThread) }
+    }
+
+    /// Whether an event can be read in a thread.
+    pub(crate) async fn fits_thread(
+        &self,
+        view: &View,
+        room: RoomNid,
+        event: &RoomEvent,
+        thread: Option<&ReceiptThread>,
+    ) -> Result<bool, StoreError> {
+        match thread {
+            None => Ok(true),
+            Some(ReceiptThread::Main) => Ok(self.thread_of(view, event).await?.is_none()),
+            Some(ReceiptThread::Root(thread)) => match self.event_in_room(view, room, thread).await? {
+                Some(thread) => self.is_about_thread(view, event, thread.n).await,
+                None => Ok(false),
+            },
+        }
     }
 }

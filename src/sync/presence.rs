@@ -115,7 +115,7 @@ impl Sync {
         let poll = self.enter(who).await?;
         let view = self.rooms().view().await?;
         let nid = self.rooms().ids().user(user);
-        if !self.live().may_see(&view, &poll.user, nid).await? {
+        if !self.live().may_see(&view, &poll.user, user).await? {
             return Err(PresenceError::Forbidden);
         }
         let unknown = || Sight {

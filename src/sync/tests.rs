@@ -2,6 +2,7 @@
 
 mod filters;
 mod follow;
+mod foreign;
 mod lazy;
 mod leaving;
 mod presence;

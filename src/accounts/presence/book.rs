@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hearth_base::Millis;
 use hearth_schema::{PresenceRow, UserNid};
-use ruma_common::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
+use ruma_common::{DeviceId, OwnedDeviceId, OwnedServerName, OwnedUserId, UserId};
 
 /// How long a device counts as connected after it was last seen.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -19,6 +19,12 @@ pub(super) const GRACE: Duration = Duration::from_secs(30);
 pub(super) const IDLE: Duration = Duration::from_secs(5 * 60);
 /// How long after its last activity a user counts as active at this moment.
 pub(super) const ACTIVE: Duration = Duration::from_secs(60);
+/// How long another server's word on its user counts.
+pub(super) const FOREIGN_LASTS: Duration = Duration::from_secs(30 * 60);
+/// Users of other servers that are remembered.
+const MAX_FOREIGN: usize = 50_000;
+/// Users of one other server that are remembered.
+const MAX_FOREIGN_OF_ONE: usize = 10_000;
 /// Devices of one user that count at the same time.
 const MAX_DEVICES: usize = 16;
 
@@ -78,8 +84,23 @@ struct Device {
     seen: Millis,
 }
 
+/// What another server says of its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignPresence {
+    /// The state.
+    pub state: PresenceState,
+    /// Whether the user is doing something at this moment.
+    pub currently_active: bool,
+    /// When the user last did something.
+    pub last_active: Option<Millis>,
+    /// The status message.
+    pub status_msg: Option<Arc<str>>,
+}
+
 struct Person {
     user_id: OwnedUserId,
+    /// Of another server: what it says, and when it said so.
+    foreign: Option<(Look, Millis)>,
     status_msg: Option<Arc<str>>,
     last_active: Option<Millis>,
     devices: Vec<Device>,
@@ -90,6 +111,9 @@ struct Person {
 
 impl Person {
     fn look(&self, now: Millis) -> Look {
+        if let Some((look, heard)) = self.foreign {
+            return if is_within(heard, FOREIGN_LASTS, now) { look } else { AWAY };
+        }
         let connected = self.devices.iter().filter(|device| device.polls > 0 || is_within(device.seen, GRACE, now));
         let state = connected.map(|device| device.says).max().unwrap_or(PresenceState::Offline);
         let acted_within = |time| self.last_active.is_some_and(|at| is_within(at, time, now));
@@ -154,12 +178,24 @@ pub(super) struct Book {
     /// Those who may look different without anybody doing anything.
     awake: HashSet<UserNid>,
     unsaved: HashSet<UserNid>,
+    /// How many users of other servers are among `people`, by server.
+    foreign: HashMap<OwnedServerName, usize>,
+    /// All of them.
+    foreign_users: usize,
 }
 
 impl Book {
     /// `version` is below all that will be given, and above all that were given before a restart.
     pub(super) fn new(version: u64) -> Self {
-        Self { people: HashMap::new(), log: BTreeMap::new(), version, awake: HashSet::new(), unsaved: HashSet::new() }
+        Self {
+            people: HashMap::new(),
+            log: BTreeMap::new(),
+            version,
+            awake: HashSet::new(),
+            unsaved: HashSet::new(),
+            foreign: HashMap::new(),
+            foreign_users: 0,
+        }
     }
 
     pub(super) const fn version(&self) -> u64 {
@@ -218,6 +254,44 @@ impl Book {
         if self.people.contains_key(&user) { self.announce(user, now) } else { Outcome::Same }
     }
 
+    /// Another server says what its user's presence is.
+    pub(super) fn hear_foreign(
+        &mut self,
+        (user, user_id): (UserNid, &UserId),
+        said: ForeignPresence,
+        now: Millis,
+    ) -> Outcome {
+        let known = self.people.contains_key(&user);
+        if !known {
+            let of_server = self.foreign.get(user_id.server_name()).copied().unwrap_or(0);
+            if self.foreign_users >= MAX_FOREIGN || of_server >= MAX_FOREIGN_OF_ONE {
+                return Outcome::Same;
+            }
+            *self.foreign.entry(user_id.server_name().to_owned()).or_default() += 1;
+            self.foreign_users += 1;
+        }
+        let person = self.person(user, user_id);
+        let told = person.status_msg != said.status_msg;
+        person.status_msg = said.status_msg;
+        person.last_active = said.last_active;
+        person.foreign = Some((Look { state: said.state, currently_active: said.currently_active }, now));
+        self.awake.insert(user);
+        if told { self.announce(user, now) } else { self.look_again(user, now) }
+    }
+
+    /// Nothing was heard of the user for so long that nobody remembers that it was here.
+    fn forget_foreign(&mut self, user: UserNid) {
+        let Some(person) = self.people.remove(&user) else { return };
+        self.log.remove(&person.version);
+        self.foreign_users -= 1;
+        if let Some(users) = self.foreign.get_mut(person.user_id.server_name()) {
+            *users -= 1;
+            if *users == 0 {
+                self.foreign.remove(person.user_id.server_name());
+            }
+        }
+    }
+
     /// What has run out.
     pub(super) fn sweep(&mut self, now: Millis) -> Outcome {
         let mut outcome = Outcome::Same;
@@ -225,11 +299,16 @@ impl Book {
         for user in awake {
             let Some(person) = self.people.get_mut(&user) else { continue };
             person.devices.retain(|device| device.polls > 0 || is_within(device.seen, GRACE, now));
-            let asleep = person.devices.is_empty();
+            let heard = person.foreign.map(|(_, heard)| heard);
+            let asleep = person.devices.is_empty() && heard.is_none();
             if self.look_again(user, now) == Outcome::Changed {
                 outcome = Outcome::Changed;
             }
-            if asleep {
+            let long_ago = heard.is_some_and(|heard| !is_within(heard, 2 * FOREIGN_LASTS, now));
+            if long_ago {
+                self.forget_foreign(user);
+            }
+            if asleep || long_ago {
                 self.awake.remove(&user);
             }
         }
@@ -302,6 +381,7 @@ impl Book {
     fn person(&mut self, user: UserNid, user_id: &UserId) -> &mut Person {
         self.people.entry(user).or_insert_with(|| Person {
             user_id: user_id.to_owned(),
+            foreign: None,
             status_msg: None,
             last_active: None,
             devices: Vec::new(),
@@ -318,7 +398,9 @@ impl Book {
     fn announce(&mut self, user: UserNid, now: Millis) -> Outcome {
         let Some(look) = self.people.get(&user).map(|person| person.look(now)) else { return Outcome::Same };
         self.append(user, look);
-        self.unsaved.insert(user);
+        if self.people.get(&user).is_some_and(|person| person.foreign.is_none()) {
+            self.unsaved.insert(user);
+        }
         Outcome::Changed
     }
 

@@ -20,7 +20,7 @@ use hearth_base::Clock;
 use hearth_schema::{Presence as PresenceRows, PresenceRow, UserNid};
 use hearth_store::{Batch, Durability, Lane, Order, Owner, Store, StoreError, View};
 use parking_lot::Mutex;
-use ruma_common::{OwnedDeviceId, OwnedUserId};
+use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ use crate::Requester;
 use crate::error::damaged;
 use book::{Book, Outcome};
 
-pub use book::{PresenceState, Sight};
+pub use book::{ForeignPresence, PresenceState, Sight};
 
 /// Bytes of a status message.
 pub const MAX_STATUS_BYTES: usize = 1024;
@@ -117,6 +117,12 @@ impl Presence {
         }
         self.change(|book, now| book.poll_begins((by.user, &by.user_id, &by.device_id), state, now));
         Some(Connected { presence: self.clone(), user: by.user, device: by.device_id.clone() })
+    }
+
+    /// Another server says what the presence of its user is. The caller has seen to it that it is its own. Kept in memory
+    /// for a while, a bounded number of users; more are not remembered.
+    pub fn hear_foreign(&self, user: UserNid, user_id: &UserId, said: ForeignPresence) {
+        self.change(|book, now| book.hear_foreign((user, user_id), said, now));
     }
 
     /// The user has done something that counts as activity.

@@ -139,3 +139,53 @@ async fn without_presence_nothing_is_kept() {
     assert!(presence.connect(&ann, Online).is_none());
     assert_eq!((presence.sight(ann.user), presence.version()), (None, 0));
 }
+
+fn said(state: PresenceState, status: Option<&str>) -> ForeignPresence {
+    let last_active = Some(hearth_base::Millis(5));
+    ForeignPresence { state, currently_active: state == Online, last_active, status_msg: status.map(Into::into) }
+}
+
+#[tokio::test]
+async fn another_servers_user_is_as_its_server_says_until_it_says_nothing_for_long() {
+    let world = new();
+    let presence = world.accounts.presence();
+    let bob = UserId::parse("@bob:elsewhere.test").unwrap();
+    let nid = world.accounts.user_nid(&bob);
+    let before = presence.version();
+    presence.hear_foreign(nid, &bob, said(Online, Some("hi")));
+    presence.hear_foreign(nid, &bob, said(Online, Some("hi")));
+    let sight = presence.sight(nid).unwrap();
+    assert_eq!((sight.state, sight.currently_active, sight.status_msg.as_deref()), (Online, true, Some("hi")));
+    assert_eq!(presence.version(), before + 1, "the same again is no news");
+    presence.hear_foreign(nid, &bob, said(Unavailable, None));
+    assert_eq!(presence.sight(nid).unwrap().state, Unavailable);
+    later(&world, super::book::FOREIGN_LASTS.saturating_sub(Duration::from_secs(1)));
+    assert_eq!(presence.sight(nid).unwrap().state, Unavailable);
+    later(&world, Duration::from_secs(1));
+    assert_eq!(presence.sight(nid).unwrap().state, Offline);
+    assert_eq!(presence.since(before, 9, |_| true).len(), 1);
+    later(&world, super::book::FOREIGN_LASTS);
+    assert_eq!(presence.sight(nid), None, "forgotten");
+    assert_eq!(presence.since(before, 9, |_| true), []);
+}
+
+#[tokio::test]
+async fn other_servers_cannot_fill_memory_or_the_store_with_users() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let world = on(store.clone());
+    let presence = world.accounts.presence();
+    let known = |server: usize, n: usize| {
+        let user = UserId::parse(format!("@u{n}:s{server}.test")).unwrap();
+        let nid = world.accounts.user_nid(&user);
+        presence.hear_foreign(nid, &user, said(Online, None));
+        presence.sight(nid).is_some()
+    };
+    assert_eq!((0..11_000).filter(|n| known(0, *n)).count(), 10_000, "of one server");
+    assert!(known(0, 7), "those that are known go on");
+    assert_eq!((1..7).map(|server| (0..10_000).filter(|n| known(server, *n)).count()).sum::<usize>(), 40_000, "of all");
+    presence.save().await;
+    let view = View::latest(&*store).await.unwrap();
+    for lane in Lane::all() {
+        assert_eq!(view.page::<PresenceRows, _>(&(lane,), Order::Ascending, 9).await.unwrap(), []);
+    }
+}

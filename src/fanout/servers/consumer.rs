@@ -14,7 +14,7 @@ use ruma_common::{OwnedUserId, RoomId, UserId};
 
 use super::Outbound;
 use super::edus::OutReceipt;
-use super::recipients::{self, Recipients};
+use super::recipients::Recipients;
 use crate::{ConsumeError, Consumer, Habit};
 
 /// Puts what other servers have to know into their queues.
@@ -94,24 +94,24 @@ impl ToServers {
     }
 
     /// A public receipt of a local user; one that has moved on since has a fact of its own.
-    async fn receipt(&self, view: &View, room: RoomNid, pos: Pos) -> Result<(), StoreError> {
-        let inner = &self.outbound.0;
+    async fn receipt(&mut self, view: &View, room: RoomNid, pos: Pos) -> Result<(), StoreError> {
         let Some(name) = view.get::<ReceiptLog>(&(room, pos)).await? else { return Ok(()) };
         let Some(user) = self.sender(&name) else { return Ok(()) };
-        let servers = recipients::in_room_now(&inner.rooms, view, room, &inner.server_name).await?;
+        let servers = self.recipients.now_in(view, room).await?;
         if servers.is_empty() {
             return Ok(());
         }
+        let inner = &self.outbound.0;
         let Some(meta) = inner.rooms.room(view, room).await? else { return Ok(()) };
         let room_id = RoomId::parse(&meta.room_id)
             .map_err(|error| StoreError::Corrupt { keyspace: "Rooms", detail: error.to_string().into() })?;
         let key = (room, name.kind, name.thread.clone(), name.user_id);
         let Some(row) = view.get::<Receipts>(&key).await? else { return Ok(()) };
         let thread = (!name.thread.is_empty()).then_some(name.thread);
-        for server in servers {
+        for server in servers.iter() {
             let receipt = OutReceipt { event_id: row.event_id.clone(), ts: row.ts };
             let of = (room_id.clone(), user.clone(), thread.clone());
-            self.outbound.send_to(&server, |destination| Some(destination.receipt(of, receipt)));
+            self.outbound.send_to(server, |destination| Some(destination.receipt(of, receipt)));
         }
         Ok(())
     }

@@ -1,36 +1,44 @@
 //! Typing and presence of local users on their way to other servers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use hearth_accounts::{PresenceMode, Sight};
+use hearth_accounts::{PresenceMode, PresenceState, Sight};
 use hearth_base::Millis;
-use hearth_schema::{Membership, RoomNid};
+use hearth_schema::{Membership, RoomNid, UserNid};
 use hearth_store::{StoreError, View};
 use ruma_common::{OwnedServerName, OwnedUserId, RoomId};
 
-use super::{Outbound, PresenceOut, recipients};
+use super::recipients::Recipients;
+use super::{Outbound, PresenceOut};
 
 /// Who goes on typing is told again: other servers take silence for an end.
 const TYPING_AGAIN: Duration = Duration::from_secs(30);
 /// Users whose presence is told in a tick: the rest waits for the next.
 const PRESENCE_AT_ONCE: usize = 100;
+/// Changes looked at in a tick: those of other servers' users are among them.
+const SEEN_AT_ONCE: usize = 5_000;
 /// Rooms looked at for one user's presence.
 const MAX_ROOMS: usize = 1000;
 
 /// What was told of what is not stored.
 pub(super) struct Ephemeral {
     outbound: Outbound,
+    recipients: Recipients,
     /// Local users who are typing, and when others were told.
     typing: HashMap<RoomNid, HashMap<OwnedUserId, Millis>>,
     /// Version of the last presence that others were told of.
     presence: u64,
+    /// Users of whom others were told that they are there. That somebody is not there is news only of these: at a start
+    /// nobody is.
+    there: HashSet<UserNid>,
 }
 
 impl Ephemeral {
     pub(super) fn new(outbound: Outbound) -> Self {
         let presence = outbound.0.presence.version();
-        Self { outbound, typing: HashMap::new(), presence }
+        let recipients = Recipients::new(outbound.0.rooms.clone(), outbound.0.server_name.clone());
+        Self { outbound, recipients, typing: HashMap::new(), presence, there: HashSet::new() }
     }
 
     /// Somebody has begun or ceased to type in `room`.
@@ -79,7 +87,7 @@ impl Ephemeral {
         }
     }
 
-    async fn tell_typing(&self, room: RoomNid, changed: &[(OwnedUserId, bool)]) {
+    async fn tell_typing(&mut self, room: RoomNid, changed: &[(OwnedUserId, bool)]) {
         if changed.is_empty() {
             return;
         }
@@ -88,18 +96,18 @@ impl Ephemeral {
         }
     }
 
-    async fn try_tell_typing(&self, room: RoomNid, changed: &[(OwnedUserId, bool)]) -> Result<(), StoreError> {
-        let inner = &self.outbound.0;
-        let view = inner.rooms.view().await?;
-        let servers = recipients::in_room_now(&inner.rooms, &view, room, &inner.server_name).await?;
+    async fn try_tell_typing(&mut self, room: RoomNid, changed: &[(OwnedUserId, bool)]) -> Result<(), StoreError> {
+        let view = self.outbound.0.rooms.view().await?;
+        let servers = self.recipients.now_in(&view, room).await?;
         if servers.is_empty() {
             return Ok(());
         }
+        let inner = &self.outbound.0;
         let Some(meta) = inner.rooms.room(&view, room).await? else { return Ok(()) };
         let room_id = RoomId::parse(&meta.room_id)
             .map_err(|error| StoreError::Corrupt { keyspace: "Rooms", detail: error.to_string().into() })?;
-        for server in servers {
-            self.outbound.send_to(&server, |destination| {
+        for server in servers.iter() {
+            self.outbound.send_to(server, |destination| {
                 destination
                     .fleeting(|edus| changed.iter().for_each(|(user, typing)| edus.typing(&room_id, user, *typing)))
             });
@@ -108,30 +116,42 @@ impl Ephemeral {
     }
 
     /// Tells of those who have changed since the last time.
-    pub(super) async fn tell_presence(&mut self) -> Result<(), StoreError> {
-        let inner = &self.outbound.0;
-        let changes = inner.presence.since(self.presence, PRESENCE_AT_ONCE, |_| true);
-        let Some((newest, _)) = changes.last() else { return Ok(()) };
-        let newest = *newest;
-        let view = inner.rooms.view().await?;
-        for (_, sight) in changes {
-            if sight.user_id.server_name() == inner.server_name {
+    async fn tell_presence(&mut self) -> Result<(), StoreError> {
+        let outbound = self.outbound.clone();
+        let changes = outbound.0.presence.since(self.presence, SEEN_AT_ONCE, |_| true);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let view = outbound.0.rooms.view().await?;
+        let mut told = 0;
+        for (version, sight) in changes {
+            if sight.user_id.server_name() == outbound.0.server_name && self.is_news(&sight) {
+                if told == PRESENCE_AT_ONCE {
+                    break;
+                }
+                told += 1;
                 self.tell_sight(&view, &sight).await?;
             }
+            self.presence = version;
         }
-        self.presence = newest;
         Ok(())
     }
 
-    async fn tell_sight(&self, view: &View, sight: &Sight) -> Result<(), StoreError> {
-        let inner = &self.outbound.0;
-        let rooms = inner.rooms.user_rooms(view, sight.user).await?;
+    fn is_news(&mut self, sight: &Sight) -> bool {
+        if sight.state == PresenceState::Offline {
+            return self.there.remove(&sight.user);
+        }
+        self.there.insert(sight.user);
+        true
+    }
+
+    async fn tell_sight(&mut self, view: &View, sight: &Sight) -> Result<(), StoreError> {
+        let rooms = self.outbound.0.rooms.user_rooms(view, sight.user).await?;
         let joined = rooms.iter().filter(|(_, row)| row.membership == Membership::Join);
         let mut servers: BTreeSet<OwnedServerName> = BTreeSet::new();
         for (room, _) in joined.take(MAX_ROOMS) {
-            servers.extend(inner.rooms.servers(view, *room).await?.keys().cloned());
+            servers.extend(self.recipients.now_in(view, *room).await?.iter().cloned());
         }
-        servers.remove(&inner.server_name);
         for server in servers {
             self.outbound.send_to(&server, |destination| destination.fleeting(|edus| edus.presence(sight)));
         }

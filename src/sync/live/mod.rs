@@ -8,6 +8,7 @@
 //! however old, because they are read from the store once, after registering: what is committed later
 //! comes through the notifier. They say *that* something is new; *what* is new is read from the store.
 
+mod foreign;
 mod notifier;
 mod presence;
 mod register;
@@ -28,6 +29,7 @@ use ruma_common::OwnedServerName;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use foreign::ForeignRooms;
 pub(crate) use notifier::Notifier;
 pub(crate) use presence::{Pacer, PresenceMark};
 pub(crate) use register::Poll;
@@ -50,6 +52,7 @@ pub(crate) struct Live {
     /// The same for typing.
     typing: Newest,
     presence: Presence,
+    foreign: ForeignRooms,
 }
 
 impl Live {
@@ -63,6 +66,7 @@ impl Live {
             processed: watch::Sender::new(Pos::ZERO),
             typing,
             presence,
+            foreign: ForeignRooms::default(),
         }
     }
 

@@ -248,6 +248,14 @@ impl Live {
         Ok(())
     }
 
+    /// A user of another server comes or goes: the room sees who comes.
+    fn foreign_member(&self, user: UserNid, event: &RoomEvent) {
+        self.foreign.forget(user);
+        if membership(event) == Some(Membership::Join) {
+            self.presence.show_again(user);
+        }
+    }
+
     /// A member event changes the rooms of its user, who may not have been in the room so far.
     fn member_event(&self, event: &RoomEvent, touched: &mut Touched) {
         if event.event_type() != "m.room.member" {
@@ -255,6 +263,7 @@ impl Live {
         }
         let Some(Ok(user_id)) = event.state_key().map(<&UserId>::try_from) else { return };
         if user_id.server_name() != self.server_name {
+            self.foreign_member(self.rooms.ids().user(user_id), event);
             return;
         }
         let (Some(user), Some(membership)) = (self.user(self.rooms.ids().user(user_id)), membership(event)) else {

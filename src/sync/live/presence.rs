@@ -16,15 +16,20 @@ use hearth_accounts::{PresenceMode, PresenceState, Sight};
 use hearth_schema::{Membership, RoomNid, UserNid};
 use hearth_store::{Pos, StoreError, View};
 use parking_lot::Mutex;
+use ruma_common::{OwnedUserId, UserId};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::foreign::MAX_MARKED;
 use super::{Live, LiveRoom, LiveUser, Newest};
 
 /// How often users are marked and woken.
 const TICK: Duration = Duration::from_millis(100);
 /// Users woken at each tick: 500 in a second.
 const WOKEN: usize = 50;
+/// Users of other servers who wait for it to be found out whom they concern; others are told of with the
+/// next answer.
+const MAX_FOREIGN: usize = 10_000;
 /// How often one user is woken.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Changes that one answer tells; the rest comes with the next.
@@ -62,12 +67,14 @@ pub(crate) struct Pacer {
     /// The version up to which users are marked.
     marked: u64,
     queue: VecDeque<Arc<LiveUser>>,
+    /// Users of other servers who have changed: whom that concerns is not known yet.
+    foreign: VecDeque<OwnedUserId>,
 }
 
 impl Pacer {
     pub(crate) fn new(live: Arc<Live>) -> Self {
         let marked = live.presence.version();
-        Self { live, marked, queue: VecDeque::new() }
+        Self { live, marked, queue: VecDeque::new(), foreign: VecDeque::new() }
     }
 
     /// Paces until `shutdown`.
@@ -82,15 +89,40 @@ impl Pacer {
             // With nobody marked, the next change is waited for; and never more than one tick a time.
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = live.presence.changed(), if self.queue.is_empty() => {}
-                () = std::future::ready(()), if !self.queue.is_empty() => {}
+                () = live.presence.changed(), if self.is_idle() => {}
+                () = std::future::ready(()), if !self.is_idle() => {}
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             self.mark();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.mark_for_foreign() => {}
+            }
             self.wake(Instant::now());
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.foreign.is_empty()
+    }
+
+    /// Marks everybody who shares a room with a user of another server that has changed, a few at a time.
+    async fn mark_for_foreign(&mut self) {
+        let live = Arc::clone(&self.live);
+        for _ in 0..MAX_MARKED {
+            let Some(user_id) = self.foreign.pop_front() else { return };
+            match live.rooms_with(&user_id).await {
+                Ok(rooms) => {
+                    for room in rooms.iter().filter_map(|room| live.live_room(*room)) {
+                        room.for_each_user(|user| self.push(user));
+                    }
+                }
+                // They are told with the next answer.
+                Err(error) => tracing::warn!(%error, "cannot find who sees a user of another server"),
+            }
         }
     }
 
@@ -100,8 +132,15 @@ impl Pacer {
         self.marked = version;
         let mut rooms: HashMap<RoomNid, Arc<LiveRoom>> = HashMap::new();
         for user in users {
-            // Whoever is not registered went long ago, and everybody was told then.
-            let Some(user) = self.live.user(user) else { continue };
+            let Some(user) = self.live.user(user) else {
+                // Of this server: whoever is not registered went long ago, and everybody was told then.
+                let sight = self.live.presence.sight(user);
+                let foreign = sight.filter(|sight| sight.user_id.server_name() != self.live.server_name);
+                if self.foreign.len() < MAX_FOREIGN {
+                    self.foreign.extend(foreign.map(|sight| sight.user_id));
+                }
+                continue;
+            };
             rooms.extend(user.joined(Pos::ZERO).into_iter().map(|room| (room.nid(), room)));
             self.push(&user);
         }
@@ -167,7 +206,7 @@ impl Live {
             }
             let shared = match known {
                 Some(shared) => shared,
-                None => self.reads_shared(view, reader, sight.user).await?,
+                None => self.reads_shared(view, reader, (sight.user, &sight.user_id)).await?,
             };
             if shared {
                 told.push(sight);
@@ -180,10 +219,11 @@ impl Live {
     }
 
     /// Whether `reader` may see `user`: it is the same, or they share a room.
-    pub(crate) async fn may_see(&self, view: &View, reader: &LiveUser, user: UserNid) -> Result<bool, StoreError> {
+    pub(crate) async fn may_see(&self, view: &View, reader: &LiveUser, user_id: &UserId) -> Result<bool, StoreError> {
+        let user = self.rooms.ids().user(user_id);
         match self.knows(reader, user) {
             Some(shared) => Ok(shared),
-            None => self.reads_shared(view, reader, user).await,
+            None => self.reads_shared(view, reader, (user, user_id)).await,
         }
     }
 
@@ -196,7 +236,15 @@ impl Live {
         Some(other.joined(Pos::ZERO).iter().any(|room| reader.is_in(room.nid())))
     }
 
-    async fn reads_shared(&self, view: &View, reader: &LiveUser, user: UserNid) -> Result<bool, StoreError> {
+    async fn reads_shared(
+        &self,
+        view: &View,
+        reader: &LiveUser,
+        (user, user_id): (UserNid, &UserId),
+    ) -> Result<bool, StoreError> {
+        if user_id.server_name() != self.server_name {
+            return self.shares_with_foreign(view, reader, user_id).await;
+        }
         let rooms = self.rooms.user_rooms(view, user).await?;
         Ok(rooms.iter().any(|(room, row)| row.membership == Membership::Join && reader.is_in(*room)))
     }
@@ -227,7 +275,6 @@ fn is_there(state: PresenceState) -> bool {
 #[cfg(test)]
 mod tests {
     use hearth_schema::Ids;
-    use ruma_common::UserId;
 
     use super::*;
     use crate::testing::{World, server_name};

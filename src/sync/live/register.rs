@@ -88,7 +88,10 @@ impl Live {
         // One lock for finding the room and adding to it: a room without members goes.
         let live = {
             let mut rooms = self.watched.write();
-            let live = rooms.entry(room).or_insert_with(|| Arc::new(LiveRoom::new(room)));
+            let live = rooms.entry(room).or_insert_with(|| {
+                self.foreign.new_room();
+                Arc::new(LiveRoom::new(room))
+            });
             live.add(user);
             Arc::clone(live)
         };

@@ -153,6 +153,13 @@ impl LiveUser {
         joined.filter_map(|standing| standing.live.clone()).collect()
     }
 
+    /// The numbers of all rooms that it is in.
+    pub(super) fn joined_rooms(&self) -> Vec<RoomNid> {
+        let memberships = self.memberships.lock();
+        let joined = memberships.iter().filter(|(_, standing)| standing.row.membership == Membership::Join);
+        joined.map(|(room, _)| *room).collect()
+    }
+
     /// Whether it has joined the room.
     pub(super) fn is_in(&self, room: RoomNid) -> bool {
         self.memberships.lock().get(&room).is_some_and(|standing| standing.row.membership == Membership::Join)
