@@ -74,7 +74,13 @@ impl Rooms {
         };
         let Drafted { pdu, state } = drafted;
         let invite = InviteOut { version: pdu.version(), event: pdu, invite_room_state: state };
-        let answer = self.0.remote.invite(server, &invite).await?;
+        let answer = match self.0.remote.invite(server, &invite).await {
+            Err(RemoteError::Off) => {
+                let why = "the user is on another server, and this one does not federate";
+                return Err(SendError::Forbidden(why.into()).into());
+            }
+            answer => answer?,
+        };
         let pdu = self.countersigned(&invite.event, &answer, server).await?;
         let event_id = pdu.event_id().to_owned();
         let entered = self.enter_countersigned(server, pdu).await?;

@@ -112,11 +112,15 @@ fn persist_membership(batch: &mut Batch, target: &Target<'_>, planned: &Planned,
     };
     batch.put_elsewhere::<UserRooms>(&(user, target.room), &row);
     if membership == Membership::Join && state.previous.is_none_or(|entry| entry.membership != Some(membership)) {
-        // What was known while nobody of this server was in the room.
-        batch.delete_elsewhere::<Outsides>(&(user, target.room));
-        batch.delete_elsewhere::<OutsideStates>(&(user, target.room));
+        came_inside(batch, (user, target.room));
     }
     batch.put_elsewhere::<UserRoomLog>(&(user, pos), &target.room);
+}
+
+/// Forgets what was known of a user's membership while nobody of this server was in the room.
+pub(crate) fn came_inside(batch: &mut Batch, key: (UserNid, RoomNid)) {
+    batch.delete_elsewhere::<Outsides>(&key);
+    batch.delete_elsewhere::<OutsideStates>(&key);
 }
 
 fn local_member(server_name: &ServerName, state: &PlannedState) -> Option<(OwnedUserId, Membership)> {

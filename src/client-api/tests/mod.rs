@@ -8,6 +8,7 @@ mod coverage;
 mod delayed;
 mod directory;
 mod edge;
+mod elsewhere;
 mod entering;
 mod ephemeral;
 mod exactness;
@@ -41,6 +42,7 @@ use hearth_accounts::{
 use hearth_base::{Clock, FixedClock, Millis, SeededRandom};
 use hearth_event::{RoomVersion, SigningKey};
 use hearth_fanout::{Follower, Followups, Unread};
+use hearth_rooms::remote::Remote;
 use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
 use hearth_store::Store;
@@ -53,7 +55,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
-use crate::{ClientApi, ClientApiSettings};
+use crate::{ClientApi, ClientApiSettings, Elsewhere};
 
 const CLIENT: &str = "/_matrix/client/v3";
 const PASSWORD: &str = "correct horse";
@@ -61,6 +63,7 @@ const PASSWORD: &str = "correct horse";
 /// A server.
 struct World {
     router: Router,
+    rooms: Rooms,
     accounts: Arc<Accounts>,
     clock: Arc<FixedClock>,
     shutdown: CancellationToken,
@@ -119,6 +122,15 @@ impl World {
     }
 
     fn build(accounts: AccountsSettings, change: impl FnOnce(&mut ClientApiSettings)) -> Self {
+        Self::among(accounts, change, (Arc::new(hearth_rooms::remote::NoRemote), Arc::new(crate::Nowhere)))
+    }
+
+    /// A server that knows others.
+    fn among(
+        accounts: AccountsSettings,
+        change: impl FnOnce(&mut ClientApiSettings),
+        (remote, elsewhere): (Arc<dyn Remote>, Arc<dyn Elsewhere>),
+    ) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let fixed = Arc::new(FixedClock::new(Millis(1_700_000_000_000)));
         let clock: Arc<dyn Clock> = Arc::clone(&fixed) as _;
@@ -132,7 +144,7 @@ impl World {
             server_name: server_name.clone(),
             signing_key: Arc::new(SigningKey::from_seed([3; 32], "test").unwrap()),
             settings: RoomSettings { default_version: RoomVersion::DEFAULT },
-            remote: Arc::new(hearth_rooms::remote::NoRemote),
+            remote,
             shutdown: shutdown.clone(),
         });
         let accounts = Accounts::new(AccountsParts {
@@ -164,16 +176,17 @@ impl World {
         let mut settings = ClientApiSettings::new(server_name);
         change(&mut settings);
         let parts = ClientApi {
-            rooms,
+            rooms: rooms.clone(),
             accounts: Arc::clone(&accounts),
             sync,
-            elsewhere: Arc::new(crate::Nowhere),
+            elsewhere,
             clock,
             settings: Arc::new(settings),
             shutdown: shutdown.clone(),
         };
         Self {
             router: record::around(crate::router(parts)),
+            rooms,
             accounts,
             clock: fixed,
             _end: shutdown.clone().drop_guard(),

@@ -16,7 +16,7 @@ use crate::SendError;
 use crate::graph::Graph;
 use crate::inbound::{Outlier, put_outliers};
 use crate::intake::Rooms;
-use crate::persist::{Attached, Target, move_head, persist};
+use crate::persist::{Attached, Target, came_inside, move_head, persist};
 use crate::plan::{Planned, PlannedState, count, membership_of};
 
 /// Bytes of events in one batch, about.
@@ -203,6 +203,7 @@ impl Rooms {
                 forgotten: false,
             };
             batch.put_elsewhere::<UserRooms>(&(user, room), &row);
+            came_inside(batch, (user, room));
             batch.put_elsewhere::<UserRoomLog>(&(user, pos), &room);
         }
     }

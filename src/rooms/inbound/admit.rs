@@ -41,7 +41,8 @@ pub(crate) async fn admit(rooms: &Rooms, room_id: &RoomId, version: RoomVersion,
     .await
 }
 
-fn wishes<'a>(checked: impl Iterator<Item = &'a Checked>) -> Vec<KeyWish> {
+/// The keys that `checked` were signed with.
+pub(crate) fn wishes<'a>(checked: impl Iterator<Item = &'a Checked>) -> Vec<KeyWish> {
     let mut wishes: BTreeMap<OwnedServerName, KeyWish> = BTreeMap::new();
     for event in checked {
         for server in event.signers() {

@@ -22,7 +22,7 @@ use crate::SendError;
 use crate::gather::{damaged, gather};
 use crate::graph::{Graph, NewNodes};
 use crate::intake::Rooms;
-use crate::persist::move_head;
+use crate::persist::{came_inside, move_head};
 use crate::plan::{Need, Planner, StateSlot, count, membership_of};
 use crate::state;
 use crate::task::RoomTask;
@@ -390,6 +390,7 @@ impl RoomTask {
             batch.delete_elsewhere::<OutsideStates>(&(user, self.room));
         }
         batch.put_elsewhere::<UserRooms>(&(user, self.room), &row);
+        came_inside(batch, (user, self.room));
         batch.put_elsewhere::<UserRoomLog>(&(user, pos), &self.room);
     }
 

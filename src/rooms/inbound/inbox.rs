@@ -63,11 +63,15 @@ impl Rooms {
     ) -> Result<Vec<Received>, SendError> {
         let room = self.ids().room(room_id);
         let view = self.view().await?;
-        let Some(meta) = self.room(&view, room).await? else { return Ok(refused(&raw, "the room is not known here")) };
+        let Some(meta) = self.room(&view, room).await? else {
+            self.rescinded(origin, &raw).await?;
+            return Ok(refused(&raw, "the room is not known here"));
+        };
         let version = RoomVersion::parse(&meta.version)
             .ok_or_else(|| damaged("Rooms", format!("unknown room version {}", meta.version)))?;
         let own = self.0.signer.server_name.clone();
         if !self.server_in_room(&view, room, &own).await? {
+            self.rescinded(origin, &raw).await?;
             return Ok(refused_in(&raw, version, "nobody here is in the room"));
         }
         let admitted = admit(self, room_id, version, raw).await;

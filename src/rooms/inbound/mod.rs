@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use crate::SendError;
 use crate::intake::{Mail, Rooms};
-pub(crate) use admit::{Admitted, admit};
+pub(crate) use admit::{Admitted, admit, wishes};
 pub(crate) use backfill::Backfilled;
 pub(crate) use fetch::FetchError;
 pub(crate) use inbox::Workers;

@@ -2,7 +2,7 @@
 
 use hearth_event::RoomVersion;
 use hearth_schema::Membership;
-use ruma_common::{CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName};
+use ruma_common::{CanonicalJsonObject, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName};
 
 use crate::command::{Entry, MemberProfile, MembershipChange, RequesterKind, Sent};
 use crate::handshake::{self, HandshakeError, Wish};
@@ -71,22 +71,22 @@ impl Rooms {
     ///
     /// # Errors
     /// See [`JoinError`]; nothing is stored then.
-    pub async fn join_remote(&self, join: RemoteJoin) -> Result<OwnedEventId, JoinError> {
+    pub async fn join_remote(&self, join: RemoteJoin) -> Result<Sent, JoinError> {
         let mut failed = None;
         for via in &join.candidates {
             match self.join_through(&join, via).await {
-                Ok(event_id) => return Ok(event_id),
-                Err(ImportError::Here(error)) => return Err(error.into()),
+                Ok(sent) => return Ok(sent),
                 Err(ImportError::Remote(error)) => {
-                    tracing::debug!(%error, room_id = %join.room_id, "a server did not let a user in");
+                    tracing::info!(room_id = %join.room_id, %via, %error, "a server does not let a user join");
                     failed = Some(more_telling(failed, error));
                 }
+                Err(ImportError::Here(error)) => return Err(error.into()),
             }
         }
         Err(failed.map_or(JoinError::NoServers, JoinError::Remote))
     }
 
-    async fn join_through(&self, join: &RemoteJoin, via: &ServerName) -> Result<OwnedEventId, ImportError> {
+    async fn join_through(&self, join: &RemoteJoin, via: &ServerName) -> Result<Sent, ImportError> {
         let change = MembershipChange {
             room_id: join.room_id.clone(),
             sender: join.user.clone(),
@@ -100,7 +100,7 @@ impl Rooms {
         let additions = Additions { content: join.content.clone(), authorised_by: None };
         let event = self.own_event(Handshake::Join, via, (&change, &additions), None).await?;
         let answer = self.0.remote.send_join(via, &event).await?;
-        Ok(self.import(via, event, answer).await?.event_id)
+        self.import(via, event, answer).await
     }
 
     /// Asks `via` for a template and makes the event of our own that it leads to.
@@ -197,8 +197,7 @@ impl Rooms {
                 let MembershipChange { room_id, target: user, profile, reason, .. } = change;
                 let content = additions.content;
                 let join = RemoteJoin { room_id, user, candidates, profile, content, reason };
-                let event_id = self.join_remote(join).await?;
-                Ok(Sent { event_id, pos: hearth_store::Pos::ZERO })
+                Ok(self.join_remote(join).await?)
             }
             Membership::Knock => self.knock_elsewhere(&change, &additions, &candidates).await,
             _ => self.leave_elsewhere(&change, &additions, &candidates).await,

@@ -14,9 +14,10 @@ use super::stripped::{self, Described};
 use super::{MAX_TRIES, NewOutside};
 use crate::SendError;
 use crate::gather::damaged;
+use crate::inbound::wishes;
 use crate::intake::Rooms;
 use crate::plan::membership_of;
-use crate::remote::{KeyWish, RawPdu};
+use crate::remote::RawPdu;
 
 /// Invitations from other servers that may wait for one user.
 const MAX_PENDING: usize = 1000;
@@ -94,7 +95,7 @@ impl Rooms {
         if !checked.signers().iter().any(|signer| signer == origin) {
             return Err(invalid("the invitation is not by a user of the server that sent it"));
         }
-        let keys = self.keys_for(&checked, &described, &invite.event).await;
+        let keys = self.keys_for(&checked, &described).await;
         let verified = checked.verify(&keys).map_err(|error: VerifyError| InviteError::Invalid(error.to_string()))?;
         if verified.redacted_by_hash() {
             return Err(invalid("the content of the invitation was altered"));
@@ -212,12 +213,12 @@ impl Rooms {
     }
 
     /// The keys that the invitation and what describes its room were signed with.
-    async fn keys_for(&self, invitation: &Checked, described: &Described, raw: &RawPdu) -> PublicKeys {
-        let mut wanted = wishes(invitation, raw);
-        if let Described::Whole(events) = described {
-            // Their time counts for nothing: who described the room did it now.
-            wanted.extend(events.iter().flat_map(|(event, _)| wishes(event, raw)));
-        }
+    async fn keys_for(&self, invitation: &Checked, described: &Described) -> PublicKeys {
+        let described = match described {
+            Described::Whole(events) => events.as_slice(),
+            Described::Told(_) => &[],
+        };
+        let mut wanted = wishes(std::iter::once(invitation).chain(described.iter().map(|(event, _)| event)));
         let own = &self.0.signer;
         wanted.retain(|wish| wish.server != own.server_name);
         let mut keys = self.0.remote.keys(&wanted).await;
@@ -236,23 +237,6 @@ fn read(invite: &InviteIn) -> Result<Checked, InviteError> {
         return Err(invalid("the invitation has another ID than the request says"));
     }
     Ok(checked)
-}
-
-/// The keys that an event of another server needs; `raw` says when it was made.
-pub(super) fn wishes(checked: &Checked, raw: &RawPdu) -> Vec<KeyWish> {
-    #[derive(serde::Deserialize)]
-    struct Outline {
-        #[serde(default)]
-        origin_server_ts: u64,
-    }
-    // The form has been checked: it is a number.
-    let at = serde_json::from_str::<Outline>(raw.get()).map_or(0, |outline| outline.origin_server_ts);
-    let of = |server: &ruma_common::OwnedServerName| KeyWish {
-        server: server.clone(),
-        key_ids: checked.key_ids(server.as_str()).map(str::to_owned).collect(),
-        at,
-    };
-    checked.signers().iter().map(of).collect()
 }
 
 fn invalid(why: &str) -> InviteError {

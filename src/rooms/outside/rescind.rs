@@ -5,9 +5,9 @@ use hearth_schema::{Membership, Outside, OutsideState};
 use hearth_store::CommitError;
 use ruma_common::{RoomId, ServerName, UserId};
 
-use super::invite::wishes;
 use super::{MAX_TRIES, NewOutside, is_pending, version_of};
 use crate::SendError;
+use crate::inbound::wishes;
 use crate::intake::Rooms;
 use crate::plan::membership_of;
 use crate::remote::RawPdu;
@@ -21,13 +21,22 @@ struct Outline {
 }
 
 impl Rooms {
-    /// Takes a PDU of a room that this server is not in: if it is the leave or ban by which the user who invited a
-    /// local one takes the invitation back, the user is shown that. A knock is ended by whoever of the servers that
-    /// took it. `false`: it is nothing of that kind.
+    /// Looks through PDUs of a room that this server is not in: if one is the leave or ban by which the user who invited
+    /// a local one takes the invitation back, the user is shown that. A knock is ended by whoever of the servers that
+    /// were to pass it on.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn rescinded(&self, origin: &ServerName, event: &RawPdu) -> Result<bool, SendError> {
+    pub(crate) async fn rescinded(&self, origin: &ServerName, events: &[RawPdu]) -> Result<(), SendError> {
+        for event in events {
+            if self.may_be_rescinded(origin, event).await? {
+                tracing::debug!(%origin, "an invitation or a knock was taken back");
+            }
+        }
+        Ok(())
+    }
+
+    async fn may_be_rescinded(&self, origin: &ServerName, event: &RawPdu) -> Result<bool, SendError> {
         let Ok(outline) = serde_json::from_str::<Outline>(event.get()) else { return Ok(false) };
         let (user, room_id) =
             (<&UserId>::try_from(outline.state_key.as_str()), <&RoomId>::try_from(outline.room_id.as_str()));
@@ -57,7 +66,7 @@ impl Rooms {
         let (outside, state) = self.outside(&view, nid, room).await?;
         let version = version_of(&state)?;
         let Ok(checked) = check(event.get().as_bytes(), version) else { return Ok(false) };
-        let keys = self.0.remote.keys(&wishes(&checked, event)).await;
+        let keys = self.0.remote.keys(&wishes(std::iter::once(&checked))).await;
         let Ok(verified) = checked.verify(&keys) else { return Ok(false) };
         let pdu = verified.into_pdu();
         let sender = pdu.sender();

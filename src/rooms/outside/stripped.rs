@@ -68,7 +68,7 @@ pub(crate) async fn describing(
     Ok(events)
 }
 
-/// `pdu` as who is outside is shown it; the room's creation whole, because its ID may name the room.
+/// `pdu` as who is outside is shown it; the room's creation with its time (MSC4311).
 pub(super) fn of_pdu(pdu: &Pdu) -> String {
     let mut event = Map::new();
     // What an event holds has been parsed when it came in.
@@ -80,7 +80,6 @@ pub(super) fn of_pdu(pdu: &Pdu) -> String {
         event.insert("state_key".into(), state_key.into());
     }
     if pdu.event_type() == CREATE {
-        event.insert("event_id".into(), pdu.event_id().as_str().into());
         event.insert("origin_server_ts".into(), pdu.origin_server_ts().into());
     }
     Value::Object(event).to_string()

@@ -164,13 +164,11 @@ impl RoomEvent {
     }
 
     /// Appends the stripped form that invited users are shown: type, state key, sender, content; of the room's
-    /// creation, whose ID may be the room's, also ID and time.
+    /// creation also the time (MSC4311).
     pub fn write_stripped(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"content\":");
         out.extend_from_slice(self.pdu.content_json());
         if self.event_type() == "m.room.create" {
-            out.extend_from_slice(b",\"event_id\":");
-            json_string(self.event_id().as_str(), out);
             out.extend_from_slice(format!(",\"origin_server_ts\":{}", self.pdu.origin_server_ts()).as_bytes());
         }
         out.extend_from_slice(b",\"sender\":");
