@@ -1,6 +1,8 @@
 //! Many who wait for one message, with tokens of different age: what one has read is not read again.
 
+use hearth_rooms::SendEvent;
 use hearth_schema::Membership;
+use serde_json::json;
 
 use crate::testing::*;
 
@@ -44,8 +46,16 @@ async fn what_is_remembered_is_shown_redacted() {
     let since = next(&world.now(&bob, None, ALL).await);
     let event_id = world.say(&room_id, &alice, "secret").await;
     assert_eq!(bodies(joined(&world.now(&bob, Some(&since), ALL).await, &room_id)), ["secret"]);
-    let content = serde_json::json!({ "redacts": event_id });
-    world.event(&room_id, &alice, ("m.room.redaction", None), content).await;
+    let redaction = SendEvent {
+        room_id: room_id.clone(),
+        sender: alice.user_id.clone(),
+        event_type: "m.room.redaction".into(),
+        state_key: None,
+        content: object(json!({ "redacts": event_id })),
+        redacts: Some(event_id.as_str().try_into().expect("an event ID")),
+        transaction: None,
+    };
+    world.rooms.send(redaction).await.expect("sent");
     for who in [&carol, &bob] {
         let answer = world.now(who, Some(&since), ALL).await;
         assert_eq!(bodies(joined(&answer, &room_id)), ["m.room.message", "m.room.redaction"]);
