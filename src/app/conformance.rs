@@ -76,7 +76,9 @@ fn configuration(name: &str, directory: &Path, tls: Option<&Issued>) -> String {
          denied_networks = []\n\
          {authorities}\
          retry_first = \"1s\"\n\
-         retry_longest = \"5s\"\n\n\
+         retry_longest = \"5s\"\n\
+         delivery_retry_longest = \"5s\"\n\
+         public_rooms = true\n\n\
          [rooms]\n\
          default_version = \"11\"\n\n\
          [log]\n\

@@ -3,13 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hearth_base::{Clock, Random};
+use axum::Router;
+use futures::future::BoxFuture;
+use hearth_accounts::Accounts;
+use hearth_base::{Clock, Random, Supervisor};
 use hearth_event::SigningKey;
+use hearth_fanout::{Follower, ForeignEdus, Outbound, OutboundParts, OutboundSettings};
 use hearth_peers::{Federation, MissingDestination, OldKey, Peers, PeersParts, PeersSettings, SystemDns};
+use hearth_rooms::Rooms;
 use hearth_schema::Ids;
+use hearth_server_api::{EduSink, PublicRooms, RawEdu, ServerApi, ServerApiSettings};
 use hearth_settings::Settings;
 use hearth_store::Store;
-use ruma_common::OwnedServerName;
+use ruma_common::{OwnedServerName, ServerName};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +80,77 @@ pub(crate) fn peers_settings(settings: &Settings) -> Result<PeersSettings, Failu
         retry_first: chosen.retry_first,
         retry_max: chosen.retry_longest,
     })
+}
+
+/// What the running server does with others.
+pub(crate) struct Running {
+    pub(crate) rooms: Rooms,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) peers: Peers,
+    pub(crate) ground: Ground,
+}
+
+/// Starts what talks to other servers, in both directions; gives what they reach.
+pub(crate) async fn start(
+    settings: &Settings,
+    running: Running,
+    requests: &Supervisor,
+    tasks: &Supervisor,
+) -> Result<Router, Failure> {
+    let Running { rooms, accounts, peers, ground } = running;
+    let presence = accounts.presence().clone();
+    let edus = ForeignEdus::new(rooms.clone(), presence.clone(), ground.clock.clone());
+    tasks.spawn("EDUs of other servers", edus.clone().run(tasks.stopping()));
+    let outbound = Outbound::new(OutboundParts {
+        rooms: rooms.clone(),
+        presence,
+        clock: ground.clock.clone(),
+        random: ground.random.clone(),
+        server_name: ground.server_name.clone(),
+        deliver: Arc::new(peers.clone()),
+        settings: outbound_settings(settings),
+        shutdown: tasks.stopping(),
+    });
+    let follower = Follower::new(ground.store.clone(), outbound.consumer());
+    tasks.spawn("outbound", outbound.run(follower.progress(), peers.hear()));
+    tasks.spawn("queues of other servers", follower.run(tasks.stopping()));
+    rooms.resume_inbound().await.map_err(|error| Failure::new(Code::Io, error))?;
+    Ok(hearth_server_api::router(ServerApi {
+        rooms,
+        accounts,
+        peers,
+        edus: Arc::new(Edus(edus)),
+        clock: ground.clock,
+        settings: api_settings(settings),
+        shutdown: requests.stopping(),
+    }))
+}
+
+/// Gives what is no event to who knows what it means.
+struct Edus(ForeignEdus);
+
+impl EduSink for Edus {
+    fn accept<'a>(&'a self, origin: &'a ServerName, edu: RawEdu) -> BoxFuture<'a, ()> {
+        Box::pin(async move { self.0.accept(origin, &edu.edu_type, &edu.content).await })
+    }
+}
+
+fn outbound_settings(settings: &Settings) -> OutboundSettings {
+    OutboundSettings {
+        first_retry: settings.federation.retry_first,
+        longest_retry: settings.federation.delivery_retry_longest,
+        ..OutboundSettings::default()
+    }
+}
+
+fn api_settings(settings: &Settings) -> ServerApiSettings {
+    let usual = ServerApiSettings::default();
+    ServerApiSettings {
+        body_deadline: settings.limits.body_deadline,
+        rates: usual.rates.filter(|_| settings.rate_limits.enabled),
+        public_rooms: if settings.federation.public_rooms { PublicRooms::Open } else { PublicRooms::Closed },
+        ..usual
+    }
 }
 
 /// The certificates in a file.

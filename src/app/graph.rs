@@ -69,9 +69,9 @@ impl Graph {
             clock: ground.clock.clone(),
             random: ground.random.clone(),
             server_name: ground.server_name.clone(),
-            signing_key,
+            signing_key: signing_key.clone(),
             settings: RoomSettings { default_version: ground.room_version },
-            remote: Arc::new(peers),
+            remote: Arc::new(peers.clone()),
             shutdown: rooms_stopping.clone(),
         });
         let accounts = Arc::new(ground.accounts(settings)?);
@@ -93,15 +93,27 @@ impl Graph {
         tasks.spawn("notifier", notifier);
         // With the requests: what it sends is asked of the rooms, which go on until these have ended.
         requests.spawn("delayed events", rooms.clone().run_delayed(requests.stopping()));
+        let servers = if settings.federation.enabled {
+            let running = federation::Running {
+                rooms: rooms.clone(),
+                accounts: accounts.clone(),
+                peers: peers.clone(),
+                ground: ground.federation(&signing_key, requests),
+            };
+            federation::start(settings, running, requests, tasks).await?
+        } else {
+            Router::new()
+        };
         let router = hearth_client_api::router(ClientApi {
             rooms: rooms.clone(),
             accounts,
             sync,
-            elsewhere: Arc::new(hearth_client_api::Nowhere),
+            elsewhere: Arc::new(peers.clone()),
             clock: ground.clock.clone(),
             settings: Arc::new(ground.client_api(settings)),
             shutdown: requests.stopping(),
-        });
+        })
+        .merge(servers);
         Ok(Self { router, rooms, rooms_stopping })
     }
 

@@ -3,10 +3,12 @@
 //! A server is many users, and one that comes back after a day asks for much; so the limits are wide. They are there
 //! for one that asks for the state of the largest room a thousand times.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hearth_base::{Buckets, Clock};
-use hearth_schema::OriginNid;
+use ruma_common::ServerName;
 
 use crate::ServerRates;
 use crate::error::ApiError;
@@ -36,21 +38,23 @@ impl Work {
 pub(crate) struct Limits {
     rates: Option<ServerRates>,
     clock: Arc<dyn Clock>,
-    buckets: Buckets<(Work, OriginNid)>,
+    /// By the hash of the server's name.
+    buckets: Buckets<(Work, u64)>,
+    names: RandomState,
 }
 
 impl Limits {
     pub(crate) fn new(rates: Option<ServerRates>, clock: Arc<dyn Clock>) -> Self {
-        Self { rates, clock, buckets: Buckets::new(CAPACITY) }
+        Self { rates, clock, buckets: Buckets::new(CAPACITY), names: RandomState::new() }
     }
 
     /// Counts a request of `origin`.
     ///
     /// # Errors
     /// 429 `M_LIMIT_EXCEEDED`
-    pub(crate) fn take(&self, origin: OriginNid, work: Work) -> Result<(), ApiError> {
+    pub(crate) fn take(&self, origin: &ServerName, work: Work) -> Result<(), ApiError> {
         let Some(rates) = self.rates else { return Ok(()) };
-        let now = self.clock.now();
+        let (now, origin) = (self.clock.now(), self.names.hash_one(origin));
         let take = |work, rate| self.buckets.take((work, origin), rate, 1, now).map_err(ApiError::limit_exceeded);
         take(Work::Usual, rates.requests)?;
         if work == Work::Heavy { take(Work::Heavy, rates.heavy) } else { Ok(()) }

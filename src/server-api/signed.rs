@@ -47,12 +47,7 @@ impl FromRequest<Arc<Api>> for Signed {
         let signed = Some(&*body).filter(|body| !body.is_empty());
         let origin =
             api.peers.authenticate(&authorization, parts.method.as_str(), uri, signed).await.map_err(refused)?;
-        // Nobody else has our key, and we do not ask ourselves.
-        if origin == *api.rooms.server_name() {
-            return Err(refused(AuthError::Malformed("the request is from this server")));
-        }
-        api.limits.take(api.rooms.ids().origin(&origin), Work::of(route))?;
-        api.peers.heard_from(&origin);
+        api.limits.take(&origin, Work::of(route))?;
         Ok(Self { origin, body })
     }
 }

@@ -266,6 +266,11 @@ sections! {
         retry_first: Duration = default(Duration::from_secs(60));
         /// The longest that a server is left alone before users' requests may try it again.
         retry_longest: Duration = default(Duration::from_secs(60 * 60));
+        /// The longest that a server which does not answer is left alone before what waits for it is sent
+        /// again. What it missed by then comes as the latest event of each room.
+        delivery_retry_longest: Duration = default(Duration::from_secs(7 * 24 * 60 * 60));
+        /// Whether other servers, and so everybody, may read the directory of public rooms.
+        public_rooms: bool = default(false);
     }
 
     /// Bounds for what clients send. The defaults suit nearly everybody.
