@@ -27,6 +27,9 @@ pub(crate) enum Command {
     /// Print what users have reported as inappropriate, one JSON object a line. The server must not be
     /// running.
     Reports(Reports),
+    /// Tell whether other servers can reach a server, and what to do if not. Run it on another machine
+    /// than the server to see what others see.
+    Doctor(Doctor),
     /// Print the version.
     Version,
 }
@@ -77,6 +80,18 @@ pub(crate) struct Fsck {
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The server's name: the part of its user IDs after the colon.
+    pub(crate) server: String,
+    /// Trust the authorities in FILE (PEM), too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authorities: Option<PathBuf>,
+    /// Connect to private networks, too, where servers of the internet do not.
+    #[arg(long)]
+    pub(crate) private: bool,
 }
 
 #[derive(Debug, Args)]

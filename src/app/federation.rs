@@ -154,7 +154,7 @@ fn api_settings(settings: &Settings) -> ServerApiSettings {
 }
 
 /// The certificates in a file.
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let wrong = |error: String| {
         Failure::new(Code::Unusable, format!("federation.extra_authorities {}: {error}", path.display()))
     };

@@ -7,6 +7,7 @@ mod admin;
 mod cli;
 mod conformance;
 mod dev;
+mod doctor;
 mod exit;
 mod federation;
 mod files;
@@ -60,6 +61,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Reports(reports) => {
             let (settings, _) = settings(&reports.source)?;
             reports::run(&settings, reports.days)
+        }
+        Command::Doctor(doctor) => {
+            let networks = if doctor.private { doctor::Networks::All } else { doctor::Networks::Public };
+            doctor::run(&doctor.server, doctor.authorities.as_ref(), networks)
         }
         Command::Version => print(&format!("hearth {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Run(run) => {

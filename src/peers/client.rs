@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::connect::Connector;
@@ -51,10 +52,10 @@ pub(crate) enum Failed {
 }
 
 /// Sends requests over connections that it keeps for a while.
-pub(crate) struct HttpClient(Client<Connector, Full<Bytes>>);
+pub(crate) struct HttpClient<C = Connector>(Client<C, Full<Bytes>>);
 
-impl HttpClient {
-    pub(crate) fn new(connector: Connector) -> Self {
+impl<C: Connect + Clone + Send + Sync + 'static> HttpClient<C> {
+    pub(crate) fn new(connector: C) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())

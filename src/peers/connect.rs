@@ -27,7 +27,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::name::{Authority, Host};
 use crate::srv;
-use crate::{Dns, PeersError, PeersParts, PeersSettings};
+use crate::{Dns, PeersError, PeersSettings};
 
 /// Addresses of one host that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -82,11 +82,15 @@ struct Shared {
 
 impl Connector {
     /// One for other servers.
-    pub(crate) fn new(parts: &PeersParts, ports: Ports) -> Result<Self, PeersError> {
-        let settings = &parts.settings;
+    pub(crate) fn new(
+        dns: Arc<dyn Dns>,
+        random: Arc<dyn Random>,
+        settings: &PeersSettings,
+        ports: Ports,
+    ) -> Result<Self, PeersError> {
         let shared = Arc::new(Shared {
-            dns: parts.dns.clone(),
-            random: parts.random.clone(),
+            dns,
+            random,
             tls: TlsConnector::from(Arc::new(tls(settings)?)),
             denied: settings.denied_networks.clone(),
             allowed: settings.allowed_networks.clone(),
@@ -102,19 +106,41 @@ impl Connector {
     }
 
     async fn connect(self, uri: Uri) -> Result<Link, ConnectError> {
-        let authority = uri.authority().and_then(|text| Authority::parse(text.as_str()));
-        let authority = authority.ok_or_else(|| ConnectError(format!("{uri} names no server")))?;
+        let authority = named(&uri)?;
         let tcp = self.reach(&authority).await?;
+        self.shared.secure(&authority, tcp).await
+    }
+
+    /// The same, to one address and no other.
+    async fn connect_to(self, address: SocketAddr, uri: Uri) -> Result<Link, ConnectError> {
+        let authority = named(&uri)?;
+        let tcp = self.shared.dial(&[address.ip()], address.port()).await?;
+        self.shared.secure(&authority, tcp).await
+    }
+
+    /// Where the server behind `authority` may be, as far as that can be found out; nobody is connected to.
+    pub(crate) async fn candidates(
+        &self,
+        authority: &Authority,
+    ) -> Result<Vec<(String, u16, Vec<IpAddr>)>, ConnectError> {
         let name = match &authority.host {
-            Host::Ip(address) => TlsName::from(*address),
-            Host::Name(name) => {
-                TlsName::try_from(name.clone()).map_err(|error| ConnectError(format!("{name}: {error}")))?
-            }
+            Host::Ip(address) => return Ok(vec![(address.to_string(), self.port(authority), vec![*address])]),
+            Host::Name(name) => name,
         };
-        let handshake = timeout(self.shared.timeout, self.shared.tls.connect(name, tcp)).await;
-        let late = || ConnectError(format!("{authority} does not answer the TLS handshake"));
-        let stream = handshake.map_err(|_| late())?;
-        Ok(Link(TokioIo::new(stream.map_err(|error| ConnectError(format!("TLS with {authority}: {error}")))?)))
+        let targets = match authority.port {
+            None => srv::targets(&*self.shared.dns, &*self.shared.random, name).await,
+            Some(_) => None,
+        };
+        let places = match targets {
+            None => vec![(name.clone(), self.port(authority))],
+            Some(targets) => targets.into_iter().map(|target| (target.host, target.port.get())).collect(),
+        };
+        let mut found = Vec::new();
+        for (host, port) in places {
+            let addresses = self.shared.addresses(&host).await?;
+            found.push((host, port, addresses));
+        }
+        Ok(found)
     }
 
     /// A connection to the first address of `authority` that takes one.
@@ -161,6 +187,19 @@ impl Connector {
 }
 
 impl Shared {
+    /// TLS with the owner of `authority`, and nobody else.
+    async fn secure(&self, authority: &Authority, tcp: TcpStream) -> Result<Link, ConnectError> {
+        let name = match &authority.host {
+            Host::Ip(address) => TlsName::from(*address),
+            Host::Name(name) => {
+                TlsName::try_from(name.clone()).map_err(|error| ConnectError(format!("{name}: {error}")))?
+            }
+        };
+        let stream = timeout(self.timeout, self.tls.connect(name, tcp)).await;
+        let stream = stream.map_err(|_| ConnectError(format!("{authority} does not answer the TLS handshake")))?;
+        Ok(Link(TokioIo::new(stream.map_err(|error| ConnectError(format!("TLS with {authority}: {error}")))?)))
+    }
+
     async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ConnectError> {
         let found = timeout(DNS_TIMEOUT, self.dns.addresses(name)).await;
         let found = found.map_err(|_| ConnectError(format!("looking up {name} takes too long")))?;
@@ -203,6 +242,11 @@ impl Shared {
     }
 }
 
+fn named(uri: &Uri) -> Result<Authority, ConnectError> {
+    let authority = uri.authority().and_then(|text| Authority::parse(text.as_str()));
+    authority.ok_or_else(|| ConnectError(format!("{uri} names no server")))
+}
+
 struct Listed<'a>(&'a [IpAddr]);
 
 impl fmt::Display for Listed<'_> {
@@ -238,6 +282,24 @@ impl tower::Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         self.clone().connect(uri).boxed()
+    }
+}
+
+/// Connects to one address, whatever a name says.
+#[derive(Clone)]
+pub(crate) struct Pinned(pub Connector, pub SocketAddr);
+
+impl tower::Service<Uri> for Pinned {
+    type Response = Link;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Link, ConnectError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        self.0.clone().connect_to(self.1, uri).boxed()
     }
 }
 

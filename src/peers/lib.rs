@@ -11,7 +11,9 @@ mod back_off;
 mod client;
 mod connect;
 mod dns;
+mod doctor;
 mod flights;
+mod http_date;
 mod list;
 mod lookups;
 mod name;
@@ -33,6 +35,7 @@ mod x_matrix;
 
 pub use authenticate::AuthError;
 pub use dns::{Dns, DnsError, SrvTarget, SystemDns};
+pub use doctor::{Doctor, Finding, Level};
 pub use lookups::{Children, DirectoryAnswer, Look, TimestampAnswer};
 pub use path::{federation_path, with_query};
 pub use peers::{Outgoing, Patience, Peers, PeersError, PeersParts, Reply};

@@ -146,7 +146,7 @@ impl Peers {
             checked.map_err(|_| PeersError::OldKey(old.key_id.clone()))?;
         }
         let settings = &parts.settings;
-        let connector = Connector::new(&parts, ports)?;
+        let connector = Connector::new(parts.dns.clone(), parts.random.clone(), settings, ports)?;
         let web = connector.for_service(Service::Web);
         Ok(Self(Arc::new(Inner {
             ring: Ring::new(&parts),

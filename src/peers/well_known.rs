@@ -47,6 +47,20 @@ pub(crate) struct WellKnown {
     flights: Flights<String>,
 }
 
+/// Why there is no usable file.
+#[derive(Clone, Debug)]
+pub(crate) struct NoFile {
+    pub why: String,
+    pub served: Served,
+}
+
+/// Whether somebody meant to have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    Nothing,
+    Something,
+}
+
 /// What was found, or that nothing was.
 #[derive(Clone)]
 struct Known {
@@ -87,10 +101,9 @@ impl WellKnown {
             return known.delegated;
         }
         let now = self.clock.now();
-        let asked = timeout(DEADLINE, self.ask(host)).await;
-        let known = match asked.unwrap_or_else(|_| Err("it takes too long".to_owned())) {
+        let known = match self.ask(host).await {
             Ok((delegated, lifetime)) => Known { delegated: Some(delegated), until: now.plus(lifetime), failures: 0 },
-            Err(why) => {
+            Err(NoFile { why, .. }) => {
                 tracing::debug!(host, why, "no usable /.well-known/matrix/server");
                 let failures = self.known.get(&name).map_or(0, |known| known.failures);
                 let pause = FIRST_FAILURE.saturating_mul(1 << failures.min(8)).min(HOUR);
@@ -105,21 +118,29 @@ impl WellKnown {
         self.known.get(name).filter(|known| self.clock.now() < known.until)
     }
 
-    async fn ask(&self, host: &str) -> Result<(Authority, Duration), String> {
-        let mut uri: Uri =
-            format!("https://{host}{PATH}").parse().map_err(|_| "the name cannot be asked".to_owned())?;
+    /// What the file says, and for how long.
+    pub(crate) async fn ask(&self, host: &str) -> Result<(Authority, Duration), NoFile> {
+        let late = || NoFile { why: "it takes too long".to_owned(), served: Served::Nothing };
+        timeout(DEADLINE, self.follow(host)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn follow(&self, host: &str) -> Result<(Authority, Duration), NoFile> {
+        let nothing = |why: String| NoFile { why, served: Served::Nothing };
+        let wrong = |why: String| NoFile { why, served: Served::Something };
+        let uri = format!("https://{host}{PATH}").parse();
+        let mut uri: Uri = uri.map_err(|_| nothing("the name cannot be asked".to_owned()))?;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.get(&uri).await?;
+            let answer = self.get(&uri).await.map_err(nothing)?;
             if answer.status().is_redirection() {
-                uri = redirected(&uri, answer.headers())?;
+                uri = redirected(&uri, answer.headers()).map_err(wrong)?;
                 continue;
             }
             if answer.status() != 200 {
-                return Err(format!("HTTP status {}", answer.status().as_u16()));
+                return Err(nothing(format!("HTTP status {}", answer.status().as_u16())));
             }
-            return read(answer).await;
+            return read(answer).await.map_err(wrong);
         }
-        Err("too many redirects".to_owned())
+        Err(wrong("too many redirects".to_owned()))
     }
 
     async fn get(&self, uri: &Uri) -> Result<Response<Incoming>, String> {

@@ -8,6 +8,7 @@
 mod accounts;
 mod delayed;
 mod outbound;
+mod peers;
 mod relations;
 mod report;
 mod rooms;

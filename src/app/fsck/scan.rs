@@ -3,16 +3,16 @@
 use hearth_schema::{
     AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Aggregate, Aggregates, Change,
     CurrentState, DelayedEvent, DelayedEvents, DelayedList, DelayedLists, Destination, DestinationNid, Destinations,
-    Device, Devices, EventIds, EventKey, EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Outbox, Receipt,
-    ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily, Relations, RoomAliases, RoomHead, RoomHeads,
-    RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent,
-    ThreadSubscriptions, Threads, Timeline, TokenKey, Transaction, Transactions, TxnIds, User, UserNid, UserRoom,
-    UserRooms, Users,
+    Device, Devices, EventIds, EventKey, EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Outbox, PeerKeyAnswer,
+    PeerKeyAnswers, PeerKeys, PeerKeysRow, Receipt, ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily,
+    Relations, RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid,
+    StateKeys, StateNodes, StoredEvent, ThreadSubscriptions, Threads, Timeline, TokenKey, Transaction, Transactions,
+    TxnIds, User, UserNid, UserRoom, UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 
 use super::report::{Invariant, Violation, keyspace_name};
-use super::{Context, Finding, accounts, delayed, outbound, relations, rooms};
+use super::{Context, Finding, accounts, delayed, outbound, peers, relations, rooms};
 
 /// A row that speaks of other rows.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub(super) enum Row {
     Destination(DestinationNid, Destination),
     Queued(DestinationNid, Pos, EventNid),
     Transaction(Box<Transaction>),
+    PeerKeys(Lane, String, PeerKeysRow),
+    PeerKeyAnswer(Lane, String, PeerKeyAnswer),
 }
 
 impl Row {
@@ -71,13 +73,13 @@ impl Row {
         if let Some(row) = Self::decode_room(key, value)? {
             return Ok(Some(row));
         }
-        match Self::decode_outbound(key, value)? {
+        match Self::decode_server(key, value)? {
             Some(row) => Ok(Some(row)),
             None => Self::decode_user(key, value),
         }
     }
 
-    fn decode_outbound(key: &RawKey, value: &[u8]) -> Result<Option<Self>, DecodeError> {
+    fn decode_server(key: &RawKey, value: &[u8]) -> Result<Option<Self>, DecodeError> {
         let id = key.keyspace();
         Ok(Some(if id == Destinations::DEF.id {
             let ((_, nid), row) = both::<Destinations>(key, value)?;
@@ -88,6 +90,12 @@ impl Row {
         } else if id == Transactions::DEF.id {
             let (_, row) = both::<Transactions>(key, value)?;
             Self::Transaction(Box::new(row))
+        } else if id == PeerKeys::DEF.id {
+            let ((_, name), row) = both::<PeerKeys>(key, value)?;
+            Self::PeerKeys(key.lane(), name, row)
+        } else if id == PeerKeyAnswers::DEF.id {
+            let ((_, name), row) = both::<PeerKeyAnswers>(key, value)?;
+            Self::PeerKeyAnswer(key.lane(), name, row)
         } else {
             return Ok(None);
         }))
@@ -245,6 +253,8 @@ impl Row {
             Self::Destination(nid, row) => Ok(outbound::destination(&context.ids, nid, &row)),
             Self::Queued(nid, _, event) => outbound::queued(context, nid, event).await,
             Self::Transaction(row) => outbound::transaction(context, &row).await,
+            Self::PeerKeys(lane, name, row) => Ok(peers::keys(&context.ids, lane, &name, &row)),
+            Self::PeerKeyAnswer(lane, name, row) => Ok(peers::answer(&context.ids, lane, &name, &row)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A store that a real server has filled is clean, and each kind of damage is told.
 
 mod outbound;
+mod peers;
 mod refresh;
 
 use std::collections::BTreeSet;

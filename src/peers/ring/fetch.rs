@@ -14,6 +14,7 @@ use ruma_common::{OwnedServerName, ServerName};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::merge::{merged, valid_until};
 use super::{RingError, Use, suffices};
@@ -42,7 +43,15 @@ impl Peers {
             return known.ok_or_else(|| unavailable("it did not answer a moment ago".to_owned()));
         };
         let (mut known, mut failure) = (known, None);
-        match self.ask_directly(server).await {
+        // Not while the key servers are asked: for their own keys one of them may wait here, too.
+        let asked = match timeout(PATIENCE, self.0.ring.asking.acquire()).await {
+            Ok(Ok(_permit)) => self.ask_directly(server).await,
+            // Nothing is said against this server: others are in the way.
+            Ok(Err(_)) | Err(_) => {
+                return known.ok_or_else(|| unavailable("too many servers are asked for their keys".to_owned()));
+            }
+        };
+        match asked {
             Ok(said) => {
                 turn.reached();
                 known = Some(self.learn(server, known, said).await?);
@@ -71,8 +80,6 @@ impl Peers {
     }
 
     async fn ask_directly(&self, server: &ServerName) -> Result<ServerKeys, String> {
-        // Not while the key servers are asked: for their own keys one of them may wait here, too.
-        let _permit = self.0.ring.asking.acquire().await.map_err(|_| "this server stops".to_owned())?;
         let outgoing = Outgoing {
             deadline: PATIENCE,
             max_bytes: MAX_SERVER_KEYS_BYTES,

@@ -2,6 +2,7 @@
 
 mod authentication;
 mod discovery;
+mod doctor;
 mod keys;
 mod remote;
 mod transport;
