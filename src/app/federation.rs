@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use hearth_accounts::Accounts;
 use hearth_base::{Clock, Random, Supervisor};
 use hearth_event::SigningKey;
-use hearth_fanout::{Follower, ForeignEdus, Outbound, OutboundParts, OutboundSettings};
+use hearth_fanout::{Follower, ForeignEdus, Outbound, OutboundParts, OutboundSettings, PresenceOut};
 use hearth_peers::{Federation, MissingDestination, OldKey, Peers, PeersParts, PeersSettings, SystemDns};
 use hearth_rooms::Rooms;
 use hearth_schema::Ids;
@@ -139,6 +139,7 @@ fn outbound_settings(settings: &Settings) -> OutboundSettings {
     OutboundSettings {
         first_retry: settings.federation.retry_first,
         longest_retry: settings.federation.delivery_retry_longest,
+        presence: if settings.presence.tell_other_servers { PresenceOut::Told } else { PresenceOut::Kept },
         ..OutboundSettings::default()
     }
 }
@@ -184,6 +185,17 @@ mod tests {
         let chosen = peers_settings(&settings(text)).expect("usable");
         assert_eq!((chosen.federation, chosen.missing_destination), (Federation::Off, MissingDestination::Accept));
         assert_eq!(chosen.key_servers, ["b.test"]);
+    }
+
+    #[test]
+    fn settings_reach_what_leaves() {
+        let usual = outbound_settings(&settings(""));
+        assert_eq!(format!("{usual:?}"), format!("{:?}", OutboundSettings::default()), "the same defaults");
+        let text = "[federation]\nretry_first = \"1s\"\ndelivery_retry_longest = \"5s\"\n\
+                    [presence]\ntell_other_servers = false\n";
+        let chosen = outbound_settings(&settings(text));
+        assert_eq!((chosen.first_retry.as_secs(), chosen.longest_retry.as_secs()), (1, 5));
+        assert_eq!(chosen.presence, PresenceOut::Kept);
     }
 
     #[test]

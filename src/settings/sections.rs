@@ -215,6 +215,8 @@ sections! {
         /// Whether users see it of those they share rooms with. It is kept in memory and told within a
         /// budget, so it costs little; turn it off where nobody should know when others are there.
         enabled: bool = default(true);
+        /// Whether other servers are told when users of this one are there, as far as they share rooms.
+        tell_other_servers: bool = default(true);
     }
 
     /// Rooms.

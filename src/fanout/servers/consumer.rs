@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use hearth_accounts::PresenceState;
 use hearth_rooms::RoomEvent;
 use hearth_schema::{
     Change, Destination, Destinations, EventNid, Outbox, ReceiptKind, ReceiptLog, ReceiptName, Receipts, RoomNid,
@@ -12,10 +13,15 @@ use hearth_schema::{
 use hearth_store::{Batch, LoggedFact, Owner, Pos, StoreError, Value, View};
 use ruma_common::{OwnedUserId, RoomId, UserId};
 
-use super::Outbound;
 use super::edus::OutReceipt;
 use super::recipients::Recipients;
+use super::{Outbound, PresenceOut};
 use crate::{ConsumeError, Consumer, Habit};
+
+/// Users who are there that are looked at when a server comes into a room.
+const MAX_SEEN: usize = 5_000;
+/// Local ones among them of whom it may be told.
+const MAX_WELCOMED: usize = 500;
 
 /// Puts what other servers have to know into their queues.
 pub struct ToServers {
@@ -82,6 +88,7 @@ impl ToServers {
 
     async fn event(&mut self, view: &View, event: &RoomEvent, batch: &mut Batch) -> Result<(), StoreError> {
         let servers = self.recipients.of(view, event).await?;
+        self.welcome(view, event).await?;
         let ids = self.outbound.0.rooms.ids();
         for server in servers {
             let nid = ids.destination(&server);
@@ -89,6 +96,24 @@ impl ToServers {
             batch.put_elsewhere::<Destinations>(&(nid.lane(), nid), &row);
             batch.put_elsewhere::<Outbox>(&(nid, event.pos), &EventNid { room: event.room, n: event.n });
             self.outbound.touch(server, event.pos);
+        }
+        Ok(())
+    }
+
+    /// A server that comes into a room is told which of its local members are there.
+    async fn welcome(&mut self, view: &View, event: &RoomEvent) -> Result<(), StoreError> {
+        let inner = &self.outbound.0;
+        if inner.settings.presence != PresenceOut::Told {
+            return Ok(());
+        }
+        let Some(server) = self.recipients.newcomer(view, event).await? else { return Ok(()) };
+        let there = inner.presence.since(0, MAX_SEEN, |state| state != PresenceState::Offline);
+        let local = there.into_iter().map(|(_, sight)| sight);
+        let local = local.filter(|sight| sight.user_id.server_name() == inner.server_name);
+        for sight in local.take(MAX_WELCOMED) {
+            if inner.rooms.is_joined(view, event.room, &sight.user_id).await? {
+                self.outbound.send_to(&server, |destination| destination.fleeting(|edus| edus.presence(&sight)));
+            }
         }
         Ok(())
     }

@@ -8,9 +8,10 @@ use hearth_base::Millis;
 use hearth_schema::{Membership, RoomNid, UserNid};
 use hearth_store::{StoreError, View};
 use ruma_common::{OwnedServerName, OwnedUserId, RoomId};
+use tokio::sync::broadcast::error::RecvError;
 
 use super::recipients::Recipients;
-use super::{Outbound, PresenceOut};
+use super::{Outbound, PresenceOut, TICK};
 
 /// Who goes on typing is told again: other servers take silence for an end.
 const TYPING_AGAIN: Duration = Duration::from_secs(30);
@@ -39,6 +40,26 @@ impl Ephemeral {
         let presence = outbound.0.presence.version();
         let recipients = Recipients::new(outbound.0.rooms.clone(), outbound.0.server_name.clone());
         Self { outbound, recipients, typing: HashMap::new(), presence, there: HashSet::new() }
+    }
+
+    /// Tells until shutdown.
+    pub(super) async fn run(mut self) {
+        let shutdown = self.outbound.0.shutdown.clone();
+        let mut typing = self.outbound.0.rooms.typing().changes();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                room = typing.recv() => match room {
+                    Ok(room) => self.typing_changed(room).await,
+                    // Whoever went on typing meanwhile is told of at the next change.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                },
+                _ = ticks.tick() => self.tick().await,
+            }
+        }
     }
 
     /// Somebody has begun or ceased to type in `room`.

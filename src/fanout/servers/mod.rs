@@ -202,20 +202,25 @@ impl Outbound {
 
     /// Sends until shutdown: first what earlier runs have left. `progress` is that of the consumer, `heard` are servers
     /// that have shown that they live.
-    pub async fn run(self, mut progress: watch::Receiver<Pos>, mut heard: broadcast::Receiver<OwnedServerName>) {
+    pub async fn run(self, progress: watch::Receiver<Pos>, heard: broadcast::Receiver<OwnedServerName>) {
         let shutdown = self.0.shutdown.clone();
-        let mut ephemeral = Ephemeral::new(self.clone());
-        let mut typing = self.0.rooms.typing().changes();
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = self.resume_in_the_end() => {}
         }
+        // Side by side: events do not wait until everybody has been told who is there.
+        tokio::join!(self.run_queues(progress, heard), Ephemeral::new(self.clone()).run());
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    async fn run_queues(&self, mut progress: watch::Receiver<Pos>, mut heard: broadcast::Receiver<OwnedServerName>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut consuming, mut hearing) = (true, true);
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = self.0.shutdown.cancelled() => return,
                 moved = progress.changed(), if consuming => {
                     consuming = moved.is_ok();
                     let reached = *progress.borrow_and_update();
@@ -226,17 +231,9 @@ impl Outbound {
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => hearing = false,
                 },
-                room = typing.recv() => if let Ok(room) = room {
-                    ephemeral.typing_changed(room).await;
-                },
-                _ = ticks.tick() => {
-                    self.let_go();
-                    ephemeral.tick().await;
-                }
+                _ = ticks.tick() => self.let_go(),
             }
         }
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
     }
 
     /// Whoever waits for `server` tries again.

@@ -64,6 +64,27 @@ impl Recipients {
         Ok(servers)
     }
 
+    /// The server that `event` brings into the room.
+    pub(super) async fn newcomer(
+        &mut self,
+        view: &View,
+        event: &RoomEvent,
+    ) -> Result<Option<OwnedServerName>, StoreError> {
+        if event.verdict != Verdict::Accepted
+            || event.event_type() != "m.room.member"
+            || membership(event) != Some(Membership::Join)
+        {
+            return Ok(None);
+        }
+        let user = event.state_key().and_then(|user| <&UserId>::try_from(user).ok());
+        let Some(server) = user.map(UserId::server_name).filter(|server| *server != self.server_name) else {
+            return Ok(None);
+        };
+        let known = self.at(view, event.room, event.state_before).await?;
+        let comes = !known.others.contains(server) && known.acl.is_none_or(|acl| acl.allows(server));
+        Ok(comes.then(|| server.to_owned()))
+    }
+
     /// The other servers that are in a room now and are not kept out, for what is not an event.
     pub(super) async fn now_in(
         &mut self,

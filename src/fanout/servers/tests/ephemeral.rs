@@ -119,3 +119,21 @@ async fn presence_goes_to_servers_that_share_a_room_and_only_the_newest() {
     ephemeral.tick().await;
     assert_eq!(kept.outbound.destination(&server(B)).edus_ready_at(kept.world.now()), None);
 }
+
+#[tokio::test]
+async fn a_server_that_comes_is_told_who_is_there() {
+    let mut desk = Desk::new();
+    let presence = desk.world.accounts.presence().clone();
+    let (ann, stranger) = (desk.world.device("ann").await, desk.world.device("stranger").await);
+    presence.set(&ann, PresenceState::Online, None).expect("set");
+    presence.set(&stranger, PresenceState::Online, None).expect("set");
+    let room_id = desk.world.room(&["ann"]).await;
+    desk.world.relay(&room_id, BOB, "join").await;
+    let users = |edus: Vec<Value>| {
+        let push = edus.into_iter().flat_map(|edu| edu["content"]["push"].as_array().expect("a list").clone());
+        push.map(|update| update["user_id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(users(edus(&mut desk).await), ["@ann:hearth.test"]);
+    desk.world.relay(&room_id, "@other:b.test", "join").await;
+    assert_eq!(users(edus(&mut desk).await), [json!(0); 0], "it has been told");
+}
