@@ -112,7 +112,10 @@ async fn one_bad_event_does_not_stop_49_good_ones() {
             continue;
         }
         let body = among_good_ones(&scene, &mut shared, what, &bad.text).await;
-        assert_ne!(body["pdus"][&bad.id], json!({}), "{what} is taken");
+        // Well formed: this one is rejected by the state before it, of which there is none.
+        if what != "no prev_events" {
+            assert_ne!(body["pdus"][&bad.id], json!({}), "{what} is taken");
+        }
         shared.is_kept_out(what, &bad.id).await;
     }
     for (what, bad) in

