@@ -123,14 +123,14 @@ impl Rooms {
         let nodes = |id| caches.node(room, id);
         let context = Context { signer: &self.0.signer, now: self.0.clock.now(), nodes: &nodes };
         for _ in 0..MAX_LOADS {
-            let planned = match wanted(planner, ask) {
+            let result = match wanted(planner, ask) {
                 Ok(Wanted::Event(intent)) => planner.plan(*intent, &context),
                 Ok(Wanted::Refuse(error)) => return Err(error),
                 Ok(Wanted::Already(event_id)) => return Ok(Err(Sent { event_id, pos: hearth_store::Pos::ZERO })),
                 Err(error) => Err(error),
             };
-            match planned {
-                Ok(planned) => return Ok(Ok(planned.pdu)),
+            match result {
+                Ok(invitation) => return Ok(Ok(invitation.pdu)),
                 Err(PlanError::Need(need)) => gather(view, planner, need).await?,
                 Err(PlanError::Refused(error)) => return Err(error.into()),
             }

@@ -11,6 +11,7 @@ mod edus;
 mod error;
 mod events;
 mod handshakes;
+mod invite;
 mod keys;
 mod limits;
 mod params;

@@ -2,6 +2,7 @@
 
 use hearth_event::RoomVersion;
 use hearth_schema::Membership;
+use hearth_store::View;
 use ruma_common::{CanonicalJsonObject, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName};
 
 use crate::command::{Entry, MemberProfile, MembershipChange, RequesterKind, Sent};
@@ -156,7 +157,7 @@ impl Rooms {
             }
             Membership::Join | Membership::Knock => {
                 let servers = self.candidates(&view, (&change.target, &change.room_id), &entry.via).await?;
-                if servers.is_empty() || !self.must_go_elsewhere(change, self.is_resident(&view, room).await?).await? {
+                if servers.is_empty() || !self.must_go_elsewhere(&view, change).await? {
                     return Ok(Way::Here);
                 }
                 if entry.requester == RequesterKind::Guest {
@@ -170,9 +171,12 @@ impl Rooms {
 
     /// Whether other servers have to let the user in: this one is not in the room, or nobody of it can vouch for the
     /// user in a restricted one.
-    async fn must_go_elsewhere(&self, change: &MembershipChange, resident: bool) -> Result<bool, MembershipError> {
-        if !resident || change.membership != Membership::Join {
-            return Ok(!resident);
+    async fn must_go_elsewhere(&self, view: &View, change: &MembershipChange) -> Result<bool, MembershipError> {
+        if !self.is_resident(view, self.ids().room(&change.room_id)).await? {
+            return Ok(true);
+        }
+        if change.membership != Membership::Join {
+            return Ok(false);
         }
         match self.authoriser(&change.room_id, &change.target).await {
             Ok(_) => Ok(false),

@@ -32,10 +32,11 @@ impl Rooms {
         let view = self.view().await?;
         let (user, room) = (self.ids().user(&change.target), self.ids().room(&change.room_id));
         let (outside, state) = self.outside(&view, user, room).await?;
-        let version = version_of(&state)?;
+        // Versions 1 and 2 look alike, so whoever told of the room may have meant the other.
+        let version = Some(version_of(&state)?).filter(|version| !matches!(version.as_str(), "1" | "2"));
         let told = async {
             for via in candidates.iter().take(LEAVE_CANDIDATES) {
-                let event = self.own_event(Handshake::Leave, via, (change, additions), Some(version)).await;
+                let event = self.own_event(Handshake::Leave, via, (change, additions), version).await;
                 let sent = match event {
                     Ok(event) => self.0.remote.send_leave(via, &event).await.map(|()| event),
                     Err(error) => Err(error),

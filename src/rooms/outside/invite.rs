@@ -103,7 +103,12 @@ impl Rooms {
         let pdu = verified.into_pdu();
         let user = self.invited_user(origin, invite, &pdu)?;
         let state = stripped::verified(described, &keys, &invite.room_id).map_err(InviteError::Invalid)?;
-        let account = self.view().await?.get::<Users>(&(self.ids().user(&user),)).await?;
+        let view = self.view().await?;
+        let room = self.ids().room(&invite.room_id);
+        if self.is_resident(&view, room).await? && !self.acl_allows(&view, room, origin).await? {
+            return Err(SendError::Forbidden("the room keeps out your server".into()).into());
+        }
+        let account = view.get::<Users>(&(self.ids().user(&user),)).await?;
         if account.is_none_or(|account| account.deactivated) {
             return Err(InviteError::UnknownUser);
         }
@@ -116,8 +121,8 @@ impl Rooms {
     /// # Errors
     /// See [`InviteError`].
     pub async fn take_invite(&self, invite: GoodInvite) -> Result<Pdu, InviteError> {
-        let signer = &self.0.signer;
-        let signed = countersign(&invite.pdu, &signer.server_name, &signer.key)
+        let own = &self.0.signer;
+        let signed = countersign(&invite.pdu, &own.server_name, &own.key)
             .map_err(|error| InviteError::Invalid(error.to_string()))?;
         for _ in 0..MAX_TRIES {
             match self.keep_invite(&invite, &signed).await {
