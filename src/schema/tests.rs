@@ -252,6 +252,13 @@ proptest! {
     }
 
     #[test]
+    fn what_transactions_came_to_holds(
+        txn_id in text(), at: u64, results in prop::collection::vec((text(), option::of(text())), 0..4),
+    ) {
+        holds_exactly(&ReceivedTransaction { txn_id, at, results }, PLAIN)?;
+    }
+
+    #[test]
     fn what_leaves_survives_the_round_trip(
         (server_name, id) in (text(), text()), (at, pos, since, retry_at) in any::<(u64, u64, u64, u64)>(),
         failures in any::<u32>(), event in event_nid(), edus in prop::collection::vec(text(), 0..4),

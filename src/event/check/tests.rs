@@ -301,3 +301,39 @@ fn asks_for_the_server_that_authorised_a_join_and_not_for_the_sender_of_a_third_
     let no_object = json!({ "membership": "invite", "third_party_invite": null });
     assert_eq!(member(version("10"), no_object).unwrap(), ["domain"]);
 }
+
+#[test]
+fn a_server_puts_its_name_only_to_a_join_on_the_word_of_its_user() {
+    let home = server_name!("home");
+    let mut all = keys(1000);
+    all.insert(home, "ed25519:1", &key().public_key_base64(), 1000).unwrap();
+    let member = |content: Value| {
+        let mut event = event(version("8"));
+        event["type"] = json!("m.room.member");
+        event["state_key"] = json!("@alice:domain");
+        event["content"] = content;
+        check_value(&signed(&event, version("8"), server_name!("domain")), version("8")).unwrap()
+    };
+    let join = json!({ "membership": "join", "join_authorised_via_users_server": "@bob:home" });
+    // By the usual way it is refused; this server may add what is missing, and then it passes.
+    assert!(member(join.clone()).verify(&all).is_err());
+    let unvouched = member(join.clone()).verify_for(&keys(1000), home).unwrap();
+    assert!(unvouched.is_wanting() && !unvouched.redacted_by_hash());
+    assert!(unvouched.clone().complete().is_none());
+    let vouched = unvouched.vouch(home, &key()).unwrap();
+    check(vouched.pdu().json(), version("8")).unwrap().verify(&all).unwrap();
+    // Nobody else's signature can be missing, and of others nothing is signed.
+    let unsigned = {
+        let mut event = event(version("8"));
+        event["type"] = json!("m.room.member");
+        event["state_key"] = json!("@alice:domain");
+        event["content"] = join.clone();
+        event
+    };
+    let forged = signed(&unsigned, version("8"), server_name!("elsewhere"));
+    assert!(check_value(&forged, version("8")).unwrap().verify_for(&keys(1000), home).is_err());
+    assert!(member(join).verify_for(&keys(1000), server_name!("domain")).is_err(), "its own sender's name stays due");
+    let plain = member(json!({ "membership": "join" })).verify_for(&keys(1000), home).unwrap();
+    assert!(!plain.is_wanting() && plain.clone().vouch(home, &key()).is_err());
+    assert!(plain.complete().is_some());
+}

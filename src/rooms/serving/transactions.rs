@@ -114,6 +114,7 @@ impl Rooms {
     }
 }
 
+/// As much of `reason` as is kept.
 fn shortened(mut reason: String) -> String {
     let end = reason.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_REASON).last().unwrap_or(0);
     if reason.len() > MAX_REASON {

@@ -9,4 +9,5 @@ mod membership;
 mod neighbour;
 mod reading;
 mod sending;
+mod serving;
 mod upgrade;

@@ -137,8 +137,9 @@ async fn nothing_but_the_membership_asked_for_gets_in() {
     let join = friend.member(&world, &room, &otto, json!({"membership": "join"})).await;
     wrong.push(("v2/send_leave", "join", join.clone()));
     wrong.push(("v1/send_knock", "join", join.clone()));
-    let of =
-        |key: &str| friend.event(&world, (&room, &otto), ("m.room.member", Some(key)), json!({"membership": "join"}));
+    let of = async |key: &str| {
+        friend.event(&world, (&room, &otto), ("m.room.member", Some(key)), json!({"membership": "join"})).await
+    };
     wrong.push(("v2/send_join", "another state key", of("@eve:other.test").await));
     wrong.push(("v2/send_join", "a state key of ours", of("@alice:hs.test").await));
     wrong.push((

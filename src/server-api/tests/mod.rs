@@ -1,9 +1,11 @@
 //! The whole router on the memory engine, asked as other servers ask: two of them, whose keys it knows.
 
+mod coverage;
 mod door;
 mod handshakes;
 mod queries;
 mod reading;
+mod record;
 mod sending;
 
 use std::net::IpAddr;
@@ -171,7 +173,15 @@ impl World {
             settings,
             shutdown: shutdown.clone(),
         });
-        Self { router, rooms, accounts, store, clock: fixed, heard, _end: shutdown.drop_guard() }
+        Self {
+            router: record::around(router),
+            rooms,
+            accounts,
+            store,
+            clock: fixed,
+            heard,
+            _end: shutdown.drop_guard(),
+        }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
