@@ -12,7 +12,7 @@ use hearth_fanout::{Follower, ForeignEdus, Outbound, OutboundParts, OutboundSett
 use hearth_peers::{Federation, MissingDestination, OldKey, Peers, PeersParts, PeersSettings, SystemDns};
 use hearth_rooms::Rooms;
 use hearth_schema::Ids;
-use hearth_server_api::{EduSink, PublicRooms, RawEdu, ServerApi, ServerApiSettings};
+use hearth_server_api::{EduSink, PublicRooms, RawEdu, ServerApi, ServerApiSettings, ServerRates};
 use hearth_settings::Settings;
 use hearth_store::Store;
 use ruma_common::{OwnedServerName, ServerName};
@@ -114,6 +114,7 @@ pub(crate) async fn start(
     let follower = Follower::new(ground.store.clone(), outbound.consumer());
     tasks.spawn("outbound", outbound.run(follower.progress(), peers.hear()));
     tasks.spawn("queues of other servers", follower.run(tasks.stopping()));
+    tasks.spawn("memory of transactions", rooms.clone().run_forgetting(tasks.stopping()));
     rooms.resume_inbound().await.map_err(|error| Failure::new(Code::Io, error))?;
     Ok(hearth_server_api::router(ServerApi {
         rooms,
@@ -148,7 +149,10 @@ fn api_settings(settings: &Settings) -> ServerApiSettings {
     let usual = ServerApiSettings::default();
     ServerApiSettings {
         body_deadline: settings.limits.body_deadline,
-        rates: usual.rates.filter(|_| settings.rate_limits.enabled),
+        rates: ServerRates {
+            requests: settings.federation.requests.filter(|_| settings.rate_limits.enabled),
+            heavy: settings.federation.heavy_requests.filter(|_| settings.rate_limits.enabled),
+        },
         public_rooms: if settings.federation.public_rooms { PublicRooms::Open } else { PublicRooms::Closed },
         ..usual
     }

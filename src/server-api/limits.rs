@@ -7,7 +7,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hearth_base::{Buckets, Clock};
+use hearth_base::{Buckets, Clock, Rate};
 use ruma_common::ServerName;
 
 use crate::ServerRates;
@@ -36,7 +36,7 @@ impl Work {
 
 /// All buckets, and what they are filled with.
 pub(crate) struct Limits {
-    rates: Option<ServerRates>,
+    rates: ServerRates,
     clock: Arc<dyn Clock>,
     /// By the hash of the server's name.
     buckets: Buckets<(Work, u64)>,
@@ -44,7 +44,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(rates: Option<ServerRates>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(rates: ServerRates, clock: Arc<dyn Clock>) -> Self {
         Self { rates, clock, buckets: Buckets::new(CAPACITY), names: RandomState::new() }
     }
 
@@ -53,11 +53,13 @@ impl Limits {
     /// # Errors
     /// 429 `M_LIMIT_EXCEEDED`
     pub(crate) fn take(&self, origin: &ServerName, work: Work) -> Result<(), ApiError> {
-        let Some(rates) = self.rates else { return Ok(()) };
         let (now, origin) = (self.clock.now(), self.names.hash_one(origin));
-        let take = |work, rate| self.buckets.take((work, origin), rate, 1, now).map_err(ApiError::limit_exceeded);
-        take(Work::Usual, rates.requests)?;
-        if work == Work::Heavy { take(Work::Heavy, rates.heavy) } else { Ok(()) }
+        let take = |work, rate: Option<Rate>| match rate {
+            Some(rate) => self.buckets.take((work, origin), rate, 1, now).map_err(ApiError::limit_exceeded),
+            None => Ok(()),
+        };
+        take(Work::Usual, self.rates.requests)?;
+        if work == Work::Heavy { take(Work::Heavy, self.rates.heavy) } else { Ok(()) }
     }
 }
 

@@ -13,19 +13,19 @@ pub struct ServerApiSettings {
     pub max_body_bytes: usize,
     /// How long a request body may take to arrive.
     pub body_deadline: Duration,
-    /// How often a server may ask; `None`: as often as it likes.
-    pub rates: Option<ServerRates>,
+    /// How often a server may ask.
+    pub rates: ServerRates,
     /// Who may read the directory of rooms.
     pub public_rooms: PublicRooms,
 }
 
-/// How often one server may ask.
-#[derive(Clone, Copy, Debug)]
+/// How often one server may ask; `None`: as often as it likes.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ServerRates {
     /// Anything.
-    pub requests: Rate,
+    pub requests: Option<Rate>,
     /// What is much work: states, auth chains, joins.
-    pub heavy: Rate,
+    pub heavy: Option<Rate>,
 }
 
 /// Who may read the directory of rooms.
@@ -45,7 +45,7 @@ impl Default for ServerApiSettings {
             max_transaction_bytes: 12 << 20,
             max_body_bytes: 1 << 20,
             body_deadline: Duration::from_secs(60),
-            rates: Some(ServerRates { requests: Rate::per_second(50, 500), heavy: Rate::per_second(5, 100) }),
+            rates: ServerRates { requests: Some(Rate::per_second(50, 500)), heavy: Some(Rate::per_second(5, 100)) },
             public_rooms: PublicRooms::default(),
         }
     }

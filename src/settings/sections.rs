@@ -271,6 +271,11 @@ sections! {
         /// The longest that a server which does not answer is left alone before what waits for it is sent
         /// again. What it missed by then comes as the latest event of each room.
         delivery_retry_longest: Duration = default(Duration::from_secs(7 * 24 * 60 * 60));
+        /// How often one server may ask for anything. A server is many users, and one that was away asks for
+        /// much at once. `rate_limits.enabled` turns this off as well.
+        requests: Option<Rate> = default(Some(Rate::per_second(50, 500)));
+        /// The same for what is much work: states, auth chains, history, joins, the directory.
+        heavy_requests: Option<Rate> = default(Some(Rate::per_second(5, 100)));
         /// Whether other servers, and so everybody, may read the directory of public rooms.
         public_rooms: bool = default(false);
     }

@@ -92,9 +92,10 @@ impl Rooms {
         for lane in Lane::all() {
             let view = self.view().await?;
             let mut old = Vec::new();
-            view.scan::<ReceivedTransactions, _>(&(lane,), Order::Ascending, PAGE, |key, row| {
+            view.scan::<ReceivedTransactions, _>(&(lane,), Order::Ascending, PAGE, |(_, origin, slot), row| {
                 if row.at < oldest.0 {
-                    old.push(key);
+                    // A key that was read does not know its lane.
+                    old.push((lane, origin, slot));
                 }
                 std::ops::ControlFlow::Continue(())
             })

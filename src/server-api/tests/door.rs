@@ -75,8 +75,7 @@ async fn what_is_too_large_or_in_pieces_is_refused() {
 #[tokio::test]
 async fn a_server_that_asks_too_often_waits() {
     let world = World::with(|settings| {
-        let rate = hearth_base::Rate::per_minute(1, 3);
-        settings.rates = Some(crate::ServerRates { requests: hearth_base::Rate::per_second(10, 100), heavy: rate });
+        settings.rates.heavy = Some(hearth_base::Rate::per_minute(1, 3));
     })
     .await;
     let (friend, room) = (Other::friend(), world.room(Preset::PublicChat).await);

@@ -3,6 +3,7 @@
 mod coverage;
 mod door;
 mod handshakes;
+mod invites;
 mod queries;
 mod reading;
 mod record;

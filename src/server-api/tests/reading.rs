@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn a_member_reads_events_states_and_what_they_stand_on() {
     let (world, friend) = (World::new().await, Other::friend());
-    let room = world.room(Preset::PublicChat).await;
+    let room = world.room_with("11", Preset::PublicChat, &[]).await;
     friend.join(&world, &room, "olga").await;
     let said = world.say(&room, "hello").await;
     let event = friend.get(&world, &format!("{V1}/event/{}", pct(said.as_str()))).await.ok();

@@ -28,12 +28,11 @@ async fn a_bad_event_stops_none_of_the_others() {
     let good = friend.event(&world, (&room, &olga), ("m.room.message", None), json!({"body": "good"})).await;
     let float = text(&good).replace("\"body\":\"good\"", "\"body\":1.5");
     let huge = text(&good).replace("\"body\":\"good\"", &format!("\"body\":\"{}\"", "x".repeat(70_000)));
-    let surrogate = text(&good).replace("\"body\":\"good\"", r#""body":"\ud83d""#);
     let twice = text(&good).replace("\"body\":\"good\"", "\"body\":\"a\",\"body\":\"b\"");
     let deep = text(&good).replace("\"body\":\"good\"", &format!("\"body\":{}{}", "[".repeat(110), "]".repeat(110)));
     let long_type = text(&good).replace("m.room.message", &"x".repeat(256));
     let sender = text(&good).replace("@olga:other.test", "@eve:mal.test");
-    let bad = ["{}", "[]", "7", "null", "\"x\"", &float, &huge, &surrogate, &twice, &deep, &long_type, &sender];
+    let bad = ["{}", "[]", "7", "null", "\"x\"", &float, &huge, &twice, &deep, &long_type, &sender];
     let mut pdus: Vec<&str> = bad.to_vec();
     pdus.insert(5, text(&good));
     let answer = friend.transact(&world, "1", &pdus).await.ok();
