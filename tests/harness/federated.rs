@@ -32,11 +32,13 @@ impl Federated {
             .with("listen", "tls_key", &quoted(&written.key))
             .with("federation", "allowed_networks", "[\"127.0.0.0/8\", \"::1/128\"]")
             .with("federation", "extra_authorities", &quoted(&written.authority))
+            .with("federation", "public_rooms", "true")
             .with("federation", "connect_timeout", "\"5s\"")
             .with("federation", "request_timeout", "\"10s\"")
             // A server that was away is asked again soon.
             .with("federation", "retry_first", "\"500ms\"")
-            .with("federation", "retry_longest", "\"1s\"");
+            .with("federation", "retry_longest", "\"1s\"")
+            .with("federation", "delivery_retry_longest", "\"1s\"");
         let server = Server::start(binary, &config).await;
         Self { server, name, gate, _papers: papers }
     }

@@ -3,6 +3,7 @@
 //! Room versions 3 to 12.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -160,7 +161,9 @@ fn redacted_content(kind: &str, content: &Value, version: u8) -> Value {
 impl Room {
     /// A room that `creator` of `server` makes, which anybody may join.
     pub fn create(server: &Hostile, creator: &str, version: u8) -> Self {
-        let id = format!("!{}:{}", now(), server.name());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let id = format!("!room{number}:{}", server.name());
         let mut room = Self { id, version, events: HashMap::new(), state: BTreeMap::new(), head: Vec::new(), depth: 0 };
         let mut content = json!({"room_version": version.to_string()});
         if version < 11 {
@@ -168,7 +171,7 @@ impl Room {
         }
         let mut create = room.event("m.room.create", Some(""), creator, &content);
         if version >= 12 {
-            create = create.without("room_id").with("content", &json!({"room_version": "12", "n": now()}));
+            create = create.without("room_id").with("content", &json!({"room_version": "12", "number": number}));
         }
         let create = create.sign(server);
         if version >= 12 {

@@ -114,7 +114,7 @@ impl Synapse {
             .spawn()
             .expect("the Python of matrix-synapse starts");
         let mut guard = Command::new("sh")
-            .args(["-c", "cat >/dev/null; kill -9 -- \"-$0\""])
+            .args(["-c", "cat >/dev/null; kill -9 \"-$0\""])
             .arg(synapse.id().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -228,7 +228,10 @@ impl Outbound {
                 }
                 server = heard.recv(), if hearing => match server {
                     Ok(server) => self.heard_from(&server),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    // Who of all it was is not known.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        self.0.destinations.lock().values().for_each(|any| any.heard(&self.0.settings));
+                    }
                     Err(broadcast::error::RecvError::Closed) => hearing = false,
                 },
                 _ = ticks.tick() => self.let_go(),
