@@ -276,7 +276,7 @@ fn event_id(event: &Object, version: RoomVersion) -> Result<OwnedEventId, Format
     let event_id = if version.has_event_id_field() {
         text(event, "event_id")?.to_owned()
     } else {
-        let kind = text(event, "type")?;
+        let kind = name(event, "type", version)?;
         let mut redacted = event.clone();
         redact_object(&mut redacted, &version.rules().redaction, kind);
         let mut signed = Vec::with_capacity(1024);
@@ -291,7 +291,7 @@ fn event_id(event: &Object, version: RoomVersion) -> Result<OwnedEventId, Format
 }
 
 fn check_fields(event: &Object, version: RoomVersion) -> Result<(), FormatError> {
-    let kind = text(event, "type")?;
+    let kind = name(event, "type", version)?;
     let names_room = kind == "m.room.create" && version.room_id_is_create_hash();
     UserId::parse(text(event, "sender")?).map_err(|_| FormatError::Invalid { field: "sender" })?;
     if names_room {
@@ -302,7 +302,7 @@ fn check_fields(event: &Object, version: RoomVersion) -> Result<(), FormatError>
         RoomId::parse(text(event, "room_id")?).map_err(|_| FormatError::Invalid { field: "room_id" })?;
     }
     if event.get("state_key").is_some() {
-        text(event, "state_key")?;
+        name(event, "state_key", version)?;
     }
     references(event, "prev_events", MAX_PREV_EVENTS, version)?;
     references(event, "auth_events", MAX_AUTH_EVENTS, version)?;
@@ -312,6 +312,18 @@ fn check_fields(event: &Object, version: RoomVersion) -> Result<(), FormatError>
         value.as_object().ok_or(FormatError::Invalid { field })?;
     }
     Ok(())
+}
+
+/// A type or a state key. Up to version 10 other servers have counted characters where bytes are meant: such an event
+/// has children, so it is an event, and the rules reject it.
+fn name<'a>(event: &'a Object, field: &'static str, version: RoomVersion) -> Result<&'a str, FormatError> {
+    let value = event.get(field).ok_or(FormatError::Missing { field })?;
+    let value = value.as_str().ok_or(FormatError::Invalid { field })?;
+    let length = if version.counts_bytes() { value.len() } else { value.chars().count() };
+    if length > MAX_FIELD_BYTES {
+        return Err(FormatError::TooLong { field });
+    }
+    Ok(value)
 }
 
 /// A field of at most 255 bytes of text.

@@ -81,6 +81,11 @@ impl RoomVersion {
         self.rules().authorization.strict_canonical_json
     }
 
+    /// The limits of names are held to in bytes (from version 11).
+    pub(crate) fn counts_bytes(self) -> bool {
+        self.0 >= 11
+    }
+
     fn index(self) -> usize {
         usize::from(self.0.saturating_sub(1))
     }

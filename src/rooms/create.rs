@@ -224,16 +224,17 @@ fn intents(create: &CreateRoom, version: RoomVersion, own: &ServerName) -> Resul
     let set_anyway = |event_type: &str| {
         create.initial_state.iter().any(|event| event.event_type == event_type && event.state_key.is_empty())
     };
-    let (join_rule, guest_access) = match preset {
-        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
-        Preset::PublicChat => ("public", "forbidden"),
+    let (join_rule, guests) = match preset {
+        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", true),
+        // Where nothing says so, guests may not join.
+        Preset::PublicChat => ("public", false),
     };
     for (event_type, content) in [
         ("m.room.join_rules", json!({ "join_rule": join_rule })),
         ("m.room.history_visibility", json!({ "history_visibility": "shared" })),
-        ("m.room.guest_access", json!({ "guest_access": guest_access })),
+        ("m.room.guest_access", json!({ "guest_access": "can_join" })),
     ] {
-        if !set_anyway(event_type) {
+        if !set_anyway(event_type) && (guests || event_type != "m.room.guest_access") {
             out.push(state(event_type, object(content)));
         }
     }

@@ -285,7 +285,10 @@ impl Planner {
         let head = &mut self.head;
         head.generation += 1;
         head.next_event += 1;
-        head.extremities = vec![Extremity { n, event_id: pdu.event_id().to_string(), depth: pdu.depth() }];
+        // An event follows the newest ends; where there are more than it may name, the others stay ends.
+        let left = head.extremities.len().saturating_sub(MAX_PREV_EVENTS);
+        head.extremities.truncate(left);
+        head.extremities.push(Extremity { n, event_id: pdu.event_id().to_string(), depth: pdu.depth() });
         if self.room_id.is_none() {
             self.room_id = Some(pdu.room_id().to_owned());
         }

@@ -18,7 +18,7 @@ use crate::attach;
 use crate::command::{Sent, Transaction};
 use crate::content;
 use crate::gather::{damaged, gather};
-use crate::intake::{Ask, Inner, Mail, Request};
+use crate::intake::{Ask, Inner, Mail, Request, Rooms};
 use crate::membership::{self, Wanted};
 use crate::persist::{Attached, Target, move_head, persist};
 use crate::plan::{Context, Intent, PlanError, Planned, Planner};
@@ -248,10 +248,17 @@ impl RoomTask {
             Some(planner) => relations.bind(&intent, &self.pending_events, &planner.relations).await?,
             None => return Err(SendError::Internal("no planner".into()).into()),
         };
-        let redacted = match &intent.redacts {
-            None => None,
+        let (redacted, early) = match &intent.redacts {
+            None => (None, None),
             Some(_) if !self.in_flight.is_empty() => return Ok(Step::Drain),
-            Some(target) => Some(attach::redaction_target(view, ids, self.room, self.version, target).await?),
+            Some(target) => match attach::redaction_target(view, ids, self.room, self.version, target).await {
+                Ok(target) => (Some(target), None),
+                // Other servers may have it: whoever gets it later knows that it is redacted.
+                Err(SendError::UnknownEvent) if is_shared(&inner, view, self.room).await? => {
+                    (None, Some(ids.event(target)))
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
         let unbound = match &redacted {
             None => None,
@@ -264,7 +271,7 @@ impl RoomTask {
         };
         let planned = self.plan(view, intent).await?;
         let relation = relation.map(|relation| relation.change(&planned));
-        let mut attached = Attached { transaction, relation, ..Attached::default() };
+        let mut attached = Attached { transaction, relation, early, ..Attached::default() };
         if let (Some(redacted), Some(planner)) = (redacted, &mut self.planner) {
             match attach::redaction(planner, &planned, redacted) {
                 Ok(redaction) => {
@@ -335,6 +342,12 @@ impl RoomTask {
             Ask::Membership(..) => None,
         }
     }
+}
+
+/// Whether other servers are in the room.
+async fn is_shared(rooms: &Arc<Inner>, view: &View, room: RoomNid) -> Result<bool, StoreError> {
+    let servers = Rooms(Arc::clone(rooms)).servers(view, room).await?;
+    Ok(servers.keys().any(|server| *server != rooms.signer.server_name))
 }
 
 /// What `ask` comes to on the planned state.

@@ -17,7 +17,7 @@ use power::{Field, Levels, check_change};
 pub use power::{PowerLevel, PowerLevels};
 pub use select::{auth_types, auth_types_of};
 
-use crate::{Pdu, RoomVersion};
+use crate::{MAX_FIELD_BYTES, Pdu, RoomVersion};
 
 /// A function from (type, state key) to the state event there.
 pub type StateOf<'a> = dyn Fn(&str, &str) -> Option<Pdu> + 'a;
@@ -37,6 +37,9 @@ pub(crate) fn reject<T>(rule: impl Into<String>) -> Result<T, Rejection> {
 /// The rules that look at the event and its `auth_events` only. `auth_events` holds the events that `pdu` names, in any
 /// order.
 pub fn check_auth_events(version: RoomVersion, pdu: &Pdu, auth_events: &[Pdu]) -> Result<(), Rejection> {
+    if pdu.event_type().len() > MAX_FIELD_BYTES || pdu.state_key().is_some_and(|key| key.len() > MAX_FIELD_BYTES) {
+        return reject("the type or the state key is too long");
+    }
     if pdu.event_type() == "m.room.create" {
         return check_create(version, pdu);
     }

@@ -44,7 +44,13 @@ impl Taker {
                 return Ok(());
             }
         };
-        let mut events = self.admitted(raw.into_iter().take(MISSING_LIMIT).collect()).await;
+        let raw: Vec<RawPdu> = raw.into_iter().take(MISSING_LIMIT).collect();
+        if let Some(error) = raw.iter().find_map(|raw| hearth_event::check(raw.get().as_bytes(), self.version).err()) {
+            // Whoever builds on what is no event of this room version builds on nothing.
+            let why = format!("what came before it is no event: {error}");
+            return Err(SendError::BadContent(why));
+        }
+        let mut events = self.admitted(raw).await;
         events.retain(|event| event.event_id() != pdu.event_id());
         events.sort_by(|a, b| a.depth().cmp(&b.depth()).then_with(|| a.event_id().cmp(b.event_id())));
         for event in events {

@@ -1,6 +1,7 @@
 //! The inbox: PDUs of transactions, durable before the other server is told so, judged in order afterwards.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_event::{Pdu, RoomVersion};
@@ -20,6 +21,8 @@ use crate::remote::RawPdu;
 
 /// Events of one room read from the inbox at once.
 const PAGE: usize = 64;
+/// How long one event may take, with everything that has to be fetched for it.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Rooms with something in the inbox that a start finds in one lane.
 const MAX_ROOMS: usize = 100_000;
 
@@ -201,7 +204,9 @@ impl Rooms {
         let taker = Taker::new(self, room_id, &origin).await?.ok_or(SendError::UnknownRoom)?;
         let pdu = Pdu::from_stored(&event_id, Bytes::from(staged.json), taker.version)
             .map_err(|error| unreadable(error.to_string()))?;
-        match taker.take(pdu, Some(arrival)).await {
+        // Other servers may be asked for what is missing, and nobody's silence may hold up a room for long.
+        let taken = tokio::time::timeout(PATIENCE, taker.take(pdu, Some(arrival))).await;
+        match taken.unwrap_or_else(|_| Err(SendError::BadContent("what it stands on was not had in time".into()))) {
             Ok(_) => Ok(()),
             Err(error @ (SendError::Store(_) | SendError::Full | SendError::Stopping)) => Err(error),
             Err(error) => {

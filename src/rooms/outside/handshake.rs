@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hearth_event::Pdu;
+use hearth_event::{EventDraft, Pdu, RoomVersion};
 use hearth_schema::{Membership, Outside, OutsideState, UserRoom};
 use hearth_store::{CommitError, Pos};
 use ruma_common::{OwnedEventId, OwnedServerName, ServerName};
@@ -11,7 +11,7 @@ use super::{MAX_SERVERS, MAX_TRIES, NewOutside, is_pending, stripped, version_of
 use crate::command::{MembershipChange, Sent};
 use crate::intake::Rooms;
 use crate::joining::more_telling;
-use crate::membership::Additions;
+use crate::membership::{Additions, content};
 use crate::remote::{Handshake, RemoteError};
 use crate::{MembershipError, SendError};
 
@@ -51,10 +51,40 @@ impl Rooms {
             None
         };
         let event = tokio::time::timeout(LEAVE_PATIENCE, told).await.unwrap_or_default();
-        if event.is_none() {
-            tracing::info!(room_id = %change.room_id, "no server was told that an invitation was turned down");
-        }
+        let event = match event {
+            Some(event) => Some(event),
+            None => {
+                tracing::info!(room_id = %change.room_id, "no server was told that an invitation was turned down");
+                self.leave_of_our_own(change, additions, &outside, version_of(&state)?)
+            }
+        };
         self.ended(change, event, (outside, state)).await
+    }
+
+    /// A leave that no other server gets to see: for the user, whose other devices must learn of it.
+    fn leave_of_our_own(
+        &self,
+        change: &MembershipChange,
+        additions: &Additions,
+        outside: &Outside,
+        version: RoomVersion,
+    ) -> Option<Pdu> {
+        let invitation = outside.invitation.as_ref().and_then(|id| OwnedEventId::try_from(id.as_str()).ok());
+        let draft = EventDraft {
+            room_id: Some(change.room_id.clone()),
+            event_type: "m.room.member".into(),
+            state_key: Some(change.target.to_string()),
+            sender: change.target.clone(),
+            content: content(change, additions),
+            origin_server_ts: self.0.clock.now().0,
+            prev_events: invitation.iter().cloned().collect(),
+            auth_events: invitation.into_iter().collect(),
+            depth: 1,
+            redacts: None,
+        };
+        let signer = &self.0.signer;
+        // What cannot be made into an event is only not shown as one.
+        hearth_event::build(draft, version, &signer.server_name, &signer.key).ok()
     }
 
     async fn ended(
