@@ -6,7 +6,7 @@
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#inviting-to-a-room>
 
 use hearth_event::{Checked, FormatError, Pdu, PublicKeys, RoomVersion, VerifyError, check, countersign};
-use hearth_schema::{Membership, Outside, OutsideState, Outsides, UserNid, UserRoom, Users};
+use hearth_schema::{Membership, Outside, OutsideState, Outsides, RoomNid, UserNid, UserRoom, Users};
 use hearth_store::{CommitError, Order, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, ServerName, UserId};
 
@@ -105,14 +105,27 @@ impl Rooms {
         let state = stripped::verified(described, &keys, &invite.room_id).map_err(InviteError::Invalid)?;
         let view = self.view().await?;
         let room = self.ids().room(&invite.room_id);
-        if self.is_resident(&view, room).await? && !self.acl_allows(&view, room, origin).await? {
-            return Err(SendError::Forbidden("the room keeps out your server".into()).into());
+        if self.is_resident(&view, room).await? {
+            self.may_invite_here(&view, room, pdu.sender()).await?;
         }
         let account = view.get::<Users>(&(self.ids().user(&user),)).await?;
         if account.is_none_or(|account| account.deactivated) {
             return Err(InviteError::UnknownUser);
         }
         Ok(GoodInvite { pdu, user, state })
+    }
+
+    /// Whether somebody of another server may ask for an invitation to a room that this server is in: what it signs for
+    /// nobody else would take.
+    async fn may_invite_here(&self, view: &View, room: RoomNid, sender: &UserId) -> Result<(), InviteError> {
+        if !self.acl_allows(view, room, sender.server_name()).await? {
+            return Err(SendError::Forbidden("the room keeps out your server".into()).into());
+        }
+        let member = self.current_entry(view, room, "m.room.member", sender.as_str()).await?;
+        if member.is_none_or(|member| member.membership != Some(Membership::Join)) {
+            return Err(SendError::Forbidden("who invites is not in the room".into()).into());
+        }
+        Ok(())
     }
 
     /// Signs a checked invitation and, unless this server is in the room, keeps it for its user, who is shown it. The
