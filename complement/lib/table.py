@@ -42,7 +42,8 @@ The server under test is this server: `hearth run --conformance DIRECTORY` is `h
 suite needs and that nobody else should have; the name comes from the environment variable `SERVER_NAME`.
 Registration is open, passwords may be short and are hashed in a hurry, `?access_token=` is accepted, the log holds
 warnings only. It listens on 8008, and on 8448 with TLS if the suite's authority is there (the certificate is made
-at the start). The server does not federate yet, so all tests of federation must fail.
+at the start). Servers of the suite
+are in private networks, so no network is denied, and one that failed is tried again within seconds.
 """
 
 NOTHING = """\

@@ -30,6 +30,8 @@ pub enum Source {
     Relayed,
     /// From other servers, which see to it that everybody gets it.
     Remote,
+    /// The same, and what came right before it is not here.
+    AfterGap,
 }
 
 /// An event as it is stored: fixed fields first, then the ID, then the canonical JSON.
@@ -88,6 +90,7 @@ impl Value for StoredEvent {
             Source::Local => 0,
             Source::Relayed => 1,
             Source::Remote => 2,
+            Source::AfterGap => 3,
         });
         out.bytes.extend(self.state_before.0);
         for number in [self.redacted_by, self.replaces_state] {
@@ -119,6 +122,7 @@ impl Value for StoredEvent {
             0 => Source::Local,
             1 => Source::Relayed,
             2 => Source::Remote,
+            3 => Source::AfterGap,
             _ => return Err(DecodeError("source")),
         };
         let state_before = StateId(input.take()?);

@@ -91,7 +91,7 @@ fn subscription() -> impl Strategy<Value = Subscription> {
 }
 
 fn stored_event() -> impl Strategy<Value = StoredEvent> {
-    let source = prop::sample::select(vec![Source::Local, Source::Relayed, Source::Remote]);
+    let source = prop::sample::select(vec![Source::Local, Source::Relayed, Source::Remote, Source::AfterGap]);
     let verdict =
         prop::sample::select(vec![Verdict::Accepted, Verdict::SoftFailed, Verdict::Rejected, Verdict::Outlier]);
     let number = || option::of(0..u32::MAX);

@@ -64,7 +64,7 @@ impl Answer<'_> {
                 events = shown;
                 events.retain(|event| event.pos > prev);
             }
-            let ends = prev > found.prev;
+            let ends = found.gap || prev > found.prev;
             if !section.lets_all_pass() {
                 events.retain(|event| section.events.matches(event));
             }
@@ -100,7 +100,7 @@ impl Answer<'_> {
         if let Some(numbers) = live.recent(newest, after).filter(|numbers| numbers.len() <= limit) {
             let events = self.rooms.events(&self.view, room, &numbers).await?;
             let prev = events.first().map_or(upto, |event| Pos::new(event.pos.get().saturating_sub(1)));
-            return Ok(TimelinePage { events, limited: false, prev });
+            return Ok(TimelinePage { events, limited: false, prev, gap: false }.since_gap());
         }
         let found = self.rooms.timeline(&self.view, room, (after, upto), limit).await?;
         if !found.limited {

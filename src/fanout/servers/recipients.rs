@@ -46,7 +46,7 @@ impl Recipients {
     /// are kept out reaches those whom it keeps out. Also the server of who is kicked, banned, let in or no longer
     /// invited, who may never have been in the room; an invitation has reached it in another way.
     pub(super) async fn of(&mut self, view: &View, event: &RoomEvent) -> Result<BTreeSet<OwnedServerName>, StoreError> {
-        if event.source == Source::Remote || event.verdict != Verdict::Accepted {
+        if matches!(event.source, Source::Remote | Source::AfterGap) || event.verdict != Verdict::Accepted {
             return Ok(BTreeSet::new());
         }
         let known = self.at(view, event.room, event.state_before).await?;

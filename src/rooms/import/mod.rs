@@ -92,7 +92,7 @@ impl Rooms {
         })?;
         let prepared = Prepared {
             pdu: join,
-            source: Source::Remote,
+            source: Source::AfterGap,
             state_before,
             rejected: None,
             inbox: None,

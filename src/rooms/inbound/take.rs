@@ -79,7 +79,8 @@ impl Taker {
     }
 
     async fn prepare(&self, pdu: Pdu, source: Source) -> Result<Prepared, SendError> {
-        let state_before = self.state_before(&pdu).await?;
+        let (state_before, bridged) = self.state_before(&pdu).await?;
+        let source = if bridged && source == Source::Remote { Source::AfterGap } else { source };
         self.fetch_auth_events(&pdu).await?;
         let graph = self.graph().await?;
         let auth_events = graph.find(pdu.auth_events()).await?;
@@ -94,8 +95,8 @@ impl Taker {
         Ok(Prepared { pdu, source, state_before, rejected, inbox: None, soft_fail: SoftFail::Keep, ends: Ends::Follow })
     }
 
-    /// The state before `pdu`, stored; where predecessors are missing, as the origin tells it.
-    async fn state_before(&self, pdu: &Pdu) -> Result<StateId, SendError> {
+    /// The state before `pdu`, stored; where predecessors are missing, as the origin tells it, and whether that was so.
+    async fn state_before(&self, pdu: &Pdu) -> Result<(StateId, bool), SendError> {
         if pdu.prev_events().is_empty() {
             let why = "the event has no previous events";
             return Err(SendError::BadContent(why.to_owned()));
@@ -104,7 +105,8 @@ impl Taker {
         let mut found = graph.find(pdu.prev_events()).await?;
         let missing: BTreeSet<&OwnedEventId> =
             pdu.prev_events().iter().filter(|id| !found.get(*id).is_some_and(|event| has_state(event))).collect();
-        if !missing.is_empty() {
+        let bridged = !missing.is_empty();
+        if bridged {
             for event_id in missing {
                 self.fetch_with_state(event_id).await?;
             }
@@ -115,6 +117,6 @@ impl Taker {
         if events.len() < pdu.prev_events().iter().collect::<BTreeSet<_>>().len() {
             return Err(SendError::Internal("a previous event is missing after it was fetched".into()));
         }
-        graph.state_of(&events).await
+        Ok((graph.state_of(&events).await?, bridged))
     }
 }

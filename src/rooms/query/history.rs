@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use hearth_schema::{EventIds, Membership, RoomNid, Timeline, Verdict};
+use hearth_schema::{EventIds, Membership, RoomNid, Source, Timeline, Verdict};
 use hearth_store::{Order, Pos, StoreError, View};
 use ruma_common::{EventId, OwnedRoomId, RoomId, UserId};
 
@@ -137,6 +137,23 @@ pub struct TimelinePage {
     pub limited: bool,
     /// Everything before the first of `events` is at or below this position.
     pub prev: Pos,
+    /// What came right before the first of `events` is not here.
+    pub gap: bool,
+}
+
+impl TimelinePage {
+    /// The page from its newest gap on: what is before that does not join on.
+    #[must_use]
+    pub fn since_gap(mut self) -> Self {
+        let newest = self.events.iter().rposition(|event| event.source == Source::AfterGap);
+        if let Some(first) = newest {
+            self.events.drain(..first);
+            self.limited = true;
+            self.gap = true;
+            self.prev = self.events.first().map_or(self.prev, |event| Pos::new(event.pos.get().saturating_sub(1)));
+        }
+        self
+    }
 }
 
 /// `GET /rooms/{roomId}/messages`
@@ -224,7 +241,7 @@ impl Rooms {
         let numbers: Vec<u32> = rows.iter().map(|(_, n)| *n).collect();
         let prev = rows.first().map_or(upto, |((_, pos), _)| Pos::new(pos.get().saturating_sub(1)));
         let events = self.events(view, room, &numbers).await?;
-        Ok(TimelinePage { events, limited, prev })
+        Ok(TimelinePage { events, limited, prev, gap: false }.since_gap())
     }
 
     /// A page of the history that `user` may see.
