@@ -151,7 +151,10 @@ impl Rooms {
             servers.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
             all.extend(servers.into_iter().take(MAX_SERVERS).map(|(server, _)| server.clone()));
         }
-        all.extend(room_id.server_name().map(ToOwned::to_owned));
+        // The server that a room is named after may have left it long ago: it is a guess where nobody says better.
+        if all.is_empty() {
+            all.extend(room_id.server_name().map(ToOwned::to_owned));
+        }
         Ok(distinct(all, &self.0.signer.server_name, MAX_CANDIDATES))
     }
 }
