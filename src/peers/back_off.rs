@@ -3,6 +3,7 @@
 //! After a failure a server is left alone for a while that doubles with each one. When it is over, one request may try;
 //! all others go on failing at once until that one knows.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,12 @@ pub(crate) struct Turn {
     server: OwnedServerName,
     began: Millis,
     probe: Option<Arc<Mutex<Failing>>>,
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 impl BackOff {
@@ -138,15 +145,15 @@ mod tests {
         let server = server_name!("a.example");
         let mut pauses = Vec::new();
         for _ in 0..9 {
-            back_off.turn(server, Patience::FailFast).ok().expect("a turn").failed();
-            let pause = back_off.turn(server, Patience::FailFast).err().expect("a pause");
+            back_off.turn(server, Patience::FailFast).expect("a turn").failed();
+            let pause = back_off.turn(server, Patience::FailFast).expect_err("a pause");
             pauses.push(pause.as_secs());
             clock.advance(pause);
         }
         for (pause, full) in pauses.iter().zip([60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]) {
             assert!((full * 4 / 5..=full).contains(pause), "{pauses:?}");
         }
-        back_off.turn(server, Patience::FailFast).ok().expect("a turn").reached();
+        back_off.turn(server, Patience::FailFast).expect("a turn").reached();
         assert!(back_off.turn(server, Patience::FailFast).is_ok(), "forgotten");
         assert!(back_off.turn(server_name!("b.example"), Patience::FailFast).is_ok(), "another server");
     }
@@ -155,9 +162,9 @@ mod tests {
     fn one_at_a_time_tries() {
         let (back_off, clock) = back_off();
         let server = server_name!("a.example");
-        back_off.turn(server, Patience::FailFast).ok().expect("a turn").failed();
+        back_off.turn(server, Patience::FailFast).expect("a turn").failed();
         clock.advance(60 * SECOND);
-        let first = back_off.turn(server, Patience::FailFast).ok().expect("a turn");
+        let first = back_off.turn(server, Patience::FailFast).expect("a turn");
         assert!(back_off.turn(server, Patience::FailFast).is_err(), "somebody is trying");
         assert!(back_off.turn(server, Patience::Probe).is_ok(), "who has waited may");
         drop(first);
@@ -168,10 +175,10 @@ mod tests {
     fn what_failed_together_counts_once() {
         let (back_off, clock) = back_off();
         let server = server_name!("a.example");
-        let turns: Vec<_> = (0..20).map(|_| back_off.turn(server, Patience::FailFast).ok().expect("a turn")).collect();
+        let turns: Vec<_> = (0..20).map(|_| back_off.turn(server, Patience::FailFast).expect("a turn")).collect();
         clock.advance(SECOND);
         turns.into_iter().for_each(Turn::failed);
-        let pause = back_off.turn(server, Patience::FailFast).err().expect("a pause");
+        let pause = back_off.turn(server, Patience::FailFast).expect_err("a pause");
         assert!(pause <= 60 * SECOND, "{pause:?}");
     }
 
@@ -179,11 +186,11 @@ mod tests {
     fn who_is_heard_from_is_tried_again_but_not_all_the_time() {
         let (back_off, clock) = back_off();
         let server = server_name!("a.example");
-        back_off.turn(server, Patience::FailFast).ok().expect("a turn").failed();
+        back_off.turn(server, Patience::FailFast).expect("a turn").failed();
         back_off.heard_from(server);
         assert!(back_off.turn(server, Patience::FailFast).is_err(), "failed just now");
         clock.advance(6 * SECOND);
-        back_off.turn(server, Patience::FailFast).ok().expect("a turn").failed();
+        back_off.turn(server, Patience::FailFast).expect("a turn").failed();
         clock.advance(6 * SECOND);
         assert!(back_off.turn(server, Patience::FailFast).is_err());
         back_off.heard_from(server);

@@ -77,7 +77,7 @@ fn absolute(name: &str) -> String {
     format!("{name}.")
 }
 
-fn none_is_no_error<T>(error: NetError) -> Result<Vec<T>, DnsError> {
+fn none_is_no_error<T>(error: &NetError) -> Result<Vec<T>, DnsError> {
     if error.is_no_records_found() { Ok(Vec::new()) } else { Err(DnsError(error.to_string())) }
 }
 
@@ -86,7 +86,7 @@ impl Dns for SystemDns {
         Box::pin(async move {
             match self.resolver()?.lookup_ip(absolute(host)).await {
                 Ok(found) => Ok(found.iter().collect()),
-                Err(error) => none_is_no_error(error),
+                Err(error) => none_is_no_error(&error),
             }
         })
     }
@@ -95,7 +95,7 @@ impl Dns for SystemDns {
         Box::pin(async move {
             let found = match self.resolver()?.srv_lookup(absolute(name)).await {
                 Ok(found) => found,
-                Err(error) => return none_is_no_error(error),
+                Err(error) => return none_is_no_error(&error),
             };
             let targets = found.answers().iter().filter_map(|record| match &record.data {
                 RData::SRV(srv) => Some(SrvTarget {

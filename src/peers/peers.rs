@@ -140,13 +140,13 @@ impl Peers {
         Self::with_ports(parts, Ports::default())
     }
 
-    pub(crate) fn with_ports(parts: PeersParts, ports: Ports) -> Result<Self, PeersError> {
+    pub(crate) fn with_ports(parts: PeersParts, usual: Ports) -> Result<Self, PeersError> {
         for old in &parts.old_keys {
             let checked = PublicKeys::default().insert(&parts.server_name, &old.key_id, &old.key, old.expired_ts.0);
             checked.map_err(|_| PeersError::OldKey(old.key_id.clone()))?;
         }
         let settings = &parts.settings;
-        let connector = Connector::new(parts.dns.clone(), parts.random.clone(), settings, ports)?;
+        let connector = Connector::new(parts.dns.clone(), parts.random.clone(), settings, usual)?;
         let web = connector.for_service(Service::Web);
         Ok(Self(Arc::new(Inner {
             ring: Ring::new(&parts),

@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    fn headers(name: http::header::HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn headers(name: &http::header::HeaderName, values: &[&'static str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
     }
 
@@ -235,14 +235,15 @@ mod tests {
             (&["max-age=-1"], 24),
             (&["max-age=soon"], 24),
         ] {
-            assert_eq!(lifetime(&headers(CACHE_CONTROL, values)), HOUR * hours, "{values:?}");
+            assert_eq!(lifetime(&headers(&CACHE_CONTROL, values)), HOUR * hours, "{values:?}");
         }
     }
 
     #[test]
     fn redirects_stay_on_https_and_name_servers() {
         let from: Uri = "https://a.example/.well-known/matrix/server".parse().expect("a URI");
-        let to = |location: &'static str| redirected(&from, &headers(LOCATION, &[location])).map(|uri| uri.to_string());
+        let to =
+            |location: &'static str| redirected(&from, &headers(&LOCATION, &[location])).map(|uri| uri.to_string());
         assert_eq!(to("/other"), Ok("https://a.example/other".to_owned()));
         assert_eq!(to("//b.example/other"), Ok("https://b.example/other".to_owned()));
         assert_eq!(to("https://b.example:8443/x?y#z"), Ok("https://b.example:8443/x?y".to_owned()));

@@ -26,7 +26,7 @@ impl XMatrix {
     pub(crate) fn parse(header: &[u8]) -> Result<Option<Self>, &'static str> {
         let named = header.get(..SCHEME.len()).is_some_and(|name| name.eq_ignore_ascii_case(SCHEME.as_bytes()));
         let rest = header.get(SCHEME.len()..).unwrap_or_default();
-        if !named || !rest.first().is_none_or(|byte| *byte == b' ') {
+        if !named || rest.first().is_some_and(|byte| *byte != b' ') {
             return Ok(None);
         }
         if header.len() > MAX_HEADER {

@@ -132,7 +132,7 @@ impl Peers {
         let now = parts.clock.now();
         let before = known.as_deref();
         let row = merged(server, before.cloned().unwrap_or_default(), &said, now);
-        let answer = self.answer(said, now)?;
+        let answer = answer(said, now)?;
         let lane = parts.ids.server_lane(server);
         let mut batch = Batch::new(lane);
         let key = (lane, server.to_string());
@@ -153,11 +153,12 @@ impl Peers {
         self.0.ring.cached.insert(server.to_owned(), Arc::clone(&row));
         Ok(row)
     }
+}
 
-    fn answer(&self, said: ServerKeys, now: Millis) -> Result<PeerKeyAnswer, StoreError> {
-        let valid_until = valid_until(&said, now);
-        let json = String::from_utf8(canonical_json(&said.into_object()));
-        let json = json.map_err(|error| StoreError::Unavailable(error.to_string().into()))?;
-        Ok(PeerKeyAnswer { json, fetched_at: now.0, valid_until })
-    }
+/// What is passed on of it.
+fn answer(said: ServerKeys, now: Millis) -> Result<PeerKeyAnswer, StoreError> {
+    let valid_until = valid_until(&said, now);
+    let json = String::from_utf8(canonical_json(&said.into_object()));
+    let json = json.map_err(|error| StoreError::Unavailable(error.to_string().into()))?;
+    Ok(PeerKeyAnswer { json, fetched_at: now.0, valid_until })
 }

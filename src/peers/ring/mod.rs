@@ -91,7 +91,7 @@ impl Peers {
             .collect();
         while let Some((wish, answer)) = open.next().await {
             let added = match answer {
-                Ok(Ok(keys)) => self.add(&mut found, &wish.server, &keys, Use::Events).map_err(RingError::from),
+                Ok(Ok(keys)) => add(&mut found, &wish.server, &keys, Use::Events).map_err(RingError::from),
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(RingError::Unavailable("it takes too long".to_owned())),
             };
@@ -108,21 +108,8 @@ impl Peers {
     pub(crate) async fn public_keys(&self, wish: &KeyWish, purpose: Use) -> Result<PublicKeys, RingError> {
         let keys = self.keys_of(wish, purpose).await?;
         let mut found = PublicKeys::default();
-        self.add(&mut found, &wish.server, &keys, purpose)?;
+        add(&mut found, &wish.server, &keys, purpose)?;
         Ok(found)
-    }
-
-    fn add(
-        &self,
-        found: &mut PublicKeys,
-        server: &ServerName,
-        keys: &PeerKeysRow,
-        purpose: Use,
-    ) -> Result<(), StoreError> {
-        for (key_id, key) in keys.keys.iter().filter(|(_, key)| purpose == Use::Events || !key.retired) {
-            found.insert(server, key_id, &key.key, key.valid_until).map_err(|error| damaged(server, error))?;
-        }
-        Ok(())
     }
 
     /// What is known of the keys of `wish.server`, after asking if that is not enough.
@@ -164,6 +151,14 @@ impl Peers {
     fn own_row(&self) -> PeerKeysRow {
         merge::own(&self.0.parts.signing_key, &self.0.parts.old_keys)
     }
+}
+
+/// Adds what `keys` has for `purpose` to `found`.
+fn add(found: &mut PublicKeys, server: &ServerName, keys: &PeerKeysRow, purpose: Use) -> Result<(), StoreError> {
+    for (key_id, key) in keys.keys.iter().filter(|(_, key)| purpose == Use::Events || !key.retired) {
+        found.insert(server, key_id, &key.key, key.valid_until).map_err(|error| damaged(server, error))?;
+    }
+    Ok(())
 }
 
 /// Whether `known` has every key that is wished for, as good as it is wished for.

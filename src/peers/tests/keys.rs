@@ -230,16 +230,16 @@ async fn key_servers_are_believed_what_the_server_itself_has_signed() {
     let current: Arc<Mutex<Value>> = Arc::new(Mutex::new(Value::Null));
     let shared = current.clone();
     let (name, by) = notary(&world, move || shared.lock().clone()).await;
-    let signed = |bytes: &Bytes, by: &SigningKey| {
+    let countersigned = |bytes: &Bytes, by: &SigningKey| {
         let object = parse_canonical_object(bytes, limits).expect("an object");
         serde_json::from_slice(&canonical_json(&by.sign_server_keys(&name, object))).expect("JSON")
     };
     let good = answer(&gone, &[&signer], &[&signer], NOW.0 + WEEK);
     let cases: [(Value, bool); 4] = [
         (serde_json::from_slice(&good).expect("JSON"), false),
-        (signed(&good, &forger), false),
-        (signed(&answer(&gone, &[&signer], &[&forger], NOW.0 + WEEK), &key_of(name.as_str())), false),
-        (signed(&good, &key_of(name.as_str())), true),
+        (countersigned(&good, &forger), false),
+        (countersigned(&answer(&gone, &[&signer], &[&forger], NOW.0 + WEEK), &key_of(name.as_str())), false),
+        (countersigned(&good, &key_of(name.as_str())), true),
     ];
     for (n, (said, believed)) in cases.into_iter().enumerate() {
         *current.lock() = said;

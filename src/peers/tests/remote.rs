@@ -159,9 +159,12 @@ async fn invitations_carry_version_and_state() {
 
 #[tokio::test]
 async fn old_servers_are_invited_in_the_old_way_to_old_rooms() {
-    let handler = |seen: &Seen| match seen.uri.contains("/v2/") {
-        true => reply(404, &json!({ "errcode": "M_UNRECOGNIZED" })),
-        false => reply(200, &json!([200, { "event": {} }])),
+    let handler = |seen: &Seen| {
+        if seen.uri.contains("/v2/") {
+            reply(404, &json!({ "errcode": "M_UNRECOGNIZED" }))
+        } else {
+            reply(200, &json!([200, { "event": {} }]))
+        }
     };
     let on = asked(handler).await;
     let out = invite("1", &on);
