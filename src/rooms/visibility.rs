@@ -149,7 +149,7 @@ impl Rooms {
     }
 
     /// The room has had one visibility for ever, and it is one that hides nothing from its members.
-    pub(crate) async fn always_shared(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
+    async fn always_shared(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
         let entry = self.current_entry(view, room, "m.room.history_visibility", "").await?;
         let Some(entry) = entry else { return Ok(true) };
         let events = self.events(view, room, &[entry.n]).await?;

@@ -65,7 +65,7 @@ pub(crate) async fn make_join(
     query: Query,
     signed: Signed,
 ) -> Result<Response, ApiError> {
-    make(&api, Handshake::Join, path, query, signed).await
+    make(&api, Handshake::Join, path, &query, signed).await
 }
 
 /// `GET /make_leave/{roomId}/{userId}`
@@ -75,7 +75,7 @@ pub(crate) async fn make_leave(
     query: Query,
     signed: Signed,
 ) -> Result<Response, ApiError> {
-    make(&api, Handshake::Leave, path, query, signed).await
+    make(&api, Handshake::Leave, path, &query, signed).await
 }
 
 /// `GET /make_knock/{roomId}/{userId}`
@@ -85,14 +85,14 @@ pub(crate) async fn make_knock(
     query: Query,
     signed: Signed,
 ) -> Result<Response, ApiError> {
-    make(&api, Handshake::Knock, path, query, signed).await
+    make(&api, Handshake::Knock, path, &query, signed).await
 }
 
 async fn make(
     api: &Api,
     what: Handshake,
     Segments((room_id, user)): InRoom,
-    query: Query,
+    query: &Query,
     Signed { origin, .. }: Signed,
 ) -> Result<Response, ApiError> {
     let mut versions: Vec<String> = query.all("ver").map(str::to_owned).collect();

@@ -51,7 +51,7 @@ impl Rooms {
 async fn shown(graph: &Graph, origin: &ServerName, event_id: &EventId) -> Result<Option<Arc<RoomEvent>>, StoreError> {
     let Some(event) = find(graph, event_id).await? else { return Ok(None) };
     if graph.rooms.server_in_room(&graph.view, graph.room, origin).await? {
-        return Ok(Sight::of(graph, origin).await?.show(vec![event]).await?.pop());
+        return Ok(Sight::of(graph, origin).show(vec![event]).await?.pop());
     }
     // Whoever is outside sees what everybody could read.
     if !has_state(&event) {

@@ -69,7 +69,7 @@ impl Rooms {
         let graph = self.admit_member(origin, room_id).await?;
         let from = &from[..from.len().min(MAX_ENDS)];
         let events = back(&graph, from, limit.min(MAX_BACKFILL)).await?;
-        let shown = Sight::of(&graph, origin).await?.show(events).await?;
+        let shown = Sight::of(&graph, origin).show(events).await?;
         Ok(json(&shown))
     }
 
@@ -89,7 +89,7 @@ impl Rooms {
         let graph = self.admit_member(origin, room_id).await?;
         let mut events = missing(&graph, query).await?;
         events.sort_by_key(|event| Next::of(event));
-        let shown = Sight::of(&graph, origin).await?.show(events).await?;
+        let shown = Sight::of(&graph, origin).show(events).await?;
         Ok(json(&shown))
     }
 }

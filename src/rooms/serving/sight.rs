@@ -30,11 +30,10 @@ const STEP: usize = 32;
 pub(crate) struct Sight<'g> {
     graph: &'g Graph,
     server: &'g ServerName,
-    /// The room has never hidden anything from servers that are in it.
-    open: bool,
     /// The server's users who are or were in the room, those who are first; `None`: not asked for yet.
     users: Option<Vec<OwnedUserId>>,
-    known: HashMap<StateId, Standing>,
+    visibilities: HashMap<StateId, Visibility>,
+    presences: HashMap<StateId, Presence>,
 }
 
 /// What matters about one state.
@@ -75,9 +74,8 @@ impl Standing {
 
 impl<'g> Sight<'g> {
     /// What `server`, which is in the room, may see of it.
-    pub(crate) async fn of(graph: &'g Graph, server: &'g ServerName) -> Result<Self, StoreError> {
-        let open = graph.rooms.always_shared(&graph.view, graph.room).await?;
-        Ok(Self { graph, server, open, users: None, known: HashMap::new() })
+    pub(crate) fn of(graph: &'g Graph, server: &'g ServerName) -> Self {
+        Self { graph, server, users: None, visibilities: HashMap::new(), presences: HashMap::new() }
     }
 
     /// `events` as the server is shown them: what it may not see is redacted.
@@ -97,13 +95,14 @@ impl<'g> Sight<'g> {
         }
         let erased = self.graph.rooms.erased_at(&self.graph.view, event.sender()).await?;
         if erased.is_some_and(|at| event.pos <= at) {
-            let before = self.standing(event.state_before).await?;
-            return Ok(before.presence == Presence::Joined);
+            return Ok(self.presence(event.state_before).await? == Presence::Joined);
         }
-        if self.open {
+        let visibility = self.visibility(event.state_before).await?;
+        // Who was there is a long question, and in most rooms it is not asked.
+        if matches!(visibility, Visibility::WorldReadable | Visibility::Shared) {
             return Ok(true);
         }
-        let before = self.standing(event.state_before).await?;
+        let before = Standing { visibility, presence: self.presence(event.state_before).await? };
         Ok(before.shows() || self.after(before, event).shows())
     }
 
@@ -120,19 +119,21 @@ impl<'g> Sight<'g> {
         }
     }
 
-    async fn standing(&mut self, state: StateId) -> Result<Standing, StoreError> {
-        if let Some(standing) = self.known.get(&state) {
-            return Ok(*standing);
+    async fn visibility(&mut self, state: StateId) -> Result<Visibility, StoreError> {
+        if let Some(visibility) = self.visibilities.get(&state) {
+            return Ok(*visibility);
         }
         let place = [("m.room.history_visibility".to_owned(), String::new())];
-        let visibility = self.graph.at(state, &place).await?;
-        let visibility = Visibility::of(visibility.first().and_then(Option::as_deref));
-        let standing = Standing { visibility, presence: self.presence(state).await? };
-        self.known.insert(state, standing);
-        Ok(standing)
+        let event = self.graph.at(state, &place).await?;
+        let visibility = Visibility::of(event.first().and_then(Option::as_deref));
+        self.visibilities.insert(state, visibility);
+        Ok(visibility)
     }
 
     async fn presence(&mut self, state: StateId) -> Result<Presence, StoreError> {
+        if let Some(presence) = self.presences.get(&state) {
+            return Ok(*presence);
+        }
         if self.users.is_none() {
             self.users = Some(self.load_users().await?);
         }
@@ -146,6 +147,7 @@ impl<'g> Sight<'g> {
                 break;
             }
         }
+        self.presences.insert(state, best);
         Ok(best)
     }
 

@@ -52,7 +52,7 @@ impl Rooms {
         };
         let rows = view.page_between::<Timeline, _>(&(room,), stretch, order, LOOKED_AT).await?;
         let numbers: Vec<u32> = rows.into_iter().map(|(_, n)| n).collect();
-        let mut sight = Sight::of(&graph, origin).await?;
+        let mut sight = Sight::of(&graph, origin);
         for event in self.events(view, room, &numbers).await? {
             let at = event.pdu.origin_server_ts();
             let fits = match direction {

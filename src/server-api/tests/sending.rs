@@ -126,3 +126,26 @@ async fn events_of_rooms_that_the_server_is_not_in_or_is_kept_out_of_are_refused
     let answer = friend.transact(&world, "2", &[text(&late)]).await.ok();
     assert!(answer["pdus"][late.event_id().as_str()]["error"].is_string(), "nobody here is in it: {answer}");
 }
+
+#[tokio::test]
+async fn what_is_rejected_is_not_served_to_others() {
+    let (world, friend) = (World::new().await, Other::friend());
+    let room = world.room(Preset::PublicChat).await;
+    friend.join(&world, &room, "olga").await;
+    let olga = friend.user("olga");
+    let coup = json!({"users": {"@olga:other.test": 100}});
+    let coup = friend.event(&world, (&room, &olga), ("m.room.power_levels", Some("")), coup).await;
+    friend.transact(&world, "1", &[text(&coup)]).await.ok();
+    assert!(world.holds(&room, coup.event_id()).await);
+    let unknown = (404, "M_NOT_FOUND");
+    let event = pct(coup.event_id().as_str());
+    assert_eq!(friend.get(&world, &format!("{V1}/event/{event}")).await.verdict(), unknown);
+    assert_eq!(friend.get(&world, &about("state_ids", &room, coup.event_id())).await.verdict(), unknown);
+    let path = format!("{V1}/event_auth/{}/{event}", pct(room.as_str()));
+    assert_eq!(friend.get(&world, &path).await.verdict(), unknown);
+    let said = world.say(&room, "after it").await;
+    let path = format!("{V1}/backfill/{}?limit=100&v={event}&v={}", pct(room.as_str()), pct(said.as_str()));
+    let page = friend.get(&world, &path).await.ok();
+    assert_eq!(page["pdus"][0]["content"]["body"], "after it");
+    assert!(!page.to_string().contains("\"@olga:other.test\":100"));
+}
