@@ -115,7 +115,7 @@ async fn a_transaction_counts_once_also_after_a_crash() {
     let mut scene = Scene::new().await;
     let mut shared = scene.room(11).await;
     let event = shared.room.message(&shared.mallory, "first");
-    let first = shared.room.send(&scene.mal, event);
+    let first = shared.room.send(&scene.mal, &event);
     let answer = scene.transaction_called("same", std::slice::from_ref(&first.text), &[]).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     shared.alice.sees(&shared.room.id, &first.id).await;
