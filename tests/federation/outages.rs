@@ -78,7 +78,10 @@ async fn a_peer_that_was_down_receives_everything() {
     let topic = alice.set_state(&room, "m.room.topic", "", &json!({"topic": "you are down"})).await;
     let mut sent = said(&alice, &room).await;
     pair.peer().restart().await;
-    sent.push(alice.say(&room, "are you back?").await);
+    // Hearth tries again by itself; Synapse, in its place, when there is something new.
+    if pair.is_self_check() {
+        sent.push(alice.say(&room, "are you back?").await);
+    }
     sees_history(&bob, &room, &sent).await;
     let state = agree(&room, &alice, &bob).await;
     assert_eq!(state[&("m.room.topic".to_owned(), String::new())], topic);

@@ -44,6 +44,11 @@ impl Pair {
         side_of(self.peer())
     }
 
+    /// Whether it is the scenarios that are tested.
+    pub(crate) fn is_self_check(&self) -> bool {
+        matches!(self.ours, Ours::Reference(_))
+    }
+
     /// Both, each once as the first.
     pub(crate) fn both_ways(&self) -> [(Side, Side); 2] {
         [(self.ours(), self.theirs()), (self.theirs(), self.ours())]

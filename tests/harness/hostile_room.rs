@@ -2,6 +2,7 @@
 //!
 //! Room versions 3 to 12.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -185,7 +186,8 @@ impl Room {
             ("m.room.join_rules", "", json!({"join_rule": "public"})),
             ("m.room.history_visibility", "", json!({"history_visibility": "shared"})),
         ] {
-            room.send(server, room.event(kind, Some(key), creator, &content));
+            let event = room.event(kind, Some(key), creator, &content);
+            room.send(server, &event);
         }
         room
     }
@@ -281,7 +283,7 @@ impl Room {
     }
 
     /// Signs an event and puts it on top of the room.
-    pub fn send(&mut self, server: &Hostile, event: RawEvent) -> Signed {
+    pub fn send(&mut self, server: &Hostile, event: &RawEvent) -> Signed {
         let event = event.sign(server);
         self.add(&event);
         event
@@ -320,9 +322,9 @@ impl Room {
             let Some(event) = self.events.get(&id) else { continue };
             let json = event.json();
             let parents = list(&json, "auth_events").iter().filter_map(Value::as_str).map(str::to_owned);
-            if !found.contains_key(&id) {
+            if let Entry::Vacant(place) = found.entry(id) {
                 next.extend(parents);
-                found.insert(id, json);
+                place.insert(json);
             }
         }
         found.into_values().collect()

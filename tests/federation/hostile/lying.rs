@@ -203,7 +203,7 @@ async fn an_honest_answer_lets_somebody_in_also_with_repetitions() {
             assert_eq!(alice.state(&room.id).await.expect("she is in"), room.state);
             let mallory = mal.user("mallory");
             let hello = room.message(&mallory, "hello");
-            let hello = room.send(mal, hello);
+            let hello = room.send(mal, &hello);
             scene.deliver(&hello).await;
             assert_eq!(alice.sees(&room.id, &hello.id).await["content"]["body"], "hello");
             // And what she says gets to the hostile server, signed.

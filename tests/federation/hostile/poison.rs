@@ -76,7 +76,7 @@ async fn among_good_ones(scene: &Scene, shared: &mut Shared, what: &str, bad: &s
     let mut good: Vec<Signed> = Vec::new();
     for number in 0..49 {
         let event = shared.room.message(&shared.mallory, &format!("{what} {number}"));
-        good.push(shared.room.send(&scene.mal, event));
+        good.push(shared.room.send(&scene.mal, &event));
     }
     let mut pdus: Vec<String> = good.iter().map(|event| event.text.clone()).collect();
     pdus.insert(24, bad.to_owned());

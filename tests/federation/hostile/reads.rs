@@ -198,7 +198,7 @@ async fn rooms_without_our_users_stay_as_they_were() {
     assert!(shared.room.events.contains_key(&levels));
     let alice = shared.alice.id().to_owned();
     let back = shared.room.event("m.room.member", Some(&alice), &shared.mallory, &json!({"membership": "ban"}));
-    let back = shared.room.send(&scene.mal, back);
+    let back = shared.room.send(&scene.mal, &back);
     let message = shared.room.message(&shared.mallory, "nobody hears").sign(&scene.mal);
     let typing = json!({"edu_type": "m.typing", "content": {"room_id": shared.room.id, "user_id": shared.mallory, "typing": true}});
     let answer = scene.transaction(&[back.text.clone(), message.text.clone()], &[typing]).await;

@@ -5,6 +5,9 @@ use serde_json::json;
 
 use super::scene::Scene;
 
+/// What is wrong with what a request claims.
+type Change<'a> = &'a dyn Fn(&mut Claim);
+
 /// A question that takes a valid signature and nothing else.
 fn profile(user: &str) -> String {
     format!("/_matrix/federation/v1/query/profile?field=displayname&user_id={}", pct(user))
@@ -20,7 +23,7 @@ async fn only_requests_signed_for_what_they_are_get_in() {
     assert_eq!(right.send().await.status, 200, "the request itself is right");
 
     let reordered = uri.replace("field=displayname&", "") + "&field=displayname";
-    let changes: [(&str, &dyn Fn(&mut Claim)); 10] = [
+    let changes: [(&str, Change<'_>); 10] = [
         ("no destination", &|claim| claim.destination.clear()),
         ("another destination", &|claim| claim.destination = "127.0.0.9:1".to_owned()),
         ("another method", &|claim| claim.method = "PUT".to_owned()),
@@ -115,7 +118,7 @@ async fn a_transaction_counts_once_also_after_a_crash() {
     let mut scene = Scene::new().await;
     let mut shared = scene.room(11).await;
     let event = shared.room.message(&shared.mallory, "first");
-    let first = shared.room.send(&scene.mal, event);
+    let first = shared.room.send(&scene.mal, &event);
     let answer = scene.transaction_called("same", std::slice::from_ref(&first.text), &[]).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     shared.alice.sees(&shared.room.id, &first.id).await;

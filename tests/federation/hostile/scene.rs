@@ -82,7 +82,7 @@ impl Scene {
     /// A message on top of the room that everybody sees: whatever was sent before it has been looked at by then.
     pub(crate) async fn all_is_looked_at(&self, shared: &mut Shared) {
         let event = shared.room.message(&shared.mallory, "the last one");
-        let event = shared.room.send(&self.mal, event);
+        let event = shared.room.send(&self.mal, &event);
         self.deliver(&event).await;
         shared.alice.sees(&shared.room.id, &event.id).await;
     }
