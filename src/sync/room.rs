@@ -114,13 +114,12 @@ impl Answer<'_> {
         if !is_in {
             return Ok(None);
         }
-        let row;
-        let head = match head {
-            Some(head) => head,
-            None => {
-                row = Head { row: self.rooms.head(&self.view, room).await?, current: None };
-                &row
-            }
+        let read;
+        let head = if let Some(head) = head {
+            head
+        } else {
+            read = Head { row: self.rooms.head(&self.view, room).await?, current: None };
+            &read
         };
         Summary::read(self.rooms, &self.view, (room, head), &self.who.user_id).await.map(Some)
     }
