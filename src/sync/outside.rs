@@ -131,7 +131,7 @@ impl Answer<'_> {
             return Ok(None);
         }
         let room_id = self.room_id(room);
-        let mut page = self.page(room, &room_id, (stay.known, stay.pos), Check::Visibility).await?;
+        let mut page = self.page((room, &room_id, None), (stay.known, stay.pos), Check::Visibility).await?;
         // The client may have an older stretch of the room: what it is given now does not join on.
         page.limited |= !stay.continuous && stay.been_in && self.since.is_some();
         let wanted = self.wanted_of_left(stay, &page);

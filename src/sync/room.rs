@@ -1,6 +1,5 @@
 //! A joined room.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use hearth_accounts::{AccountDataItem, account_data_of_room};
@@ -115,13 +114,12 @@ impl Answer<'_> {
         if !is_in {
             return Ok(None);
         }
-        let row;
-        let head = match head {
-            Some(head) => head,
-            None => {
-                row = Head { row: self.rooms.head(&self.view, room).await?, current: None };
-                &row
-            }
+        let read;
+        let head = if let Some(head) = head {
+            head
+        } else {
+            read = Head { row: self.rooms.head(&self.view, room).await?, current: None };
+            &read
         };
         Summary::read(self.rooms, &self.view, (room, head), &self.who.user_id).await.map(Some)
     }
@@ -135,7 +133,7 @@ impl Answer<'_> {
     ) -> Result<Page, StoreError> {
         let until = self.until.pos;
         if !stay.continuous {
-            let mut page = self.page(room, room_id, (stay.known, until), Check::Visibility).await?;
+            let mut page = self.page((room, room_id, live), (stay.known, until), Check::Visibility).await?;
             // The client may have an older stretch of the room: what it is given now does not join on.
             page.limited |= self.since.is_some();
             return Ok(page);
@@ -144,7 +142,7 @@ impl Answer<'_> {
         if live.is_some_and(|live| !live.has_events(since)) {
             return Ok(Page { events: Vec::new(), limited: false, prev: until });
         }
-        self.page(room, room_id, (since, until), Check::Nothing(live)).await
+        self.page((room, room_id, live), (since, until), Check::Nothing).await
     }
 
     /// Who the client must be able to name, and may not have.
@@ -171,9 +169,9 @@ impl Answer<'_> {
             return;
         }
         let members = page.events.iter().chain(state).filter(|event| event.event_type() == MEMBER);
-        let users: HashSet<&str> = members.filter_map(|event| event.state_key()).collect();
-        if !users.is_empty() {
-            self.user.sent_members.sent(self.who.device_id.as_str(), room, users.into_iter(), self.until.pos);
+        let mut users = members.filter_map(|event| event.state_key()).peekable();
+        if users.peek().is_some() {
+            self.user.sent_members.sent(self.who.device_id.as_str(), room, users, self.until.pos);
         }
     }
 

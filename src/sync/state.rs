@@ -212,7 +212,7 @@ impl Answer<'_> {
                 return Ok(self.rooms.current_of(&self.view, room, head.row.state).await?.numbers().collect());
             }
             (Wanted::Users(users), Some(current)) => {
-                let others = current.iter().filter(|(event_type, ..)| *event_type != MEMBER);
+                let others = current.entries().filter(|(event_type, ..)| *event_type != MEMBER);
                 let members = users.iter().filter_map(|user| current.get(MEMBER, user));
                 return Ok(others.map(|(.., entry)| entry).chain(members).map(|entry| entry.n).collect());
             }

@@ -10,7 +10,7 @@ use hearth_store::{Pos, StoreError};
 use crate::answer::Answer;
 use crate::filter::EventFormat;
 use crate::json;
-use crate::live::LiveRoom;
+use crate::live::{LiveRoom, Recent};
 use crate::stay::Stay;
 use crate::token::Token;
 
@@ -26,22 +26,21 @@ pub(crate) struct Page {
 }
 
 /// Whether events may be hidden from the user by the history visibility.
-#[derive(Clone, Copy)]
-pub(crate) enum Check<'l> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
     /// Perhaps.
     Visibility,
-    /// The user has been joined throughout, and waits for news of the room, as others may.
-    Nothing(Option<&'l LiveRoom>),
+    /// The user has been joined throughout.
+    Nothing,
 }
 
 impl Answer<'_> {
     /// The newest events at positions in `(after, upto]` that the filter lets pass.
     pub(crate) async fn page(
         &self,
-        room: RoomNid,
-        room_id: &str,
+        (room, room_id, live): (RoomNid, &str, Option<&LiveRoom>),
         (after, upto): (Pos, Pos),
-        check: Check<'_>,
+        check: Check,
     ) -> Result<Page, StoreError> {
         let section = &self.scope.filter.timeline;
         let mut page = Page { events: Vec::new(), limited: false, prev: upto };
@@ -53,10 +52,10 @@ impl Answer<'_> {
         let mut scanned = 0;
         loop {
             let stretch = (after, page.prev);
-            let found = self.stretch(room, stretch, limit - page.events.len(), check).await?;
+            let found = self.stretch(room, live, stretch, limit - page.events.len()).await?;
             scanned += found.events.len();
             let (mut events, mut limited, mut prev) = (found.events, found.limited, found.prev);
-            if matches!(check, Check::Visibility) && !events.is_empty() {
+            if check == Check::Visibility && !events.is_empty() {
                 let shown = self.rooms.visible(&self.view, &self.who.user_id, room, events.clone()).await?;
                 if let Some(hidden) = newest_hidden_state(&events, &shown) {
                     (limited, prev) = (true, hidden);
@@ -81,31 +80,25 @@ impl Answer<'_> {
         }
     }
 
-    /// The newest `limit` events in `(after, upto]`. A message to many who wait is looked up by the first of them.
+    /// The newest `limit` events in `(after, upto]`. What many are shown is looked up by the first of them.
     async fn stretch(
         &self,
         room: RoomNid,
+        live: Option<&LiveRoom>,
         (after, upto): (Pos, Pos),
         limit: usize,
-        check: Check<'_>,
     ) -> Result<TimelinePage, StoreError> {
         // The notifier has seen every event up to `upto`: none lies between the newest and it.
-        let newest = match check {
-            Check::Nothing(Some(live)) => live.newest_event(upto).map(|newest| (live, newest)),
-            _ => None,
-        };
-        let Some((live, newest)) = newest else {
+        let Some((live, newest)) = live.and_then(|live| Some((live, live.newest_event(upto)?))) else {
             return self.rooms.timeline(&self.view, room, (after, upto), limit).await;
         };
-        if let Some(numbers) = live.recent(newest, after).filter(|numbers| numbers.len() <= limit) {
-            let events = self.rooms.events(&self.view, room, &numbers).await?;
-            let prev = events.first().map_or(upto, |event| Pos::new(event.pos.get().saturating_sub(1)));
-            return Ok(TimelinePage { events, limited: false, prev, gap: false }.since_gap());
+        if let Some(known) = live.recent(newest, after, limit) {
+            let events = self.rooms.events(&self.view, room, &known.numbers).await?;
+            let prev = known.first.map_or(upto, |first| Pos::new(first.get().saturating_sub(1)));
+            return Ok(TimelinePage { events, limited: known.limited, prev, gap: false }.since_gap());
         }
         let found = self.rooms.timeline(&self.view, room, (after, upto), limit).await?;
-        if !found.limited {
-            live.keep_recent((after, newest), found.events.iter().map(|event| (event.pos, event.n)).collect());
-        }
+        live.keep_recent(Recent::read(&found, after, newest));
         Ok(found)
     }
 
@@ -153,6 +146,9 @@ impl Answer<'_> {
 /// A timeline begins after it: the state before the timeline has it, while further up, what the client is not
 /// shown would be missing between what it is.
 fn newest_hidden_state(all: &[Arc<RoomEvent>], shown: &[Arc<RoomEvent>]) -> Option<Pos> {
+    if shown.len() == all.len() {
+        return None;
+    }
     let shown: HashSet<u32> = shown.iter().map(|event| event.n).collect();
     let hidden = |event: &&Arc<RoomEvent>| event.state_key().is_some() && !shown.contains(&event.n);
     all.iter().rev().find(hidden).map(|event| event.pos)

@@ -68,7 +68,7 @@ impl Told {
         }
         let create = state.get(&("m.room.create".to_owned(), String::new())).and_then(|id| events.get(id)).cloned();
         let create = create.ok_or_else(|| invalid("the state has no create event"))?;
-        let judged = judge(version, events, &create);
+        let judged = judge(version, &events, &create);
         let mut told = Self { version, join, state, judged };
         told.drop_rejected(&create).map_err(|why| invalid(&why))?;
         told.check_join(&create).map_err(|why| invalid(&why))?;
@@ -135,7 +135,7 @@ async fn countersigned(rooms: &Rooms, join: &Pdu, given: Option<RawPdu>) -> Resu
 }
 
 /// Every event with why it is rejected by its auth events, each after those that it stands on.
-fn judge(version: RoomVersion, events: HashMap<OwnedEventId, Pdu>, create: &Pdu) -> Vec<(Pdu, Option<String>)> {
+fn judge(version: RoomVersion, events: &HashMap<OwnedEventId, Pdu>, create: &Pdu) -> Vec<(Pdu, Option<String>)> {
     let mut done: HashMap<OwnedEventId, Pdu> = HashMap::with_capacity(events.len());
     let mut out = Vec::with_capacity(events.len());
     for pdu in sorted(events) {

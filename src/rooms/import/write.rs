@@ -31,8 +31,8 @@ impl Rooms {
         let mut head = self.first_free(&graph.view, room).await?;
         self.write_events(room, told, &mut head).await?;
         let graph = Graph::latest(self, room, told.version).await?;
-        let (root, entries) = self.write_state(&graph, told, &mut head).await?;
-        self.make_exist(&graph, told, head, (root, &entries)).await
+        let (state, entries) = self.write_state(&graph, told, &mut head).await?;
+        self.make_exist(&graph, told, head, (state, &entries)).await
     }
 
     /// A head that gives out no number that an earlier join, cut off, has left behind.
@@ -101,7 +101,7 @@ impl Rooms {
             changes.push((nid.0, Some(n)));
             entries.insert(place, StateEntry { n, membership });
         }
-        let (root, nodes) = graph.changed(StateId::EMPTY, &changes).await?;
+        let (state, nodes) = graph.changed(StateId::EMPTY, &changes).await?;
         graph.save(nodes).await?;
         let mut batch = Batch::new(room.lane());
         batch.delete_prefix::<CurrentState, _>(&(room,));
@@ -115,7 +115,7 @@ impl Rooms {
             }
         }
         self.0.store.commit(batch).await?;
-        Ok((root, entries))
+        Ok((state, entries))
     }
 
     /// The batch after which the room is there.
@@ -124,10 +124,10 @@ impl Rooms {
         graph: &Graph,
         told: &Told,
         mut head: RoomHead,
-        (root, entries): (StateId, &HashMap<Place, StateEntry>),
+        (before, entries): (StateId, &HashMap<Place, StateEntry>),
     ) -> Result<Pos, ImportError> {
         let room = graph.room;
-        let planned = self.planned_join(graph, told, &mut head, (root, entries)).await?;
+        let planned = self.planned_join(graph, told, &mut head, (before, entries)).await?;
         let mut batch = Batch::new(room.lane());
         let meta = RoomMeta {
             room_id: told.join.room_id().to_string(),
@@ -152,14 +152,14 @@ impl Rooms {
         graph: &Graph,
         told: &Told,
         head: &mut RoomHead,
-        (root, entries): (StateId, &HashMap<Place, StateEntry>),
+        (before, entries): (StateId, &HashMap<Place, StateEntry>),
     ) -> Result<Planned, ImportError> {
         let join = &told.join;
         let slot: Place = (join.event_type().to_owned(), join.state_key().unwrap_or_default().to_owned());
         let known = graph.state_keys(std::slice::from_ref(&slot)).await?.into_iter().next().flatten();
         let nid = known.unwrap_or(StateKeyNid(head.next_state_key));
         let n = head.next_event;
-        let (after, nodes) = graph.changed(root, &[(nid.0, Some(n))]).await?;
+        let (after, nodes) = graph.changed(before, &[(nid.0, Some(n))]).await?;
         let previous = entries.get(&slot).copied();
         let membership = membership_of(join);
         let head_before = head.clone();
@@ -169,11 +169,11 @@ impl Rooms {
         head.state = after;
         head.extremities =
             vec![hearth_schema::Extremity { n, event_id: join.event_id().to_string(), depth: join.depth() }];
-        let before = previous.and_then(|entry| entry.membership);
-        count(&mut head.joined_members, Membership::Join, before, membership);
-        count(&mut head.invited_members, Membership::Invite, before, membership);
+        let was = previous.and_then(|entry| entry.membership);
+        count(&mut head.joined_members, Membership::Join, was, membership);
+        count(&mut head.invited_members, Membership::Invite, was, membership);
         let state = PlannedState { slot, nid, new_nid: known.is_none(), previous, membership, root: after, nodes };
-        Ok(Planned { head_before, pdu: join.clone(), n, state_before: root, state: Some(state) })
+        Ok(Planned { head_before, pdu: join.clone(), n, state_before: before, state: Some(state) })
     }
 
     /// Other local users whom the room knows: invited, banned, knocking.

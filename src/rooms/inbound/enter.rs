@@ -114,14 +114,15 @@ impl RoomTask {
             _ => (prepared.state_before, Vec::new()),
         };
         let end = match verdict {
-            Verdict::Accepted => match self.end(&graph, &head, (prepared, &place), after).await? {
-                Some(end) => Some(end),
-                // The states of several ends are resolved; for that the event has to be stored.
-                None => {
+            Verdict::Accepted => {
+                let end = self.end(&graph, &head, (prepared, &place), after).await?;
+                if end.is_none() {
+                    // The states of several ends are resolved; for that the event has to be stored.
                     self.write(prepared, &place, &head, Verdict::Outlier, (None, nodes), &graph).await?;
                     return Err(SendError::Busy);
                 }
-            },
+                end
+            }
             _ => None,
         };
         self.write(prepared, &place, &head, verdict, (end, nodes), &graph).await

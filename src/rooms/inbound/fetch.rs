@@ -113,7 +113,7 @@ impl Taker {
         let create = create.map(|event| judged(&event));
         let mut done: HashMap<OwnedEventId, Pdu> = HashMap::new();
         let mut outliers = Vec::with_capacity(fresh.len());
-        for pdu in sorted(fresh) {
+        for pdu in sorted(&fresh) {
             let missing: Vec<_> = pdu.auth_events().iter().filter(|id| !done.contains_key(*id)).cloned().collect();
             let stored = graph.find(&missing).await?;
             done.extend(stored.into_iter().map(|(id, event)| (id, judged(&event))));

@@ -46,9 +46,10 @@ impl Rooms {
         let mut by_room: BTreeMap<OwnedRoomId, Vec<RawPdu>> = BTreeMap::new();
         for raw in pdus {
             // Without a room there is no version, and without a version no ID under which to answer.
-            match serde_json::from_str::<Addressed>(raw.get()) {
-                Ok(Addressed { room_id: Some(room_id) }) => by_room.entry(room_id).or_default().push(raw),
-                _ => tracing::debug!(%origin, "a PDU names no room"),
+            if let Ok(Addressed { room_id: Some(room_id) }) = serde_json::from_str::<Addressed>(raw.get()) {
+                by_room.entry(room_id).or_default().push(raw);
+            } else {
+                tracing::debug!(%origin, "a PDU names no room");
             }
         }
         let mut received = Vec::new();
@@ -205,8 +206,8 @@ impl Rooms {
         let pdu = Pdu::from_stored(&event_id, Bytes::from(staged.json), taker.version)
             .map_err(|error| unreadable(error.to_string()))?;
         // Other servers may be asked for what is missing, and nobody's silence may hold up a room for long.
-        let taken = tokio::time::timeout(PATIENCE, taker.take(pdu, Some(arrival))).await;
-        match taken.unwrap_or_else(|_| Err(SendError::BadContent("what it stands on was not had in time".into()))) {
+        let outcome = tokio::time::timeout(PATIENCE, taker.take(pdu, Some(arrival))).await;
+        match outcome.unwrap_or_else(|_| Err(SendError::BadContent("what it stands on was not had in time".into()))) {
             Ok(_) => Ok(()),
             Err(error @ (SendError::Store(_) | SendError::Full | SendError::Stopping)) => Err(error),
             Err(error) => {

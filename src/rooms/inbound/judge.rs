@@ -56,7 +56,7 @@ pub(super) async fn by_state(graph: &Graph, pdu: &Pdu, state: StateId) -> Result
 
 /// `events` in an order in which every event comes after those that it stands on; events that stand on each other in a
 /// circle (which hashes make impossible, but names of old rooms do not) are left out.
-pub(crate) fn sorted(events: HashMap<OwnedEventId, Pdu>) -> Vec<Pdu> {
+pub(crate) fn sorted(events: &HashMap<OwnedEventId, Pdu>) -> Vec<Pdu> {
     let mut out = Vec::with_capacity(events.len());
     let mut done: HashSet<&OwnedEventId> = HashSet::new();
     let mut open: HashSet<&OwnedEventId> = HashSet::new();

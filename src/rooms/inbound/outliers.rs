@@ -1,6 +1,7 @@
 //! Rows of events that are known through others only: auth chains and states.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use hearth_schema::{
     EventIds, EventNid, Events, RoomHead, Source, StateId, StateKeyNames, StateKeyNid, StateKeys, StoredEvent, Verdict,
@@ -44,12 +45,13 @@ pub(crate) async fn put(
         }
         if let Some(state_key) = pdu.state_key() {
             let place = (pdu.event_type().to_owned(), state_key.to_owned());
-            if !nids.contains_key(&place) {
+            if let Entry::Vacant(free) = nids.entry(place) {
                 let nid = StateKeyNid(head.next_state_key);
                 head.next_state_key += 1;
+                let place = free.key();
                 batch.put::<StateKeys>(&(room, place.0.clone(), place.1.clone()), &nid);
-                batch.put::<StateKeyNames>(&(room, nid), &place);
-                nids.insert(place, nid);
+                batch.put::<StateKeyNames>(&(room, nid), place);
+                free.insert(nid);
             }
         }
         let (mut redacted_by, mut json) = (None, pdu.json().clone());

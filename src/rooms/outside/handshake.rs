@@ -51,12 +51,11 @@ impl Rooms {
             None
         };
         let event = tokio::time::timeout(LEAVE_PATIENCE, told).await.unwrap_or_default();
-        let event = match event {
-            Some(event) => Some(event),
-            None => {
-                tracing::info!(room_id = %change.room_id, "no server was told that an invitation was turned down");
-                self.leave_of_our_own(change, additions, &outside, version_of(&state)?)
-            }
+        let event = if event.is_some() {
+            event
+        } else {
+            tracing::info!(room_id = %change.room_id, "no server was told that an invitation was turned down");
+            self.leave_of_our_own(change, additions, &outside, version_of(&state)?)
         };
         self.ended(change, event, (outside, state)).await
     }

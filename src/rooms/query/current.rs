@@ -53,7 +53,7 @@ impl Current {
     }
 
     /// Every entry: event type, state key, entry.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, StateEntry)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str, StateEntry)> {
         self.types.iter().flat_map(|(event_type, rows)| {
             rows.clone().map(|at| (event_type.as_str(), self.key(at), self.rows[at].entry()))
         })
@@ -193,7 +193,7 @@ mod tests {
         for (event_type, state_key, entry) in all {
             current.push(event_type.to_owned(), state_key, entry);
         }
-        assert_eq!(current.iter().collect::<Vec<_>>(), all);
+        assert_eq!(current.entries().collect::<Vec<_>>(), all);
         assert_eq!(current.numbers().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         for (event_type, state_key, entry) in all {
             assert_eq!(current.get(event_type, state_key), Some(entry), "{event_type} {state_key}");

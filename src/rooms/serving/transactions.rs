@@ -102,7 +102,9 @@ impl Rooms {
             .await?;
             for keys in old.chunks(PAGE) {
                 let mut batch = Batch::new(lane);
-                keys.iter().for_each(|key| batch.delete::<ReceivedTransactions>(key));
+                for key in &keys {
+                    batch.delete::<ReceivedTransactions>(key);
+                }
                 self.0.store.commit(batch).await?;
             }
         }

@@ -101,7 +101,7 @@ async fn two_sides_of_a_partition_agree_when_it_heals() {
                 .expect("set")
                 .event_id,
         );
-        let ids = |ids: &[OwnedEventId]| ids.iter().map(|id| id.to_owned()).collect::<Vec<_>>();
+        let ids = |ids: &[OwnedEventId]| ids.to_vec();
         for id in ids(&there) {
             Town::deliver(&town.there, &town.here, &room_id, &[&id]).await;
         }

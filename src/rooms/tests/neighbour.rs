@@ -36,13 +36,13 @@ pub(super) struct Town {
 
 impl Town {
     pub(super) fn new() -> Self {
-        let (from_here, from_there) = (Arc::new(Neighbour::default()), Arc::new(Neighbour::default()));
+        let (neighbour, other_way) = (Arc::new(Neighbour::default()), Arc::new(Neighbour::default()));
         let [(here, here_seed), (there, there_seed)] = SERVERS;
-        let here = Fixture::named(here, here_seed, Arc::new(MemoryStore::new()), Arc::clone(&from_here) as _);
-        let there = Fixture::named(there, there_seed, Arc::new(MemoryStore::new()), Arc::clone(&from_there) as _);
-        assert!(from_here.rooms.set(there.rooms.clone()).is_ok());
-        assert!(from_there.rooms.set(here.rooms.clone()).is_ok());
-        Self { here, there, neighbour: from_here }
+        let here = Fixture::named(here, here_seed, Arc::new(MemoryStore::new()), Arc::clone(&neighbour) as _);
+        let there = Fixture::named(there, there_seed, Arc::new(MemoryStore::new()), Arc::clone(&other_way) as _);
+        assert!(neighbour.rooms.set(there.rooms.clone()).is_ok());
+        assert!(other_way.rooms.set(here.rooms.clone()).is_ok());
+        Self { here, there, neighbour }
     }
 
     /// A public room of `there`, which `@alice:hearth.test` has joined.
@@ -187,6 +187,7 @@ pub(super) async fn event_on(
 }
 
 /// The same on chosen predecessors: ID and depth.
+#[expect(clippy::too_many_arguments, reason = "an event has that many parts")]
 pub(super) async fn event_after(
     on: &Fixture,
     room_id: &RoomId,
@@ -241,7 +242,7 @@ impl Neighbour {
         self.rooms.get().expect("a neighbour")
     }
 
-    fn unknown<T>(&self) -> Result<T, RemoteError> {
+    fn unknown<T>() -> Result<T, RemoteError> {
         Err(RemoteError::Refused {
             server: name(1).to_owned(),
             status: 404,
@@ -269,19 +270,19 @@ impl Remote for Neighbour {
         Box::pin(async { keys() })
     }
     fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
-        Box::pin(async { self.unknown() })
+        Box::pin(async { Self::unknown() })
     }
     fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinAnswer> {
-        Box::pin(async { self.unknown() })
+        Box::pin(async { Self::unknown() })
     }
     fn send_leave<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, ()> {
-        Box::pin(async { self.unknown() })
+        Box::pin(async { Self::unknown() })
     }
     fn send_knock<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, Vec<RawPdu>> {
-        Box::pin(async { self.unknown() })
+        Box::pin(async { Self::unknown() })
     }
     fn invite<'a>(&'a self, _: &'a ServerName, _: &'a InviteOut) -> Answer<'a, RawPdu> {
-        Box::pin(async { self.unknown() })
+        Box::pin(async { Self::unknown() })
     }
     fn event<'a>(&'a self, _: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
         Box::pin(async move {
@@ -295,7 +296,7 @@ impl Remote for Neighbour {
                     return Ok(raw(&event[0].pdu));
                 }
             }
-            self.unknown()
+            Self::unknown()
         })
     }
     fn missing_events<'a>(
@@ -324,14 +325,14 @@ impl Remote for Neighbour {
     }
     fn state_ids<'a>(&'a self, _: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, StateIds> {
         Box::pin(async move {
-            let Some((state, chain)) = self.state_before(room, id).await else { return self.unknown() };
+            let Some((state, chain)) = self.state_before(room, id).await else { return Self::unknown() };
             let ids = |events: &[Arc<RoomEvent>]| events.iter().map(|event| event.event_id().to_owned()).collect();
             Ok(StateIds { state: ids(&state), auth_chain: ids(&chain) })
         })
     }
     fn state<'a>(&'a self, _: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, RemoteState> {
         Box::pin(async move {
-            let Some((state, chain)) = self.state_before(room, id).await else { return self.unknown() };
+            let Some((state, chain)) = self.state_before(room, id).await else { return Self::unknown() };
             let all = |events: &[Arc<RoomEvent>]| events.iter().map(|event| raw(&event.pdu)).collect();
             Ok(RemoteState { state: all(&state), auth_chain: all(&chain) })
         })
@@ -339,7 +340,7 @@ impl Remote for Neighbour {
     fn event_auth<'a>(&'a self, _: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, Vec<RawPdu>> {
         Box::pin(async move {
             let rooms = self.rooms("event_auth");
-            let Some(event) = event(rooms, room, id).await else { return self.unknown() };
+            let Some(event) = event(rooms, room, id).await else { return Self::unknown() };
             let view = rooms.view().await.expect("a view");
             let nid = rooms.ids().room(room);
             let version = rooms.version(&view, nid).await.expect("a version");

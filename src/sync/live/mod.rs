@@ -11,6 +11,7 @@
 mod foreign;
 mod notifier;
 mod presence;
+mod recent;
 mod register;
 mod room;
 mod user;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use foreign::ForeignRooms;
 pub(crate) use notifier::Notifier;
 pub(crate) use presence::{Pacer, PresenceMark};
+pub(crate) use recent::Recent;
 pub(crate) use register::Poll;
 pub(crate) use room::LiveRoom;
 pub(crate) use user::{LiveUser, Standing};

@@ -8,19 +8,8 @@ use hearth_schema::{RoomNid, RoomTally, UserNid};
 use hearth_store::Pos;
 use parking_lot::Mutex;
 
+use super::recent::{Recent, Stretch};
 use super::{LiveUser, Newest};
-
-/// Events of a stretch of the timeline that is remembered.
-const MAX_RECENT: usize = 64;
-
-/// All timeline events at positions in `(after, newest]`.
-#[derive(Default)]
-struct Recent {
-    after: Pos,
-    newest: Pos,
-    /// Position and number, oldest first.
-    events: Vec<(Pos, u32)>,
-}
 
 /// What is known of it without asking the store.
 pub(crate) struct LiveRoom {
@@ -37,7 +26,7 @@ pub(crate) struct LiveRoom {
     /// The totals at the event at this position, for the many who are told of it at once.
     tally: Mutex<Option<(Pos, RoomTally)>>,
     /// The newest stretch of the timeline, likewise.
-    recent: Mutex<Recent>,
+    recent: Mutex<Option<Recent>>,
     /// The positions are those of the store, not only of what came by.
     loaded: AtomicBool,
 }
@@ -132,22 +121,17 @@ impl LiveRoom {
         *self.tally.lock() = Some((newest, tally));
     }
 
-    /// Numbers of the events after `after`, oldest first, if somebody has read them for the newest event, which is
-    /// at `newest`.
-    pub(crate) fn recent(&self, newest: Pos, after: Pos) -> Option<Vec<u32>> {
-        let recent = self.recent.lock();
-        (recent.newest == newest && recent.after <= after).then(|| {
-            let first = recent.events.partition_point(|(pos, _)| *pos <= after);
-            recent.events[first..].iter().map(|(_, n)| *n).collect()
-        })
+    /// The newest `limit` events after `after`, if somebody has read as much for the newest event, which is at
+    /// `newest`.
+    pub(crate) fn recent(&self, newest: Pos, after: Pos, limit: usize) -> Option<Stretch> {
+        self.recent.lock().as_ref().filter(|recent| recent.newest == newest)?.newest_after(after, limit)
     }
 
-    /// Keeps all events in `(after, newest]`, positions and numbers; `newest` is the position of the newest.
-    pub(crate) fn keep_recent(&self, (after, newest): (Pos, Pos), events: Vec<(Pos, u32)>) {
+    /// Keeps what was read.
+    pub(crate) fn keep_recent(&self, read: Recent) {
         let mut recent = self.recent.lock();
-        let known = recent.newest == newest && recent.after <= after;
-        if events.len() <= MAX_RECENT && newest >= recent.newest && !known {
-            *recent = Recent { after, newest, events };
+        if read.is_small() && recent.as_ref().is_none_or(|known| read.adds_to(known)) {
+            *recent = Some(read);
         }
     }
 

@@ -108,6 +108,6 @@ async fn many_invitations_do_not_make_other_news_dearer() {
     assert_eq!(answer["rooms"]["invite"].as_object().expect("invitations").len(), MANY);
     let without = cost(&world, &reads, &bob, (&room, &eve)).await;
     let with = cost(&world, &reads, &alice, (&room, &eve)).await;
-    assert!(with <= 2 * without, "{with} reads instead of {without}");
-    assert!(without > 0, "something was read");
+    assert!(with <= without, "{with} reads instead of {without}");
+    assert!(reads.load(Ordering::Relaxed) > 0, "what is read is counted");
 }
