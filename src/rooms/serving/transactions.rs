@@ -102,7 +102,7 @@ impl Rooms {
             .await?;
             for keys in old.chunks(PAGE) {
                 let mut batch = Batch::new(lane);
-                for key in &keys {
+                for key in keys {
                     batch.delete::<ReceivedTransactions>(key);
                 }
                 self.0.store.commit(batch).await?;
