@@ -27,7 +27,7 @@ pub(crate) fn run(server: &str, authorities: Option<&PathBuf>, networks: Network
     crate::print(&text(&findings))?;
     match findings.iter().filter(|finding| finding.level == Level::Bad).count() {
         0 => Ok(()),
-        bad => Err(Failure::new(Code::Findings, format!("other servers may not reach {server}: {bad} problems"))),
+        bad => Err(Failure::new(Code::Findings, format!("other servers may not reach {server} (problems: {bad})"))),
     }
 }
 

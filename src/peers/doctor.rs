@@ -1,6 +1,6 @@
 //! Why other servers can, or cannot, reach a server: every step that they take, and what to do about each that fails.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,7 +150,7 @@ impl Doctor {
         let http = HttpClient::new(Pinned(self.connector.clone(), socket));
         let version = match get(&http, authority, "/_matrix/federation/v1/version").await {
             Ok(version) => version,
-            Err(why) => return findings.push(unreached(&at, authority, socket.ip(), &why)),
+            Err(why) => return findings.push(unreached(&at, authority, socket, &why)),
         };
         findings.push(good(format!("{at} is reached, with a certificate for {authority}")));
         findings.push(match version.status.as_u16() {
@@ -163,7 +163,7 @@ impl Doctor {
         findings.extend(self.clocks(&at, &version.headers));
         match get(&http, authority, "/_matrix/key/v2/server").await {
             Ok(keys) => findings.push(self.keys(&at, server, &keys)),
-            Err(why) => findings.push(unreached(&at, authority, socket.ip(), &why)),
+            Err(why) => findings.push(unreached(&at, authority, socket, &why)),
         }
     }
 
@@ -227,10 +227,10 @@ async fn get(http: &HttpClient<Pinned>, authority: &Authority, path: &str) -> Re
 }
 
 /// Why nothing came of a connection.
-fn unreached(at: &str, authority: &Authority, address: IpAddr, why: &str) -> Finding {
-    let why = clean(why);
+fn unreached(at: &str, authority: &Authority, socket: SocketAddr, why: &str) -> Finding {
+    let why = clean(why.strip_prefix(&format!("{socket}: ")).unwrap_or(why));
     let what = format!("{at}: {why}");
-    if address.is_ipv6() && why.contains("unreachable") {
+    if socket.is_ipv6() && why.contains("unreachable") {
         let what = format!("{what} (this machine may have no IPv6, others do)");
         return Finding { level: Level::Note, what, fix: None };
     }
