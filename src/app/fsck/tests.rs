@@ -181,6 +181,17 @@ async fn a_room_list_that_differs_from_the_room_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_membership_from_outside_that_nothing_explains_is_told() {
+    let filled = filled().await;
+    let view = View::latest(&*filled.store).await.expect("readable");
+    let key = (filled.user, filled.room);
+    let mut row = view.get::<UserRooms>(&key).await.expect("readable").expect("there");
+    (row.n, row.membership) = (None, Membership::Invite);
+    filled.damage(|batch| batch.put_elsewhere::<UserRooms>(&key, &row)).await;
+    filled.breaks(Invariant::I6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_without_event_is_told() {
     let filled = filled().await;
     let key = (filled.room, filled.user, "DEVICE".to_owned(), "send".to_owned(), "t9".to_owned());

@@ -1,5 +1,7 @@
 //! Getting into rooms that this server is not in, and which way leads there.
 
+mod asking;
+
 use hearth_event::RoomVersion;
 use hearth_schema::Membership;
 use hearth_store::View;
@@ -11,8 +13,9 @@ use crate::import::ImportError;
 use crate::intake::Rooms;
 use crate::membership::{Additions, content};
 use crate::outside::is_pending;
-use crate::remote::{Handshake, RemoteError};
+use crate::remote::{Handshake, RemoteError, Template};
 use crate::{MembershipError, SendError};
+use asking::{Asking, PATIENCE};
 
 /// A local user joins a room through other servers.
 #[derive(Clone, Debug)]
@@ -74,8 +77,14 @@ impl Rooms {
     /// See [`JoinError`]; nothing is stored then.
     pub async fn join_remote(&self, join: RemoteJoin) -> Result<Sent, JoinError> {
         let mut failed = None;
-        for via in &join.candidates {
-            match self.join_through(&join, via).await {
+        let ask = |via| self.0.remote.make(via, Handshake::Join, &join.room_id, &join.user);
+        let mut asking = Asking::new(&join.candidates, PATIENCE, ask);
+        while let Some((via, template)) = asking.next().await {
+            let joined = match template {
+                Ok(template) => self.join_through(&join, via, &template).await,
+                Err(error) => Err(error.into()),
+            };
+            match joined {
                 Ok(sent) => return Ok(sent),
                 Err(ImportError::Remote(error)) => {
                     tracing::info!(room_id = %join.room_id, %via, %error, "a server does not let a user join");
@@ -87,7 +96,12 @@ impl Rooms {
         Err(failed.map_or(JoinError::NoServers, JoinError::Remote))
     }
 
-    async fn join_through(&self, join: &RemoteJoin, via: &ServerName) -> Result<Sent, ImportError> {
+    async fn join_through(
+        &self,
+        join: &RemoteJoin,
+        via: &ServerName,
+        template: &Template,
+    ) -> Result<Sent, ImportError> {
         let change = MembershipChange {
             room_id: join.room_id.clone(),
             sender: join.user.clone(),
@@ -99,7 +113,7 @@ impl Rooms {
             is_direct: None,
         };
         let additions = Additions { content: join.content.clone(), authorised_by: None };
-        let event = self.own_event(Handshake::Join, via, (&change, &additions), None).await?;
+        let event = self.from_template(Handshake::Join, (via, template), (&change, &additions), None)?;
         let answer = self.0.remote.send_join(via, &event).await?;
         self.import(via, event, answer).await
     }
@@ -113,6 +127,16 @@ impl Rooms {
         version: Option<RoomVersion>,
     ) -> Result<hearth_event::Pdu, RemoteError> {
         let template = self.0.remote.make(via, what, &change.room_id, &change.target).await?;
+        self.from_template(what, (via, &template), (change, additions), version)
+    }
+
+    fn from_template(
+        &self,
+        what: Handshake,
+        (via, template): (&ServerName, &Template),
+        (change, additions): (&MembershipChange, &Additions),
+        version: Option<RoomVersion>,
+    ) -> Result<hearth_event::Pdu, RemoteError> {
         let wish = Wish {
             what,
             via,
@@ -123,7 +147,7 @@ impl Rooms {
             now: self.0.clock.now(),
         };
         let invalid = |error: HandshakeError| RemoteError::Invalid { server: via.to_owned(), why: error.to_string() };
-        handshake::signed(&template, wish, &self.0.signer).map_err(invalid)
+        handshake::signed(template, wish, &self.0.signer).map_err(invalid)
     }
 
     /// Which way leads to what `entry` asks for.
