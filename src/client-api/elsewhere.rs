@@ -85,7 +85,10 @@ impl Elsewhere for Nowhere {
 
 /// Profiles of users of other servers, for a short time: clients ask for the same ones again and again.
 #[derive(Default)]
-pub(crate) struct Profiles(Mutex<HashMap<OwnedUserId, (Millis, Map<String, Value>)>>);
+pub(crate) struct Profiles(Mutex<HashMap<OwnedUserId, Known>>);
+
+/// A profile, and when it was told.
+type Known = (Millis, Map<String, Value>);
 
 impl Profiles {
     fn get(&self, user: &UserId, now: Millis) -> Option<Map<String, Value>> {
@@ -126,8 +129,11 @@ pub(crate) async fn profile(api: &Api, user: &UserId) -> Result<Map<String, Valu
     Ok(profile)
 }
 
+/// Whether a value can be used.
+type IsSound = fn(&Value) -> bool;
+
 /// The keys of a page of another server's directory, and what is taken for each.
-const PAGE_KEYS: [(&str, fn(&Value) -> bool); 4] = [
+const PAGE_KEYS: [(&str, IsSound); 4] = [
     ("chunk", |value| value.as_array().is_some_and(|rooms| rooms.iter().all(Value::is_object))),
     ("next_batch", Value::is_string),
     ("prev_batch", Value::is_string),

@@ -233,5 +233,9 @@ fn one_presence(origin: &ServerName, said: &Value) -> Result<SaidPresence, Dropp
 
 /// What users of this server could have said.
 fn shortened(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_STATUS_BYTES)].to_owned()
+    let mut end = text.len().min(MAX_STATUS_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
 }

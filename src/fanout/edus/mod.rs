@@ -117,7 +117,9 @@ impl ForeignEdus {
             }
             Kind::Receipts(receipts) => self.receipts(origin, receipts).await,
             Kind::Presence(said) => {
-                said.into_iter().for_each(|said| self.presence(said, now));
+                for said in said {
+                    self.presence(said, now);
+                }
                 Ok(())
             }
         }

@@ -69,6 +69,7 @@ impl Desk {
     }
 }
 
+#[expect(clippy::fn_params_excessive_bools, reason = "what the EDU says, by its own name")]
 fn typing_of(room_id: &RoomId, user_id: &str, typing: bool) -> Value {
     json!({ "room_id": room_id, "user_id": user_id, "typing": typing })
 }

@@ -60,6 +60,7 @@ pub(super) struct Taken {
 }
 
 impl EduQueue {
+    #[expect(clippy::fn_params_excessive_bools, reason = "what the EDU says, by its own name")]
     pub(super) fn typing(&mut self, room: &OwnedRoomId, user: &OwnedUserId, typing: bool) {
         let key = (room.clone(), user.clone());
         if self.typing.len() < MAX_TYPING || self.typing.contains_key(&key) {
@@ -269,7 +270,7 @@ mod tests {
         queue.presence(&sight("a", PresenceState::Unavailable));
         queue.presence(&sight("a", PresenceState::Offline));
         assert_eq!(queue.ready_at(Millis(5_001)), Some(Millis(6_000)));
-        assert_eq!(take(&mut queue, 5_999), [json!(0); 0]);
+        assert_eq!(take(&mut queue, 5_999), Vec::<Value>::new());
         let update =
             json!({ "user_id": "@a:x", "presence": "offline", "last_active_ago": 5_000, "currently_active": false });
         assert_eq!(take(&mut queue, 6_000), [json!({ "edu_type": "m.presence", "content": { "push": [update] } })]);

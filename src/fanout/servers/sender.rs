@@ -83,12 +83,11 @@ impl Sender {
                 step = self.step() => step,
             };
             match step {
-                Step::Again => {}
                 Step::Idle if self.to.rests(self.outbound.now()) => {
                     alive.0 = None;
                     return;
                 }
-                Step::Idle => {}
+                Step::Again | Step::Idle => {}
                 Step::Wait(at) => {
                     let pause = at.since(self.outbound.now()).min(LOOK);
                     tokio::select! {

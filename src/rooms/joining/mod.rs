@@ -113,7 +113,7 @@ impl Rooms {
             is_direct: None,
         };
         let additions = Additions { content: join.content.clone(), authorised_by: None };
-        let event = self.from_template(Handshake::Join, (via, template), (&change, &additions), None)?;
+        let event = self.event_by(Handshake::Join, (via, template), (&change, &additions), None)?;
         let answer = self.0.remote.send_join(via, &event).await?;
         self.import(via, event, answer).await
     }
@@ -127,10 +127,10 @@ impl Rooms {
         version: Option<RoomVersion>,
     ) -> Result<hearth_event::Pdu, RemoteError> {
         let template = self.0.remote.make(via, what, &change.room_id, &change.target).await?;
-        self.from_template(what, (via, &template), (change, additions), version)
+        self.event_by(what, (via, &template), (change, additions), version)
     }
 
-    fn from_template(
+    fn event_by(
         &self,
         what: Handshake,
         (via, template): (&ServerName, &Template),

@@ -254,11 +254,12 @@ pub(super) enum Standing {
 }
 
 /// An event of `@mallory:mal.test` in version 10 that is an invitation of Bob but for `changes`.
+#[expect(clippy::needless_pass_by_value, reason = "the tests write it where they call")]
 pub(super) fn invitation(changes: Value) -> Pdu {
-    invitation_in(there(), version("10"), changes)
+    invitation_in(there(), version("10"), &changes)
 }
 
-pub(super) fn invitation_in(room_id: &RoomId, version: RoomVersion, changes: Value) -> Pdu {
+pub(super) fn invitation_in(room_id: &RoomId, version: RoomVersion, changes: &Value) -> Pdu {
     let text = |key: &str, otherwise: &str| changes[key].as_str().unwrap_or(otherwise).to_owned();
     let sender = OwnedUserId::try_from(text("sender", mallory().as_str())).expect("a user");
     let content =

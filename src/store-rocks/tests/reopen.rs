@@ -29,7 +29,7 @@ async fn a_drop_without_a_stop_keeps_everything() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3 {
         let store = open(dir.path()).unwrap();
-        assert_eq!(store.frontier().base().get(), round * 50);
+        assert_eq!(store.frontier().base().get(), hearth_store::Pos::FLOOR.get() + round * 50);
         let mut relaxed = Batch::new(BELA.lane());
         relaxed.put::<Heads>(&(BELA,), &round.to_string());
         relaxed.durability = Durability::Relaxed;

@@ -47,7 +47,7 @@ async fn only_so_many_invitations_of_a_server_wait_for_a_user() {
     let mut refused = 0;
     for n in 0..102 {
         let room_id = RoomId::parse(format!("!room{n}:mal.test")).expect("a room");
-        let pdu = invitation_in(&room_id, version("10"), json!({}));
+        let pdu = invitation_in(&room_id, version("10"), &json!({}));
         let invite = InviteIn { room_id, ..incoming(&pdu) };
         refused += usize::from(matches!(world.invite(&invite).await, Err(InviteError::TooMany)));
     }
@@ -106,10 +106,10 @@ async fn version_twelve_is_described_by_whole_events_of_the_room() {
     let world = World::new().await;
     let create = creation();
     let room_id = create.room_id().to_owned();
-    let pdu = invitation_in(&room_id, version("12"), json!({}));
+    let pdu = invitation_in(&room_id, version("12"), &json!({}));
     let named = |room: &RoomId| {
         let changes = json!({ "type": "m.room.name", "state_key": "", "content": { "name": "Cave" } });
-        raw(&invitation_in(room, version("12"), changes))
+        raw(&invitation_in(room, version("12"), &changes))
     };
     let with = |state: Vec<RawPdu>| InviteIn { room_id: room_id.clone(), invite_room_state: state, ..incoming(&pdu) };
     let stripped = raw_json(&json!({ "type": "m.room.create", "state_key": "", "sender": mallory(), "content": {} }));
