@@ -154,18 +154,27 @@ impl Person {
 
     /// Waits until a `/sync` from the beginning on has what `wanted` looks for.
     pub(crate) async fn syncs<T>(&self, what: &str, wanted: impl Fn(&Value) -> Option<T>) -> T {
+        self.syncs_since(&mut String::new(), what, wanted).await
+    }
+
+    /// The same from the token `since` on, which moves.
+    pub(crate) async fn syncs_since<T>(
+        &self,
+        since: &mut String,
+        what: &str,
+        wanted: impl Fn(&Value) -> Option<T>,
+    ) -> T {
         let began = Instant::now();
-        let mut since = String::new();
         loop {
-            let from = if since.is_empty() { String::new() } else { format!("&since={}", pct(&since)) };
+            let from = if since.is_empty() { String::new() } else { format!("&since={}", pct(since)) };
             let timeout = if since.is_empty() { 0 } else { 1000 };
             let answer = self.get(&format!("/sync?timeout={timeout}{from}")).await;
             let body = answer.expect_status(200).unwrap_or_else(|other| panic!("{other}")).body;
+            *since = field(&body, "next_batch");
             if let Some(found) = wanted(&body) {
                 return found;
             }
             assert!(began.elapsed() < PATIENCE, "{} waits for {what}; the last sync was {body}", self.id());
-            since = field(&body, "next_batch");
         }
     }
 
@@ -175,9 +184,9 @@ impl Person {
             .await
     }
 
-    /// Waits for an ephemeral event of the room for which `wanted` holds.
-    pub(crate) async fn notices(&self, room: &str, what: &str, wanted: impl Fn(&Value) -> bool) {
-        self.syncs(what, |sync| {
+    /// Waits from the token `since` on for an ephemeral event of the room for which `wanted` holds.
+    pub(crate) async fn notices(&self, since: &mut String, room: &str, wanted: impl Fn(&Value) -> bool) {
+        self.syncs_since(since, "an ephemeral event", |sync| {
             let events = sync["rooms"]["join"][room]["ephemeral"]["events"].as_array()?;
             events.iter().any(&wanted).then_some(())
         })
