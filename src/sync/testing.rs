@@ -11,8 +11,8 @@ use hearth_base::{Millis, Random, Secret, SeededRandom, SystemClock};
 use hearth_event::{RoomVersion, SigningKey};
 use hearth_fanout::{Follower, Unread};
 use hearth_rooms::{
-    CreateRoom, MemberProfile, MembershipChange, Preset, RoomSettings, RoomVisibility, Rooms, RoomsParts, SendEvent,
-    Transaction,
+    CreateRoom, InitialState, MemberProfile, MembershipChange, Preset, RoomSettings, RoomVisibility, Rooms, RoomsParts,
+    SendEvent, Transaction,
 };
 use hearth_schema::{Ids, Membership};
 use hearth_store::memory::MemoryStore;
@@ -250,7 +250,11 @@ pub(crate) fn creation(owner: &Requester) -> CreateRoom {
         invite: Vec::new(),
         is_direct: None,
         creation_content: CanonicalJsonObject::new(),
-        initial_state: Vec::new(),
+        initial_state: vec![InitialState {
+            event_type: "m.room.guest_access".into(),
+            state_key: String::new(),
+            content: [("guest_access".into(), CanonicalJsonValue::String("forbidden".into()))].into(),
+        }],
         power_level_content_override: None,
     }
 }

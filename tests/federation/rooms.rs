@@ -65,16 +65,6 @@ async fn typing_receipts_and_presence_cross() {
         let message = alice.say(&room, "read this").await;
         bob.sees(&room, &message).await;
 
-        alice
-            .put(
-                &format!("/rooms/{}/typing/{}", pct(&room), pct(alice.id())),
-                &json!({"typing": true, "timeout": 60000}),
-            )
-            .await;
-        bob.notices(&room, "typing", |event| {
-            event["type"] == "m.typing" && event["content"]["user_ids"] == json!([alice.id()])
-        })
-        .await;
         // Who comes when it is over is not told of its end.
         let mut since = bob.syncs("a token", |sync| Some(crate::people::field(sync, "next_batch"))).await;
         let typing = format!("/rooms/{}/typing/{}", pct(&room), pct(alice.id()));

@@ -18,7 +18,6 @@ async fn a_member_reads_events_states_and_what_they_stand_on() {
     kinds.sort_unstable();
     let expected = [
         "m.room.create",
-        "m.room.guest_access",
         "m.room.history_visibility",
         "m.room.join_rules",
         "m.room.member",

@@ -6,11 +6,14 @@ use super::*;
 
 impl World {
     /// Waits until `event` has been judged and is in the room.
+    async fn holds_now(&self, room: &RoomId, event: &EventId) -> bool {
+        let view = self.rooms.view().await.unwrap();
+        self.rooms.event_in_room(&view, self.rooms.ids().room(room), event).await.unwrap().is_some()
+    }
+
     async fn holds(&self, room: &RoomId, event: &EventId) -> bool {
-        let room = self.rooms.ids().room(room);
         for _ in 0..400 {
-            let view = self.rooms.view().await.unwrap();
-            if self.rooms.event_in_room(&view, room, event).await.unwrap().is_some() {
+            if self.holds_now(room, event).await {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -135,8 +138,10 @@ async fn what_is_rejected_is_not_served_to_others() {
     let olga = friend.user("olga");
     let coup = json!({"users": {"@olga:other.test": 100}});
     let coup = friend.event(&world, (&room, &olga), ("m.room.power_levels", Some("")), coup).await;
-    friend.transact(&world, "1", &[text(&coup)]).await.ok();
-    assert!(world.holds(&room, coup.event_id()).await);
+    let next = friend.event(&world, (&room, &olga), ("m.room.message", None), json!({"body": "next"})).await;
+    friend.transact(&world, "1", &[text(&coup), text(&next)]).await.ok();
+    assert!(world.holds(&room, next.event_id()).await, "and so what came before it has been judged");
+    assert!(!world.holds_now(&room, coup.event_id()).await);
     let unknown = (404, "M_NOT_FOUND");
     let event = pct(coup.event_id().as_str());
     assert_eq!(friend.get(&world, &format!("{V1}/event/{event}")).await.verdict(), unknown);
