@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hearth_schema::{Membership, RoomNid, StateId, StateKeyNid, UserRoom};
+use hearth_schema::{Membership, RoomNid, StateId, StateKeyNid, UserRoom, Verdict};
 use hearth_store::{Pos, StoreError, View};
 use ruma_common::UserId;
 
@@ -154,7 +154,8 @@ impl Rooms {
         let Some(entry) = entry else { return Ok(true) };
         let events = self.events(view, room, &[entry.n]).await?;
         let event = events.first();
-        let unchanged = event.is_some_and(|event| event.replaces_state.is_none());
+        // Of an event that came with the state of a joined room nobody here knows what was before it.
+        let unchanged = event.is_some_and(|event| event.verdict == Verdict::Accepted && event.replaces_state.is_none());
         Ok(unchanged
             && matches!(Visibility::of(event.map(|event| &**event)), Visibility::Shared | Visibility::WorldReadable))
     }

@@ -8,8 +8,9 @@ use hearth_event::{Pdu, RoomVersion};
 use hearth_rooms::state::{self, Missing, Node};
 use hearth_schema::{
     Aliases, Change, CurrentState, EventIds, EventKey, EventNid, Events, Membership, NodeId, OutsideStates, Outsides,
-    Receipt, ReceiptLog, ReceiptName, Receipts, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateId,
-    StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, UserNid, UserRoom, UserRooms, Verdict,
+    Receipt, ReceiptLog, ReceiptName, Receipts, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, Source, StateEntry,
+    StateId, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, UserNid, UserRoom, UserRooms,
+    Verdict,
 };
 use hearth_store::{Keyspace, Lane, Order, Owner as _, Pos, StoreError};
 use ruma_common::{EventId, RoomAliasId, RoomId, UserId};
@@ -140,7 +141,9 @@ pub(super) async fn event(context: &Context, nid: EventNid, event: &StoredEvent)
         return wrong(Invariant::I3, "is not found by its ID");
     }
     let Some(meta) = context.view.get::<Rooms>(&(nid.room,)).await? else {
-        return wrong(Invariant::I2, "has no room");
+        // A join through another server that was cut off; the next one uses what is there.
+        let cut_off = event.verdict != Verdict::Accepted && event.source == Source::Remote;
+        return if cut_off { Ok(None) } else { wrong(Invariant::I2, "has no room") };
     };
     let Some(version) = RoomVersion::parse(&meta.version) else { return Ok(None) };
     match Pdu::from_stored(event_id, event.json.clone(), version) {
@@ -191,6 +194,10 @@ pub(super) async fn current_state(
     entry: StateEntry,
 ) -> Checked {
     let wrong = |invariant, what: &str| broken::<CurrentState>(invariant, format!("{name:?} of {room:?} {what}"));
+    if context.view.get::<Rooms>(&(room,)).await?.is_none() {
+        // A join that was cut off; the next one begins with removing these rows.
+        return Ok(None);
+    }
     let Some(pdu) = pdu(context, room, entry.n).await? else { return wrong(Invariant::I2, "has no event") };
     if !pdu.is_state(&name.0, &name.1) {
         return wrong(Invariant::I7, "is an event with another name");
