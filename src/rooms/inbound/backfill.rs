@@ -12,12 +12,11 @@ use hearth_store::{Batch, Order, Pos, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedServerName};
 
 use super::fetch::FetchError;
-use super::judge::{by_auth_events, by_state};
 use super::take::Taker;
-use super::{Entered, Inbound, Outlier};
+use super::{Entered, Inbound, Outlier, judge};
 use crate::SendError;
 use crate::gather::damaged;
-use crate::graph::{has_state, judged};
+use crate::graph::has_state;
 use crate::intake::Rooms;
 use crate::persist::move_head;
 use crate::query::RoomEvent;
@@ -162,15 +161,7 @@ impl Taker {
         };
         self.fetch_auth_events(pdu).await?;
         let graph = self.graph().await?;
-        let auth_events = graph.find(pdu.auth_events()).await?;
-        let auth_events: Vec<Pdu> = auth_events.values().map(|event| judged(event)).collect();
-        let place = [("m.room.create".to_owned(), String::new())];
-        let found = graph.at(state_before, &place).await?.into_iter().next().flatten().map(|event| judged(&event));
-        let mut judgement = by_auth_events(self.version, pdu, &auth_events, found.as_ref());
-        if judgement.is_ok() {
-            judgement = by_state(&graph, pdu, state_before).await?;
-        }
-        let rejected = judgement.err().map(|rejection| rejection.rule);
+        let rejected = judge::why_rejected(&graph, pdu, state_before).await?;
         let good = rejected.is_none();
         let outlier = Outlier { pdu: pdu.clone(), rejected, state_before };
         self.rooms.post_inbound(self.room, Inbound::Outliers(vec![outlier])).await?;

@@ -7,7 +7,7 @@ use hearth_event::Pdu;
 use hearth_schema::{StateId, Verdict};
 use ruma_common::{EventId, OwnedEventId, OwnedServerName};
 
-use super::judge::{by_auth_events, by_state, sorted};
+use super::judge::{self, by_auth_events, sorted};
 use super::take::Taker;
 use super::{Inbound, Outlier, admit};
 use crate::SendError;
@@ -164,15 +164,7 @@ impl Taker {
         self.fetch_auth_events(&pdu).await?;
         let graph = self.graph().await?;
         let state_before = self.as_state(&graph, &ids.state).await?;
-        let auth_events = graph.find(pdu.auth_events()).await?;
-        let auth_events: Vec<Pdu> = auth_events.values().map(|event| judged(event)).collect();
-        let create = graph.at(state_before, &[("m.room.create".to_owned(), String::new())]).await?;
-        let create = create.into_iter().next().flatten().map(|event| judged(&event));
-        let mut judgement = by_auth_events(self.version, &pdu, &auth_events, create.as_ref());
-        if judgement.is_ok() {
-            judgement = by_state(&graph, &pdu, state_before).await?;
-        }
-        let rejected = judgement.err().map(|rejection| rejection.rule);
+        let rejected = judge::why_rejected(&graph, &pdu, state_before).await?;
         let outlier = Outlier { pdu, rejected, state_before };
         self.rooms.post_inbound(self.room, Inbound::Outliers(vec![outlier])).await?;
         Ok(())

@@ -34,8 +34,21 @@ pub(crate) fn by_auth_events(
     hearth_event::check_auth(version, pdu, create, &state)
 }
 
+/// Why `pdu` is rejected, by its auth events or by the state before it; `None`: it is not.
+pub(super) async fn why_rejected(graph: &Graph, pdu: &Pdu, state: StateId) -> Result<Option<String>, StoreError> {
+    let auth_events = graph.find(pdu.auth_events()).await?;
+    let auth_events: Vec<Pdu> = auth_events.values().map(|event| judged(event)).collect();
+    let place = [("m.room.create".to_owned(), String::new())];
+    let create = graph.at(state, &place).await?.into_iter().next().flatten().map(|event| judged(&event));
+    let mut judgement = by_auth_events(graph.version, pdu, &auth_events, create.as_ref());
+    if judgement.is_ok() {
+        judgement = by_state(graph, pdu, state).await?;
+    }
+    Ok(judgement.err().map(|rejection| rejection.rule))
+}
+
 /// Judges `pdu` by the state before it.
-pub(super) async fn by_state(graph: &Graph, pdu: &Pdu, state: StateId) -> Result<Result<(), Rejection>, StoreError> {
+async fn by_state(graph: &Graph, pdu: &Pdu, state: StateId) -> Result<Result<(), Rejection>, StoreError> {
     if pdu.event_type() == "m.room.create" {
         return Ok(Ok(()));
     }

@@ -8,11 +8,10 @@ use hearth_schema::{RoomNid, Source, StateId};
 use hearth_store::{Pos, StoreError};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 
-use super::judge::{by_auth_events, by_state};
-use super::{Ends, Entered, Inbound, Prepared, SoftFail};
+use super::{Ends, Entered, Inbound, Prepared, SoftFail, judge};
 use crate::SendError;
 use crate::gather::damaged;
-use crate::graph::{Graph, has_state, judged};
+use crate::graph::{Graph, has_state};
 use crate::intake::Rooms;
 use crate::query::RoomEvent;
 
@@ -83,15 +82,7 @@ impl Taker {
         let source = if bridged && source == Source::Remote { Source::AfterGap } else { source };
         self.fetch_auth_events(&pdu).await?;
         let graph = self.graph().await?;
-        let auth_events = graph.find(pdu.auth_events()).await?;
-        let auth_events: Vec<Pdu> = auth_events.values().map(|event| judged(event)).collect();
-        let create = graph.at(state_before, &[("m.room.create".to_owned(), String::new())]).await?;
-        let create = create.into_iter().next().flatten().map(|event| judged(&event));
-        let mut judgement = by_auth_events(self.version, &pdu, &auth_events, create.as_ref());
-        if judgement.is_ok() {
-            judgement = by_state(&graph, &pdu, state_before).await?;
-        }
-        let rejected = judgement.err().map(|rejection| rejection.rule);
+        let rejected = judge::why_rejected(&graph, &pdu, state_before).await?;
         Ok(Prepared { pdu, source, state_before, rejected, inbox: None, soft_fail: SoftFail::Keep, ends: Ends::Follow })
     }
 
