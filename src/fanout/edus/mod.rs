@@ -1,7 +1,7 @@
 //! What other servers say that is no event: typing, receipts, presence.
 //!
 //! The problem: nothing of it is signed but the request that brought it, so a server could speak for the users of
-//! others; and it costs a sender nothing to say a lot. The answer: only [`bind`] makes a [`BoundEdu`], in which everybody
+//! others; and it costs a sender nothing to say a lot. The answer: only [`bind()`] makes a [`BoundEdu`], in which everybody
 //! belongs to the server that spoke; and each server may say so many things in a second. Whatever is wrong is dropped,
 //! counted by reason, and changes nothing.
 //!
