@@ -145,7 +145,9 @@ impl Rooms {
                 all.push(server.map_err(|error| damaged("Outsides", error.to_string()))?);
             }
         }
-        if self.room(view, room).await?.is_some() {
+        // Who is in the room is known while this server is; what it remembers of another time is a guess.
+        let known = self.room(view, room).await?.is_some();
+        if known && (all.is_empty() || self.is_resident(view, room).await?) {
             let servers = self.servers(view, room).await?;
             let mut servers: Vec<_> = servers.iter().collect();
             servers.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));

@@ -299,7 +299,7 @@ impl Rooms {
     }
 
     /// Fetches what other servers know of a time before the timeline.
-    async fn older(&self, room: RoomNid) -> Result<Backfilled, QueryError> {
+    pub(crate) async fn older(&self, room: RoomNid) -> Result<Backfilled, QueryError> {
         match self.backfill(room).await {
             Ok(outcome) => Ok(outcome),
             Err(SendError::Store(error)) => Err(error.into()),

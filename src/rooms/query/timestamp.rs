@@ -11,8 +11,11 @@ use ruma_common::{OwnedRoomId, UserId};
 use super::event::RoomEvent;
 use super::history::{Direction, EventFilter, HistoryQuery};
 use crate::QueryError;
+use crate::inbound::Backfilled;
 use crate::intake::Rooms;
 
+/// Pages of older history that one request fetches.
+const MAX_BACKFILLS: usize = 10;
 /// Events looked at from where the time should be.
 const LOOKED_AT: usize = 500;
 
@@ -31,9 +34,10 @@ impl Rooms {
         time: Millis,
         direction: Direction,
     ) -> Result<Arc<RoomEvent>, QueryError> {
-        let view = self.view().await?;
         let room = self.ids().room(&room_id);
-        self.access(&view, user, room).await?;
+        self.access(&self.view().await?, user, room).await?;
+        self.reach_back(room, time).await?;
+        let view = self.view().await?;
         let from = match direction {
             Direction::Forward => self.last_before(&view, room, time.0).await?,
             Direction::Backward => self.last_before(&view, room, time.0.saturating_add(1)).await?,
@@ -46,6 +50,22 @@ impl Rooms {
             Direction::Backward => event.pdu.origin_server_ts() <= time.0,
         };
         page.events.into_iter().find(fits).ok_or(QueryError::NotFound)
+    }
+
+    /// Fetches history of other servers until the timeline goes back to `time`, or so far as one request may go.
+    async fn reach_back(&self, room: RoomNid, time: Millis) -> Result<(), QueryError> {
+        for _ in 0..MAX_BACKFILLS {
+            let view = self.view().await?;
+            let rows = view.page::<Timeline, _>(&(room,), Order::Ascending, 1).await?;
+            let Some((_, oldest)) = rows.first() else { return Ok(()) };
+            let oldest = self.events(&view, room, &[*oldest]).await?;
+            if oldest.iter().any(|event| event.pdu.origin_server_ts() < time.0)
+                || self.older(room).await? == Backfilled::Nothing
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// The position of the last event before `time`, found by halving; `Pos::ZERO`: none is.

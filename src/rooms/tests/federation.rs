@@ -247,3 +247,18 @@ async fn scrolling_back_fetches_what_was_before_the_join() {
     assert_eq!(shown, there[..there.len() - 1], "everything up to the join, in order");
     assert_eq!(town.here.history(&room_id, &user("alice")).await, shown, "and it stays");
 }
+
+#[tokio::test]
+async fn jumping_to_a_date_before_the_join_fetches_what_was_then() {
+    let town = Town::new();
+    let create = crate::CreateRoom { creator: other("olga"), ..super::fixture::creation(crate::Preset::PublicChat) };
+    let room_id = town.there.rooms.create(create).await.expect("a room");
+    town.there.clock.advance(std::time::Duration::from_millis(100));
+    let said = say(&town, &room_id, "long ago").await;
+    town.join(&room_id, &user("alice")).await;
+    for (time, direction) in [(50, crate::Direction::Forward), (150, crate::Direction::Backward)] {
+        let time = hearth_base::Millis(1_700_000_000_000 + time);
+        let found = town.here.rooms.event_at_time(&user("alice"), room_id.clone(), time, direction).await;
+        assert_eq!(found.expect("found").event_id(), said);
+    }
+}
