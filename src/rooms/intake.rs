@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_base::{Clock, Random};
 use hearth_event::SigningKey;
@@ -21,7 +22,7 @@ use crate::ephemeral::TypingState;
 use crate::erasure::Erased;
 use crate::graph::AuthEdges;
 use crate::import::Joins;
-use crate::inbound::{InboundRequest, Workers};
+use crate::inbound::{InboundRequest, RunRequest, Workers};
 use crate::joining::Way;
 use crate::membership::Additions;
 use crate::plan::Signer;
@@ -96,6 +97,12 @@ impl Inner {
     pub(crate) fn is_stopping(&self) -> bool {
         self.shutdown.is_cancelled()
     }
+
+    /// Waits that long, or until the server is about to end.
+    pub(crate) async fn pause(&self, time: Duration) {
+        // Either way it is over.
+        let _ = tokio::time::timeout(time, self.shutdown.cancelled()).await;
+    }
 }
 
 /// What a room's task is sent.
@@ -105,6 +112,8 @@ pub(crate) enum Mail {
     Command(Request),
     /// Something of another server, which has been looked at as far as that needs no head.
     Inbound(InboundRequest),
+    /// Events of other servers that may just go on from the room's end.
+    Run(RunRequest),
 }
 
 /// A command on its way to a room's task.

@@ -256,7 +256,8 @@ impl Planner {
         hearth_event::check_auth(self.version, pdu, create, &state).map_err(forbidden)
     }
 
-    fn plan_state(
+    /// What the state event `pdu` changes; its place has been loaded.
+    pub(crate) fn plan_state(
         &self,
         pdu: &Pdu,
         state_key: String,
@@ -281,7 +282,7 @@ impl Planner {
     }
 
     /// Moves the head past a judged event.
-    fn advance(&mut self, pdu: &Pdu, n: u32, state: Option<&PlannedState>) {
+    pub(crate) fn advance(&mut self, pdu: &Pdu, n: u32, state: Option<&PlannedState>) {
         let head = &mut self.head;
         head.generation += 1;
         head.next_event += 1;

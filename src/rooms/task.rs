@@ -103,6 +103,7 @@ impl RoomTask {
                 request = self.mailbox.recv(), if self.in_flight.len() < MAX_IN_FLIGHT => match request {
                     Some(Mail::Command(request)) => self.handle(request, 0).await,
                     Some(Mail::Inbound(request)) => self.handle_inbound(request).await,
+                    Some(Mail::Run(request)) => self.handle_run(request).await,
                     None => break,
                 },
                 () = tokio::time::sleep(IDLE), if self.in_flight.is_empty() => self.mailbox.close(),
@@ -171,7 +172,7 @@ impl RoomTask {
     }
 
     /// Nothing is in flight: what is durable need not be kept.
-    fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         if let Some(planner) = &mut self.planner {
             for (id, node) in planner.fresh_nodes.drain() {
                 self.rooms.caches.keep_node(self.room, id, node);

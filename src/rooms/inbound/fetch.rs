@@ -11,6 +11,7 @@ use super::judge::{self, by_auth_events, sorted};
 use super::take::Taker;
 use super::{Inbound, Outlier, admit};
 use crate::SendError;
+use crate::gather::damaged;
 use crate::graph::{Graph, judged};
 use crate::remote::{MissingEvents, RawPdu, RemoteError, StateIds};
 
@@ -191,16 +192,34 @@ impl Taker {
             let all = remote.state(server, &self.room_id, event_id).await?;
             all.state.into_iter().chain(all.auth_chain).collect()
         } else {
-            let mut answers: Vec<Result<RawPdu, RemoteError>> = Vec::with_capacity(missing.len());
-            let missing: Vec<OwnedEventId> = missing.into_iter().collect();
-            for some in missing.chunks(PARALLEL) {
-                answers.extend(futures::future::join_all(some.iter().map(|id| remote.event(server, id))).await);
-            }
-            // A server that lacks one of them may still tell the rest.
-            answers.into_iter().filter_map(Result::ok).collect()
+            self.fetch_one_by_one(server, missing.into_iter().collect()).await?
         };
         let events = self.admitted(raw).await;
         Ok(self.keep(events).await?)
+    }
+
+    /// What `server` tells of `missing`; an error if it falls silent.
+    async fn fetch_one_by_one(
+        &self,
+        server: &OwnedServerName,
+        missing: Vec<OwnedEventId>,
+    ) -> Result<Vec<RawPdu>, RemoteError> {
+        let remote = &self.rooms.0.remote;
+        let mut told = Vec::with_capacity(missing.len());
+        for some in missing.chunks(PARALLEL) {
+            for answer in futures::future::join_all(some.iter().map(|id| remote.event(server, id))).await {
+                match answer {
+                    Ok(raw) => told.push(raw),
+                    // A state without what nobody could tell at the moment is another state.
+                    Err(error) if is_silence(&error) => return Err(error),
+                    // A server that lacks one of them may still tell the rest.
+                    Err(error) => {
+                        tracing::debug!(%error, "an event of a state is left out");
+                    }
+                }
+            }
+        }
+        Ok(told)
     }
 
     /// The state made of those of `ids` that are here and were not rejected.
@@ -218,10 +237,23 @@ impl Taker {
             return Err(FetchError::Useless("the state has no create event".to_owned()));
         }
         let nids = graph.state_keys(&places).await?;
-        let changes: Vec<_> = nids.into_iter().zip(numbers).filter_map(|(nid, n)| Some((nid?.0, Some(n)))).collect();
+        let mut changes = Vec::with_capacity(numbers.len());
+        for (nid, n) in nids.into_iter().zip(numbers) {
+            let nid = nid.ok_or_else(|| damaged("StateKeys", "a stored state event's place has no number"))?;
+            changes.push((nid.0, Some(n)));
+        }
         let (root, nodes) = graph.changed(StateId::EMPTY, &changes).await?;
         graph.save(nodes).await?;
         Ok(root)
+    }
+}
+
+/// Whether the server has not said what it knows; it may another time.
+const fn is_silence(error: &RemoteError) -> bool {
+    match error {
+        RemoteError::Unreachable { .. } | RemoteError::Off => true,
+        RemoteError::Refused { status, .. } => *status == 429 || *status >= 500,
+        RemoteError::Invalid { .. } => false,
     }
 }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use serde::Deserialize;
 
+use super::run::Arrived;
 use super::take::Taker;
 use super::{Admitted, Received, admit};
 use crate::SendError;
@@ -23,6 +24,8 @@ use crate::remote::RawPdu;
 const PAGE: usize = 64;
 /// How long one event may take, with everything that has to be fetched for it.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a worker waits after a failure of the store: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Rooms with something in the inbox that a start finds in one lane.
 const MAX_ROOMS: usize = 100_000;
 
@@ -155,16 +158,23 @@ impl Rooms {
         }
         let rooms = self.clone();
         self.0.tasks.spawn(async move {
-            loop {
-                let done = rooms.empty_inbox(room, &room_id).await;
-                if let Err(error) = &done {
-                    tracing::warn!(%error, %room_id, "the room's inbox waits");
-                }
-                rooms.0.workers.0.lock().remove(&room);
-                // What was staged between the last look and now has found the worker still there.
-                let more = done.is_ok() && rooms.has_mail(room).await.unwrap_or(false);
-                if !more || !rooms.0.workers.0.lock().insert(room) {
-                    return;
+            let mut pause = PAUSE.0;
+            while !rooms.0.is_stopping() {
+                match rooms.empty_inbox(room, &room_id).await {
+                    Ok(()) => {
+                        pause = PAUSE.0;
+                        rooms.0.workers.0.lock().remove(&room);
+                        // What was staged between the last look and now has found the worker still there.
+                        let done = matches!(rooms.has_mail(room).await, Ok(false));
+                        if done || !rooms.0.workers.0.lock().insert(room) {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, %room_id, "the room's inbox waits");
+                        rooms.0.pause(pause).await;
+                        pause = PAUSE.1.min(pause * 2);
+                    }
                 }
             }
         });
@@ -177,48 +187,58 @@ impl Rooms {
 
     async fn empty_inbox(&self, room: RoomNid, room_id: &RoomId) -> Result<(), SendError> {
         loop {
-            let rows = self.view().await?.page::<Inbox, _>(&(room.lane(), room), Order::Ascending, PAGE).await?;
+            let view = self.view().await?;
+            let rows = view.page::<Inbox, _>(&(room.lane(), room), Order::Ascending, PAGE).await?;
             if rows.is_empty() {
                 return Ok(());
             }
-            for ((_, _, arrival), staged) in rows {
+            let version = self.version(&view, room).await?;
+            let arrived: Result<Vec<Arrived>, StoreError> =
+                rows.into_iter().map(|((_, _, arrival), staged)| parsed(arrival, staged, version)).collect();
+            let arrived = arrived?;
+            let mut rest = arrived.as_slice();
+            while let [first, others @ ..] = rest {
                 if self.0.is_stopping() {
                     return Ok(());
                 }
-                self.take_staged(room, room_id, arrival, staged).await?;
+                rest = match self.take_run(room, rest).await? {
+                    0 => {
+                        self.take_alone(room, room_id, first).await?;
+                        others
+                    }
+                    taken => rest.get(taken..).unwrap_or_default(),
+                };
             }
         }
     }
 
-    async fn take_staged(
-        &self,
-        room: RoomNid,
-        room_id: &RoomId,
-        arrival: Pos,
-        staged: StagedEvent,
-    ) -> Result<(), SendError> {
-        let unreadable = |error: String| SendError::from(damaged("Inbox", error));
-        let origin =
-            OwnedServerName::try_from(staged.origin.as_str()).map_err(|error| unreadable(error.to_string()))?;
-        let event_id =
-            OwnedEventId::try_from(staged.event_id.as_str()).map_err(|error| unreadable(error.to_string()))?;
-        let taker = Taker::new(self, room_id, &origin).await?.ok_or(SendError::UnknownRoom)?;
-        let pdu = Pdu::from_stored(&event_id, Bytes::from(staged.json), taker.version)
-            .map_err(|error| unreadable(error.to_string()))?;
+    async fn take_alone(&self, room: RoomNid, room_id: &RoomId, arrived: &Arrived) -> Result<(), SendError> {
+        let Arrived { pdu, origin, arrival } = arrived;
+        let taker = Taker::new(self, room_id, origin).await?.ok_or(SendError::UnknownRoom)?;
         // Other servers may be asked for what is missing, and nobody's silence may hold up a room for long.
-        let outcome = tokio::time::timeout(PATIENCE, taker.take(pdu, Some(arrival))).await;
+        let outcome = tokio::time::timeout(PATIENCE, taker.take(pdu.clone(), Some(*arrival))).await;
         match outcome.unwrap_or_else(|_| Err(SendError::BadContent("what it stands on was not had in time".into()))) {
             Ok(_) => Ok(()),
             Err(error @ (SendError::Store(_) | SendError::Full | SendError::Stopping)) => Err(error),
             Err(error) => {
-                tracing::info!(%error, %event_id, %origin, "an event of another server is dropped");
+                tracing::info!(%error, event_id = %pdu.event_id(), %origin, "an event of another server is dropped");
                 let mut batch = Batch::new(room.lane());
-                batch.delete::<Inbox>(&(room.lane(), room, arrival));
+                batch.delete::<Inbox>(&(room.lane(), room, *arrival));
                 self.0.store.commit(batch).await?;
                 Ok(())
             }
         }
     }
+}
+
+/// A row of the inbox.
+fn parsed(arrival: Pos, staged: StagedEvent, version: RoomVersion) -> Result<Arrived, StoreError> {
+    let unreadable = |error: String| damaged("Inbox", error);
+    let origin = OwnedServerName::try_from(staged.origin.as_str()).map_err(|error| unreadable(error.to_string()))?;
+    let event_id = OwnedEventId::try_from(staged.event_id.as_str()).map_err(|error| unreadable(error.to_string()))?;
+    let pdu = Pdu::from_stored(&event_id, Bytes::from(staged.json), version)
+        .map_err(|error| unreadable(error.to_string()))?;
+    Ok(Arrived { pdu, origin, arrival })
 }
 
 fn stage(batch: &mut Batch, room: RoomNid, origin: &ServerName, pdu: &Pdu) {

@@ -6,6 +6,8 @@
 //!                                          state before, rules  ends, current state, one batch
 //! ```
 //!
+//! Events that just go on from the room's end go there straight from the inbox, many in one batch: see [`run`].
+//!
 //! Only the last arrow needs the room's task; everything before it reads what never changes, and may wait for the
 //! network. One worker for each room keeps the order of arrival.
 
@@ -17,6 +19,7 @@ mod fetch;
 mod inbox;
 mod judge;
 mod outliers;
+mod run;
 mod take;
 
 use hearth_event::{Pdu, Verified};
@@ -33,6 +36,7 @@ pub(crate) use fetch::FetchError;
 pub(crate) use inbox::Workers;
 pub(crate) use judge::{by_auth_events, sorted};
 pub(crate) use outliers::put as put_outliers;
+pub(crate) use run::RunRequest;
 pub(crate) use take::Taker;
 
 /// What became of one PDU of a transaction.

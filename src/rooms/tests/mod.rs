@@ -8,6 +8,7 @@ mod members;
 mod membership;
 mod neighbour;
 mod reading;
+mod runs;
 mod sending;
 mod serving;
 mod upgrade;

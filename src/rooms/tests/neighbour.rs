@@ -24,6 +24,8 @@ pub(super) struct Neighbour {
     pub asked: Mutex<Vec<&'static str>>,
     /// It answers `get_missing_events` with nothing.
     pub forgetful: std::sync::atomic::AtomicBool,
+    /// It does not answer when asked for one event.
+    pub silent: std::sync::atomic::AtomicBool,
 }
 
 /// `hearth.test` and `other.test`.
@@ -36,9 +38,14 @@ pub(super) struct Town {
 
 impl Town {
     pub(super) fn new() -> Self {
+        Self::on(Arc::new(MemoryStore::new()))
+    }
+
+    /// The same, with a store for `hearth.test`.
+    pub(super) fn on(store: Arc<dyn hearth_store::Store>) -> Self {
         let (neighbour, other_way) = (Arc::new(Neighbour::default()), Arc::new(Neighbour::default()));
         let [(here, here_seed), (there, there_seed)] = SERVERS;
-        let here = Fixture::named(here, here_seed, Arc::new(MemoryStore::new()), Arc::clone(&neighbour) as _);
+        let here = Fixture::named(here, here_seed, store, Arc::clone(&neighbour) as _);
         let there = Fixture::named(there, there_seed, Arc::new(MemoryStore::new()), Arc::clone(&other_way) as _);
         assert!(neighbour.rooms.set(there.rooms.clone()).is_ok());
         assert!(other_way.rooms.set(here.rooms.clone()).is_ok());
@@ -67,7 +74,13 @@ impl Town {
         .await;
         let entered = self.there.rooms.enter_handshake(name(0), verified(&join).await).await.expect("a join");
         assert!(entered.pos > hearth_store::Pos::ZERO);
-        self.here.rooms.import(name(1), join, state).await.expect("an import")
+        loop {
+            match self.here.rooms.import(name(1), join.clone(), state.clone()).await {
+                // On a bad day.
+                Err(crate::import::ImportError::Here(SendError::Busy)) => {}
+                imported => return imported.expect("an import"),
+            }
+        }
     }
 
     /// Gives `to` the events of `from` with these IDs, in one transaction.
@@ -286,6 +299,9 @@ impl Remote for Neighbour {
     }
     fn event<'a>(&'a self, _: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
         Box::pin(async move {
+            if self.silent.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(RemoteError::Unreachable { server: name(1).to_owned(), why: "silent".into() });
+            }
             let rooms = self.rooms("event");
             let view = rooms.view().await.expect("a view");
             // The test's rooms are few: look in all of them.
