@@ -1,6 +1,6 @@
 //! Transactions of 50 events of another server: checked, verified, staged, judged and stored, on RocksDB.
 //!
-//! `one room`: each event follows the one before it, and each is its own commit. `four rooms`: four such streams at once.
+//! `one room`: each event follows the one before it, so that one transaction is one batch. `four rooms`: four such streams at once.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -46,6 +46,15 @@ at the start). Servers of the suite
 are in private networks, so no network is denied, and one that failed is tried again within seconds.
 """
 
+WITH_SYNAPSE = """\
+## With Synapse at the other end
+
+The same tests with one of the servers replaced by Synapse from PyPI, in an image that is made for the run
+(`complement/run --synapse hs2 --accept tests`). A test that fails with Synapse at both ends, or that asks one server for
+what only the other can do, fails here too.
+
+"""
+
 NOTHING = """\
 **No result has been measured yet**: the suite has not run against this server. `complement/run --all --accept` fills this
 page in.
@@ -72,5 +81,24 @@ def table(found):
     return "\n".join(lines) + "\n"
 
 
-def document(found):
-    return HEAD + (table(found) if found else NOTHING) + OTHERS + TAIL
+def beside_synapse(found, with_synapse):
+    """What differs when one of the servers is Synapse; `with_synapse`: results by the name of that server."""
+    if not with_synapse:
+        return ""
+    lines = ["| Synapse is | package | tests pass | fail | skip | subtests pass | fail | skip |", "|---|---|" + "--:|" * 6]
+    lost = []
+    for name, own in sorted(with_synapse.items()):
+        for package in sorted({package for package, _ in own}):
+            tests = {test: action for (owner, test), action in own.items() if owner == package}
+            tops = {test: action for test, action in tests.items() if "/" not in test}
+            subs = {test: action for test, action in tests.items() if "/" in test}
+            lines.append(f"| `{name}` | `{package}` | {cells(tops)} | {cells(subs)} |")
+        for package, test in results.regressions(found, results.merged(found, own, [], {})):
+            if "/" not in test:
+                lost.append(f"* `{name}`, `{package}`: {test}")
+    told = "Pass between two servers of this kind and not with Synapse as the server named first:\n\n" + "\n".join(lost)
+    return "\n" + WITH_SYNAPSE + "\n".join(lines) + "\n" + (f"\n{told}\n" if lost else "")
+
+
+def document(found, with_synapse):
+    return HEAD + (table(found) if found else NOTHING) + beside_synapse(found, with_synapse) + OTHERS + TAIL
