@@ -4,15 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use futures::future::BoxFuture;
 use hearth_accounts::Accounts;
 use hearth_base::{Clock, Random, Supervisor};
-use hearth_event::SigningKey;
+use hearth_client_api::{Peer, TrustedProxies};
+use hearth_event::{SigningKey, public_key_bytes};
 use hearth_fanout::{Follower, ForeignEdus, Outbound, OutboundParts, OutboundSettings, PresenceOut};
 use hearth_peers::{Federation, MissingDestination, OldKey, Peers, PeersParts, PeersSettings, SystemDns};
 use hearth_rooms::Rooms;
 use hearth_schema::Ids;
-use hearth_server_api::{EduSink, PublicRooms, RawEdu, ServerApi, ServerApiSettings, ServerRates};
+use hearth_server_api::{
+    Caller, EduSink, FirstHandshakes, PublicRooms, RawEdu, ServerApi, ServerApiSettings, ServerRates,
+};
 use hearth_settings::Settings;
 use hearth_store::Store;
 use ruma_common::{OwnedServerName, ServerName};
@@ -62,6 +67,10 @@ pub(crate) fn peers_settings(settings: &Settings) -> Result<PeersSettings, Failu
         let wrong = |error| Failure::new(Code::Unusable, format!("federation.key_servers \"{name}\": {error}"));
         OwnedServerName::try_from(name.as_str()).map_err(wrong)
     };
+    let distrusted = |key: &String| {
+        let wrong = |_| Failure::new(Code::Unusable, format!("federation.distrusted_keys: \"{key}\" is no public key"));
+        public_key_bytes(key).map_err(wrong)
+    };
     Ok(PeersSettings {
         federation: if chosen.enabled { Federation::On } else { Federation::Off },
         missing_destination: if chosen.accept_without_destination {
@@ -73,6 +82,7 @@ pub(crate) fn peers_settings(settings: &Settings) -> Result<PeersSettings, Failu
         allowed_networks: chosen.allowed_networks.clone(),
         extra_roots: chosen.extra_authorities.as_deref().map_or_else(|| Ok(Vec::new()), authorities)?,
         key_servers: chosen.key_servers.iter().map(name).collect::<Result<_, _>>()?,
+        distrusted_keys: chosen.distrusted_keys.iter().map(distrusted).collect::<Result<_, _>>()?,
         connect_timeout: chosen.connect_timeout,
         request_timeout: chosen.request_timeout,
         join_timeout: chosen.join_timeout,
@@ -116,7 +126,7 @@ pub(crate) async fn start(
     tasks.spawn("queues of other servers", follower.run(tasks.stopping()));
     tasks.spawn("memory of transactions", rooms.clone().run_forgetting(tasks.stopping()));
     rooms.resume_inbound().await.map_err(|error| Failure::new(Code::Io, error))?;
-    Ok(hearth_server_api::router(ServerApi {
+    let router = hearth_server_api::router(ServerApi {
         rooms,
         accounts,
         peers,
@@ -124,6 +134,20 @@ pub(crate) async fn start(
         clock: ground.clock,
         settings: api_settings(settings),
         shutdown: requests.stopping(),
+    });
+    Ok(with_caller(router, crate::graph::trusted_proxies(settings)))
+}
+
+/// `router`, whose requests know where they came from: behind a proxy that is by what it says.
+fn with_caller(router: Router, proxies: TrustedProxies) -> Router {
+    let proxies = Arc::new(proxies);
+    router.layer(from_fn(move |mut request: Request, next: Next| {
+        let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
+        let caller = Caller(proxies.client(peer, request.headers()).0);
+        async move {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
     }))
 }
 
@@ -152,8 +176,14 @@ fn api_settings(settings: &Settings) -> ServerApiSettings {
         rates: ServerRates {
             requests: settings.federation.requests.filter(|_| settings.rate_limits.enabled),
             heavy: settings.federation.heavy_requests.filter(|_| settings.rate_limits.enabled),
+            unproven: settings.federation.unproven_requests.filter(|_| settings.rate_limits.enabled),
         },
         public_rooms: if settings.federation.public_rooms { PublicRooms::Open } else { PublicRooms::Closed },
+        first_handshakes: if settings.federation.first_handshakes {
+            FirstHandshakes::Served
+        } else {
+            FirstHandshakes::Unknown
+        },
         ..usual
     }
 }

@@ -264,7 +264,8 @@ fn rate_limits(settings: &Settings) -> Option<RateLimits> {
     })
 }
 
-fn trusted_proxies(settings: &Settings) -> TrustedProxies {
+/// Who is believed about whose request it passes on.
+pub(crate) fn trusted_proxies(settings: &Settings) -> TrustedProxies {
     let mut proxies = TrustedProxies::default();
     for proxy in &settings.listen.trusted_proxies {
         match proxy {

@@ -36,7 +36,7 @@ use hearth_sync::Sync;
 use tokio_util::sync::CancellationToken;
 
 pub use elsewhere::{Elsewhere, Lookup, Nowhere};
-pub use limits::{Peer, RateLimits, TrustedProxies};
+pub use limits::{ClientAddress, Peer, RateLimits, TrustedProxies};
 pub use settings::{ClientApiSettings, Contact, Notices, Support};
 
 use edge::FailureIds;

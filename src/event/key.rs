@@ -150,8 +150,7 @@ impl PublicKeys {
         if key_id.split_once(':').is_none_or(|(algorithm, _)| algorithm != ALGORITHM) {
             return Err(KeyError::Shape);
         }
-        let bytes: [u8; 32] = BASE64.decode(key).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(KeyError::Seed)?;
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::Seed)?;
+        let key = VerifyingKey::from_bytes(&public_key_bytes(key)?).map_err(|_| KeyError::Seed)?;
         self.0.entry(server.to_owned()).or_default().insert(key_id.to_owned(), PublicKey { key, valid_until });
         Ok(())
     }
@@ -171,6 +170,15 @@ impl PublicKeys {
         };
         verify_bytes(&known.key, &bytes, message)
     }
+}
+
+/// The 32 bytes of a public key in base64, which may be written in several ways.
+///
+/// # Errors
+/// If it is no base64 of 32 bytes.
+pub fn public_key_bytes(base64: &str) -> Result<[u8; 32], KeyError> {
+    let bytes = BASE64.decode(base64).map_err(|_| KeyError::Seed)?;
+    bytes.try_into().map_err(|_| KeyError::Seed)
 }
 
 /// Strict verification: keys and points of small order are refused, as the other implementations do.

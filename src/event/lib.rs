@@ -31,11 +31,11 @@ pub use check::{
 pub use client::{client_head, client_head_without_room};
 pub use countersign::{CountersignError, countersign, with_countersignature};
 pub use json::{JsonError, JsonLimits, canonical_json, parse_canonical_object};
-pub use key::{KeyError, PublicKeys, SigningKey};
+pub use key::{KeyError, PublicKeys, SigningKey, public_key_bytes};
 pub use make::{BuildError, EventDraft, build};
 pub use pdu::Pdu;
 pub use redact::redact;
-pub use request::SignedRequest;
+pub use request::{SignedForm, SignedRequest};
 pub use resolve::{Fetch, ResolveError, StateMap, resolve};
 pub use server_keys::{MAX_SERVER_KEYS_BYTES, ServerKeys, ServerKeysError, check_server_keys};
 pub use template::template;

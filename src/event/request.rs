@@ -1,6 +1,6 @@
 //! Signatures on requests between servers.
 
-use ruma_common::ServerName;
+use ruma_common::{OwnedServerName, ServerName};
 
 use crate::json::{JsonError, JsonLimits, Strictness, parse_object, write_string};
 use crate::{PublicKeys, SigningKey};
@@ -34,13 +34,12 @@ impl SignedRequest<'_> {
         Ok(key.sign(&self.message()?))
     }
 
-    /// Whether `signature` is (key ID, base64) of the origin over the request, by a key in `keys` that is good at `now`
-    /// (milliseconds).
+    /// The request in the form that is signed, made once however many signatures there are.
     ///
     /// # Errors
     /// If the body is no JSON object.
-    pub fn verify(&self, keys: &PublicKeys, signature: (&str, &str), now: u64) -> Result<bool, JsonError> {
-        Ok(keys.verify(self.origin, signature, &self.message()?, now))
+    pub fn signed_form(&self) -> Result<SignedForm, JsonError> {
+        Ok(SignedForm { origin: self.origin.to_owned(), message: self.message()? })
     }
 
     /// The canonical JSON that is signed. Numbers are those of the sender: rooms of old versions have such that
@@ -64,6 +63,21 @@ impl SignedRequest<'_> {
         text(&mut out, "uri", self.uri);
         out.push(b'}');
         Ok(out)
+    }
+}
+
+/// A request in the form that is signed.
+#[derive(Clone, Debug)]
+pub struct SignedForm {
+    origin: OwnedServerName,
+    message: Vec<u8>,
+}
+
+impl SignedForm {
+    /// Whether `signature` is (key ID, base64) of the origin over the request, by a key in `keys` that is good at `now`
+    /// (milliseconds).
+    pub fn is_signed(&self, keys: &PublicKeys, signature: (&str, &str), now: u64) -> bool {
+        keys.verify(&self.origin, signature, &self.message, now)
     }
 }
 
@@ -111,7 +125,9 @@ mod tests {
         let mut keys = PublicKeys::default();
         keys.insert(server_name!("a.example"), "ed25519:1", &key.public_key_base64(), 1000).expect("a key");
         let signature = request(Some(b"{}")).sign(&key).expect("an object");
-        let verify = |request: SignedRequest<'_>, now| request.verify(&keys, ("ed25519:1", &signature), now);
+        let verify = |request: SignedRequest<'_>, now| {
+            request.signed_form().map(|form| form.is_signed(&keys, ("ed25519:1", &signature), now))
+        };
         assert_eq!(verify(request(Some(b"{}")), 1000), Ok(true));
         assert_eq!(verify(request(Some(b"{}")), 1001), Ok(false), "expired");
         assert_eq!(verify(request(None), 1000), Ok(false), "no body");

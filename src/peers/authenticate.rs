@@ -1,9 +1,12 @@
 //! Who sent a request.
 
-use hearth_event::SignedRequest;
+use bytes::Bytes;
+use hearth_event::{SignedForm, SignedRequest};
 use hearth_rooms::remote::KeyWish;
+use hearth_store::StoreError;
 use ruma_common::{OwnedServerName, ServerName};
 
+use crate::peers::LARGE;
 use crate::ring::{RingError, Use};
 use crate::x_matrix::XMatrix;
 use crate::{MissingDestination, Peers};
@@ -40,10 +43,29 @@ pub enum AuthError {
     Body(String),
     /// This server cannot read its store.
     #[error(transparent)]
-    Storage(#[from] hearth_store::StoreError),
+    Storage(#[from] StoreError),
 }
 
 impl Peers {
+    /// Who says that it sent a request, and that the request is for this server. Nothing is verified: it costs nothing,
+    /// and refuses what need not be read any further.
+    ///
+    /// # Errors
+    /// If there is no header that could be right.
+    pub fn claimed(&self, authorization: &[&[u8]]) -> Result<OwnedServerName, AuthError> {
+        let first = read(authorization)?.into_iter().next().ok_or(AuthError::Missing)?;
+        self.check_names(&first.origin, first.destination.as_deref())?;
+        Ok(first.origin)
+    }
+
+    /// Whether any key of `server` is known without asking anybody.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn knows(&self, server: &ServerName) -> Result<bool, StoreError> {
+        Ok(self.known_keys(server).await?.is_some())
+    }
+
     /// The server that signed a request: `authorization` are its header's raw values, `uri` the path and query as they
     /// came, `body` the bytes (none: it had no body, or an empty one).
     ///
@@ -56,18 +78,12 @@ impl Peers {
         authorization: &[&[u8]],
         method: &str,
         uri: &str,
-        body: Option<&[u8]>,
+        body: Option<&Bytes>,
     ) -> Result<OwnedServerName, AuthError> {
         let signatures = read(authorization)?;
         let first = signatures.first().ok_or(AuthError::Missing)?;
         self.check_names(&first.origin, first.destination.as_deref())?;
-        let request = SignedRequest {
-            method,
-            uri,
-            origin: &first.origin,
-            destination: first.destination.as_deref(),
-            content: body.filter(|body| !body.is_empty()),
-        };
+        let mut form: Option<SignedForm> = None;
         let now = self.0.parts.clock.now().0;
         for signature in &signatures {
             let wish = KeyWish { server: first.origin.clone(), key_ids: vec![signature.key_id.clone()], at: now };
@@ -79,7 +95,12 @@ impl Peers {
                 }
             };
             let by = (signature.key_id.as_str(), signature.signature.as_str());
-            if request.verify(&keys, by, now).map_err(|error| AuthError::Body(error.to_string()))? {
+            let form = match &mut form {
+                Some(form) => form,
+                // Only now: without a key it would be work for nothing.
+                none => none.insert(signed_form(first, (method, uri), body).await?),
+            };
+            if form.is_signed(&keys, by, now) {
                 self.heard_from(&first.origin);
                 return Ok(first.origin.clone());
             }
@@ -100,6 +121,26 @@ impl Peers {
         }
         Ok(())
     }
+}
+
+/// The request as `header` says that it was signed. A large body is parsed where it holds up nobody.
+async fn signed_form(
+    header: &XMatrix,
+    (method, uri): (&str, &str),
+    body: Option<&Bytes>,
+) -> Result<SignedForm, AuthError> {
+    fn make(header: &XMatrix, (method, uri): (&str, &str), body: Option<&[u8]>) -> Result<SignedForm, AuthError> {
+        let XMatrix { origin, destination, .. } = header;
+        let request = SignedRequest { method, uri, origin, destination: destination.as_deref(), content: body };
+        request.signed_form().map_err(|error| AuthError::Body(error.to_string()))
+    }
+    let body = body.filter(|body| !body.is_empty());
+    let Some(body) = body.filter(|body| body.len() >= LARGE) else {
+        return make(header, (method, uri), body.map(|body| &**body));
+    };
+    let (header, body, line) = (header.clone(), body.clone(), (method.to_owned(), uri.to_owned()));
+    let making = tokio::task::spawn_blocking(move || make(&header, (&line.0, &line.1), Some(&body)));
+    making.await.unwrap_or_else(|error| Err(AuthError::Body(error.to_string())))
 }
 
 /// All signatures: by one server, for one server.

@@ -12,6 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::Memory;
 use crate::connect::Connector;
 use crate::name::Authority;
 
@@ -51,11 +52,33 @@ pub(crate) enum Failed {
     Invalid(String),
 }
 
+/// The memory that answers take: those that are as large as rooms leave place for all others.
+#[derive(Clone, Debug)]
+pub(crate) struct Memories {
+    pub pages: Memory,
+    pub rooms: Memory,
+}
+
+/// Bytes of a page of events: 100 of 64 KiB, and what proxies and old servers add to them.
+pub(crate) const MAX_PAGE: usize = 16 << 20;
+/// Bytes of all pages that are read at a time.
+const PAGES: usize = 256 << 20;
+
+impl Memories {
+    /// `room` is the largest answer there may be.
+    pub(crate) fn new(room: usize) -> Self {
+        Self { pages: Memory::new(PAGES), rooms: Memory::new(room.saturating_mul(2)) }
+    }
+}
+
 /// Sends requests over connections that it keeps for a while.
-pub(crate) struct HttpClient<C = Connector>(Client<C, Full<Bytes>>);
+pub(crate) struct HttpClient<C = Connector> {
+    client: Client<C, Full<Bytes>>,
+    memories: Memories,
+}
 
 impl<C: Connect + Clone + Send + Sync + 'static> HttpClient<C> {
-    pub(crate) fn new(connector: C) -> Self {
+    pub(crate) fn new(connector: C, memories: Memories) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -65,19 +88,20 @@ impl<C: Connect + Clone + Send + Sync + 'static> HttpClient<C> {
             .http1_max_buf_size(MAX_HEADER_BYTES)
             .http2_max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
             .build(connector);
-        Self(client)
+        Self { client, memories }
     }
 
     /// The caller sets a deadline.
     pub(crate) async fn send(&self, ready: &Ready) -> Result<Raw, Failed> {
-        let answer = match self.0.request(request(ready)?).await {
+        let answer = match self.client.request(request(ready)?).await {
             // The other side closed a connection that was kept, while the request was on its way. Every request between
             // servers may be repeated.
-            Err(error) if was_cut(&error) => self.0.request(request(ready)?).await,
+            Err(error) if was_cut(&error) => self.client.request(request(ready)?).await,
             answer => answer,
         };
         let answer = answer.map_err(|error| Failed::Unreachable(reason(&error)))?;
-        read(answer, ready.max_bytes).await
+        let memory = if ready.max_bytes > MAX_PAGE { &self.memories.rooms } else { &self.memories.pages };
+        read(answer, ready.max_bytes, memory).await
     }
 }
 
@@ -99,19 +123,23 @@ fn request(ready: &Ready) -> Result<Request<Full<Bytes>>, Failed> {
     request.map_err(|error| Failed::Invalid(format!("the request cannot be sent: {error}")))
 }
 
-async fn read(answer: Response<Incoming>, max_bytes: usize) -> Result<Raw, Failed> {
+async fn read(answer: Response<Incoming>, max_bytes: usize, memory: &Memory) -> Result<Raw, Failed> {
     let (head, body) = answer.into_parts();
     // None was asked for: a small answer that unpacks to a large one is an old trick.
     if head.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(Failed::Invalid("it is compressed".to_owned()));
     }
-    match Limited::new(body, max_bytes).collect().await {
-        Ok(body) => Ok(Raw { status: head.status, headers: head.headers, body: body.to_bytes() }),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Failed::Invalid(format!("it is larger than {max_bytes} bytes")))
-        }
-        Err(error) => Err(Failed::Unreachable(reason(&*error))),
+    let (mut body, mut growing) = (Limited::new(body, max_bytes), memory.begin());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => Failed::Invalid(format!("it is larger than {max_bytes} bytes")),
+            None => Failed::Unreachable(reason(&*error)),
+        })?;
+        let Ok(chunk) = frame.into_data() else { continue };
+        // That is no fault of the other server: it is not left alone for it.
+        growing.push(&chunk).map_err(|full| Failed::Invalid(full.to_string()))?;
     }
+    Ok(Raw { status: head.status, headers: head.headers, body: growing.finish() })
 }
 
 /// The connection ended before there was any answer.

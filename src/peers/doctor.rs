@@ -11,7 +11,7 @@ use http::{HeaderMap, Method};
 use ruma_common::ServerName;
 use tokio::time::timeout;
 
-use crate::client::{Failed, HttpClient, Raw, Ready};
+use crate::client::{Failed, HttpClient, MAX_PAGE, Memories, Raw, Ready};
 use crate::connect::{Connector, Pinned, Ports, Service};
 use crate::name::{Authority, Host};
 use crate::refusal::clean;
@@ -147,7 +147,7 @@ impl Doctor {
         findings: &mut Vec<Finding>,
     ) {
         let at = format!("{host} at {socket}");
-        let http = HttpClient::new(Pinned(self.connector.clone(), socket));
+        let http = HttpClient::new(Pinned(self.connector.clone(), socket), Memories::new(MAX_PAGE));
         let version = match get(&http, authority, "/_matrix/federation/v1/version").await {
             Ok(version) => version,
             Err(why) => return findings.push(unreached(&at, authority, socket, &why)),

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::back_off::BackOff;
-use crate::client::{Failed, HttpClient, Raw, Ready};
+use crate::client::{Failed, HttpClient, Memories, Raw, Ready};
 use crate::connect::{Connector, Ports, Service};
 use crate::refusal::{clean, refused};
 use crate::ring::Ring;
@@ -35,7 +35,7 @@ const MAX_HEARD: u64 = 20_000;
 /// Bytes of an answer, if nothing else is said.
 pub(crate) const MAX_RESPONSE: usize = 1 << 20;
 /// From here on parsing takes long enough to be no work for the threads that answer requests.
-const LARGE: usize = 256 << 10;
+pub(crate) const LARGE: usize = 256 << 10;
 
 /// What [`Peers`] is made of.
 pub struct PeersParts {
@@ -129,6 +129,9 @@ pub enum PeersError {
     /// An old signing key cannot be used.
     #[error("the old signing key {0} is not an ed25519 key in base64")]
     OldKey(String),
+    /// The key that this server signs with is among those that nothing is believed by.
+    #[error("this server's own signing key is in federation.distrusted_keys: make a new one")]
+    Distrusted,
 }
 
 impl Peers {
@@ -146,12 +149,15 @@ impl Peers {
             checked.map_err(|_| PeersError::OldKey(old.key_id.clone()))?;
         }
         let settings = &parts.settings;
+        if settings.distrusted_keys.contains(&parts.signing_key.public_key()) {
+            return Err(PeersError::Distrusted);
+        }
         let connector = Connector::new(parts.dns.clone(), parts.random.clone(), settings, usual)?;
         let web = connector.for_service(Service::Web);
         Ok(Self(Arc::new(Inner {
             ring: Ring::new(&parts),
             well_known: WellKnown::new(web, parts.clock.clone()),
-            http: HttpClient::new(connector),
+            http: HttpClient::new(connector, Memories::new(settings.max_join_response)),
             back_off: BackOff::new(parts.clock.clone(), parts.random.clone(), settings.retry_first, settings.retry_max),
             heard: broadcast::channel(HEARD_QUEUE).0,
             heard_lately: Cache::builder().max_capacity(MAX_HEARD).time_to_live(HEARD_AGAIN).build(),

@@ -12,12 +12,13 @@ use ruma_common::{EventId, OwnedEventId, OwnedUserId, RoomId, ServerName};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::client::MAX_PAGE;
 use crate::list::{EventIds, Pdus, Servers};
 use crate::path::{federation_path as path, with_query};
 use crate::{Outgoing, Peers};
 
-/// Bytes of a page of events: 100 of 64 KiB, and what proxies and old servers add to them.
-const MAX_PAGE: usize = 16 << 20;
+/// Bytes of the IDs of a state and its auth chains, and of the auth chain of one event.
+const MAX_IDS: usize = 64 << 20;
 /// Bytes and depth of a template.
 const TEMPLATE: JsonLimits = JsonLimits { bytes: 128 << 10, depth: 64 };
 
@@ -134,8 +135,14 @@ impl Remote for Peers {
             servers_in_room: Servers,
         }
         Box::pin(async move {
-            let request = self.large(self.put_event(via, "v2/send_join", event));
-            let joined: Joined = self.json(request).await?;
+            let request = |endpoint| self.large(self.put_event(via, endpoint, event));
+            let joined: Joined = match self.json(request("v2/send_join")).await {
+                Err(refused) if is_unknown_endpoint(&refused) => {
+                    let (_, joined): (u16, Joined) = self.json(request("v1/send_join")).await?;
+                    joined
+                }
+                answer => answer?,
+            };
             Ok(JoinAnswer {
                 event: joined.event,
                 state: joined.state.0,
@@ -147,7 +154,14 @@ impl Remote for Peers {
     }
 
     fn send_leave<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, ()> {
-        Box::pin(async move { self.request(self.put_event(via, "v2/send_leave", event)).await.map(drop) })
+        Box::pin(async move {
+            match self.request(self.put_event(via, "v2/send_leave", event)).await {
+                Err(refused) if is_unknown_endpoint(&refused) => {
+                    self.request(self.put_event(via, "v1/send_leave", event)).await.map(drop)
+                }
+                answer => answer.map(drop),
+            }
+        })
     }
 
     fn send_knock<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, Vec<RawPdu>> {
@@ -209,7 +223,7 @@ impl Remote for Peers {
         }
         Box::pin(async move {
             let path = with_query(path("v1/state_ids", &[room.as_str()]), [("event_id", event.as_str())]);
-            let ids: Ids = self.json(self.large(self.get(via, path))).await?;
+            let ids: Ids = self.json(capped(self.large(self.get(via, path)), MAX_IDS)).await?;
             Ok(StateIds { state: ids.pdu_ids.0, auth_chain: ids.auth_chain_ids.0 })
         })
     }
@@ -234,7 +248,7 @@ impl Remote for Peers {
         }
         Box::pin(async move {
             let path = path("v1/event_auth", &[room.as_str(), event.as_str()]);
-            let chain: Chain = self.json(self.large(self.get(via, path))).await?;
+            let chain: Chain = self.json(capped(self.large(self.get(via, path)), MAX_IDS)).await?;
             Ok(chain.auth_chain.0)
         })
     }
@@ -259,6 +273,11 @@ impl Remote for Peers {
             Ok(at_most(page.pdus, limit))
         })
     }
+}
+
+/// `request`, whose answer has no more than `bytes`.
+fn capped(request: Outgoing, bytes: usize) -> Outgoing {
+    Outgoing { max_bytes: request.max_bytes.min(bytes), ..request }
 }
 
 /// Nobody has to read more than was asked for.

@@ -52,6 +52,8 @@ pub struct PeersSettings {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Servers that are asked for keys of servers that do not answer.
     pub key_servers: Vec<OwnedServerName>,
+    /// Public keys that nothing is believed by, whoever has them.
+    pub distrusted_keys: Vec<[u8; 32]>,
     /// How long a connection with its TLS handshake may take to one address.
     pub connect_timeout: Duration,
     /// How long a request may take from discovery to the last byte.
@@ -75,6 +77,7 @@ impl Default for PeersSettings {
             allowed_networks: Vec::new(),
             extra_roots: Vec::new(),
             key_servers: Vec::new(),
+            distrusted_keys: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
             join_timeout: Duration::from_secs(300),

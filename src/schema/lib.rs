@@ -209,7 +209,7 @@ keyspaces! {
     // ── destinations: owner DestinationNid ──
     /// Servers that something was sent to, or will be. The lane is the destination's own; it is spelt out
     /// (and takes no bytes) so that a start can read all of them lane by lane.
-    Destinations(0x61, Point): (hearth_store::Lane, DestinationNid) => Destination;
+    Destinations(0x61, Point, guarded): (hearth_store::Lane, DestinationNid) => Destination;
     /// Events that a destination has not taken yet, by their position (comes through outboxes).
     Outbox(0x62, Queue): (DestinationNid, hearth_store::Pos) => EventNid;
     /// The transaction that a destination is being sent.

@@ -9,6 +9,8 @@ use crate::{EventNid, stored};
 pub struct Destination {
     /// Its name.
     pub server_name: String,
+    /// Position of the newest event that was put into its queue: the row is deleted only if that is still so.
+    pub newest: u64,
 }
 
 /// A transaction that has an id: until the other server has taken it, it is repeated as it is.

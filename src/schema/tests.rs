@@ -260,10 +260,10 @@ proptest! {
 
     #[test]
     fn what_leaves_survives_the_round_trip(
-        (server_name, id) in (text(), text()), (at, pos, since, retry_at) in any::<(u64, u64, u64, u64)>(),
+        (server_name, id) in (text(), text()), (at, pos, since, retry_at, newest) in any::<(u64, u64, u64, u64, u64)>(),
         failures in any::<u32>(), event in event_nid(), edus in prop::collection::vec(text(), 0..4),
     ) {
-        holds_exactly(&Destination { server_name }, PLAIN)?;
+        holds_exactly(&Destination { server_name, newest }, PLAIN)?;
         holds_exactly(&Transaction { id, at, pdus: vec![QueuedPdu { pos, event }], edus }, PLAIN)?;
         holds_exactly(&BackOff { failures, since, retry_at }, PLAIN)?;
     }

@@ -79,7 +79,8 @@ pub(crate) async fn unknown_path() -> ApiError {
     unknown()
 }
 
-fn unknown() -> ApiError {
+/// There is no such path.
+pub(crate) fn unknown() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "unknown path")
 }
 

@@ -14,7 +14,7 @@ use crate::error::ApiError;
 use crate::params::{Query, Segments};
 use crate::signed::Signed;
 use crate::stream::{Form, Part};
-use crate::{Api, reply, stream};
+use crate::{Api, FirstHandshakes, edge, reply, stream};
 
 /// How long a server waits before it tries a busy room again, in milliseconds.
 const ROOM_RETRY_MS: u64 = 500;
@@ -126,11 +126,20 @@ pub(crate) async fn send_join_v1(
     Segments((room_id, event_id)): OfEvent,
     Signed { origin, body }: Signed,
 ) -> Result<Response, ApiError> {
+    check_first(&api)?;
     let accepted = api.rooms.accept_join(&origin, (&room_id, &event_id), &body, Members::All).await?;
     let mut parts = vec![Part::text("[200,")];
     parts.extend(joined(accepted));
     parts.push(Part::text("]"));
     Ok(stream::answer(parts))
+}
+
+/// Whether the endpoints of the first version are there.
+fn check_first(api: &Api) -> Result<(), ApiError> {
+    match api.settings.first_handshakes {
+        FirstHandshakes::Served => Ok(()),
+        FirstHandshakes::Unknown => Err(edge::unknown()),
+    }
 }
 
 fn joined(accepted: Accepted) -> Vec<Part> {
@@ -174,6 +183,7 @@ pub(crate) async fn send_leave_v1(
     Segments((room_id, event_id)): OfEvent,
     Signed { origin, body }: Signed,
 ) -> Result<Response, ApiError> {
+    check_first(&api)?;
     api.rooms.accept_leave(&origin, (&room_id, &event_id), &body).await?;
     Ok(reply::raw(Bytes::from_static(b"[200,{}]")))
 }

@@ -11,6 +11,7 @@ use ruma_common::OwnedServerName;
 use serde::Deserialize;
 
 use crate::error::ApiError;
+use crate::limits::Caller;
 use crate::params::{Query, Segments};
 use crate::{Api, body, reply};
 
@@ -29,7 +30,9 @@ pub(crate) async fn query_one(
     State(api): State<Arc<Api>>,
     Segments(server): Segments<OwnedServerName>,
     query: Query,
+    caller: Caller,
 ) -> Result<Response, ApiError> {
+    api.limits.keys(caller, 1)?;
     let minimum_valid_until_ts = query.parse("minimum_valid_until_ts")?.map(Millis);
     let ask = NotaryAsk { server, key_ids: Vec::new(), minimum_valid_until_ts };
     Ok(reply::raw(api.peers.notary(&[ask]).await?))
@@ -46,12 +49,17 @@ struct Criteria {
 }
 
 /// `POST /_matrix/key/v2/query`
-pub(crate) async fn query_many(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn query_many(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, ApiError> {
     let body = body::read(request.into_body(), api.settings.max_body_bytes, &api).await?;
     let Asked { server_keys } = body::parse(&body)?;
     if server_keys.len() > MAX_SERVERS || server_keys.values().any(|keys| keys.len() > MAX_KEYS) {
         return Err(ApiError::too_large(format!("at most {MAX_SERVERS} servers can be asked about at once")));
     }
+    api.limits.keys(caller, server_keys.len())?;
     let asks: Vec<NotaryAsk> = server_keys
         .into_iter()
         .map(|(server, keys)| NotaryAsk {

@@ -31,12 +31,13 @@ use std::sync::Arc;
 use axum::Router;
 use hearth_accounts::Accounts;
 use hearth_base::Clock;
-use hearth_peers::Peers;
+use hearth_peers::{Memory, Peers};
 use hearth_rooms::Rooms;
 use tokio_util::sync::CancellationToken;
 
 pub use edus::{EduSink, NoEdus, RawEdu};
-pub use settings::{PublicRooms, ServerApiSettings, ServerRates};
+pub use limits::Caller;
+pub use settings::{FirstHandshakes, PublicRooms, ServerApiSettings, ServerRates};
 
 use edge::FailureIds;
 use limits::Limits;
@@ -71,6 +72,7 @@ struct Api {
     shutdown: CancellationToken,
     failures: FailureIds,
     limits: Limits,
+    memory: Memory,
     turns: Turns,
 }
 
@@ -80,6 +82,7 @@ pub fn router(parts: ServerApi) -> Router {
     let ServerApi { rooms, accounts, peers, edus, clock, settings, shutdown } = parts;
     let failures = FailureIds::new(clock.now().0);
     let limits = Limits::new(settings.rates, clock.clone());
-    let turns = Turns::default();
-    routes::routes(Arc::new(Api { rooms, accounts, peers, edus, clock, settings, shutdown, failures, limits, turns }))
+    let (memory, turns) = (Memory::new(settings.bodies_bytes), Turns::default());
+    let api = Api { rooms, accounts, peers, edus, clock, settings, shutdown, failures, limits, memory, turns };
+    routes::routes(Arc::new(api))
 }

@@ -13,7 +13,7 @@ use ruma_common::OwnedServerName;
 use crate::Api;
 use crate::body;
 use crate::error::ApiError;
-use crate::limits::Work;
+use crate::limits::{Caller, Work};
 
 /// Behind which a transaction is, which may be large.
 const TRANSACTION: &str = "/_matrix/federation/v1/send/";
@@ -31,11 +31,11 @@ impl FromRequest<Arc<Api>> for Signed {
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
+        let caller = parts.extensions.get::<Caller>().copied().unwrap_or_default();
         let authorization: Vec<&[u8]> =
             parts.headers.get_all(header::AUTHORIZATION).iter().map(http::HeaderValue::as_bytes).collect();
-        if authorization.is_empty() {
-            return Err(refused(AuthError::Missing));
-        }
+        let claimed = api.peers.claimed(&authorization).map_err(refused)?;
+        let unproven = api.limits.unproven(caller, &claimed)?;
         let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let limit = if route.starts_with(TRANSACTION) {
             api.settings.max_transaction_bytes
@@ -44,9 +44,14 @@ impl FromRequest<Arc<Api>> for Signed {
         };
         let body = body::read(body, limit, api).await?;
         let uri = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-        let signed = Some(&*body).filter(|body| !body.is_empty());
+        let signed = Some(&body).filter(|body| !body.is_empty());
+        let known = api.peers.knows(&claimed).await?;
         let origin =
             api.peers.authenticate(&authorization, parts.method.as_str(), uri, signed).await.map_err(refused)?;
+        // To meet a new server has cost something, however well it signs: there may be thousands of names.
+        if known {
+            unproven.is_proven();
+        }
         api.limits.take(&origin, Work::of(route))?;
         Ok(Self { origin, body })
     }

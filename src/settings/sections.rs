@@ -276,6 +276,16 @@ sections! {
         requests: Option<Rate> = default(Some(Rate::per_second(50, 500)));
         /// The same for what is much work: states, auth chains, history, joins, the directory.
         heavy_requests: Option<Rate> = default(Some(Rate::per_second(5, 100)));
+        /// How often one address may send requests whose signature is wrong, or by a server that is new here, and
+        /// ask for other servers' keys: all of that makes this server ask others. If yours is behind a proxy,
+        /// name it in `listen.trusted_proxies`, or one broken server uses up what all others have.
+        unproven_requests: Option<Rate> = default(Some(Rate::per_second(10, 400)));
+        /// Whether servers may join and leave rooms by the endpoints that were replaced in 2019
+        /// (`v1/send_join`, `v1/send_leave`).
+        first_handshakes: bool = default(true);
+        /// Public keys in base64 that nothing is believed by, whoever has them: keys that somebody has
+        /// published or lost. What a server that uses one signed before counts no more either.
+        distrusted_keys: Vec<String> = default(Vec::new());
         /// Whether other servers, and so everybody, may read the directory of public rooms.
         public_rooms: bool = default(false);
     }

@@ -33,7 +33,7 @@ pub struct TrustedProxies {
 
 /// Where a request comes from, as far as it can be known: `None` is this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ClientAddress(pub Option<IpAddr>);
+pub struct ClientAddress(pub Option<IpAddr>);
 
 impl TrustedProxies {
     fn trusts(&self, address: IpAddr) -> bool {
@@ -41,7 +41,7 @@ impl TrustedProxies {
     }
 
     /// The client behind `peer`.
-    pub(super) fn client(&self, peer: Peer, headers: &HeaderMap) -> ClientAddress {
+    pub fn client(&self, peer: Peer, headers: &HeaderMap) -> ClientAddress {
         let mut nearest = match peer {
             Peer::Local if self.local => None,
             Peer::Address(address) if self.trusts(address) => Some(address.to_canonical()),

@@ -21,8 +21,7 @@ use hearth_base::{Buckets, Clock, Rate};
 use hearth_schema::UserNid;
 use http::{Extensions, HeaderMap, Method};
 
-pub(crate) use address::ClientAddress;
-pub use address::{Peer, TrustedProxies};
+pub use address::{ClientAddress, Peer, TrustedProxies};
 
 use crate::ClientApiSettings;
 use crate::error::ApiError;

@@ -92,7 +92,7 @@ impl ToServers {
         let ids = self.outbound.0.rooms.ids();
         for server in servers {
             let nid = ids.destination(&server);
-            let row = Destination { server_name: server.to_string() };
+            let row = Destination { server_name: server.to_string(), newest: event.pos.get() };
             batch.put_elsewhere::<Destinations>(&(nid.lane(), nid), &row);
             batch.put_elsewhere::<Outbox>(&(nid, event.pos), &EventNid { room: event.room, n: event.n });
             self.outbound.touch(server, event.pos);

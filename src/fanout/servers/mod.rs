@@ -21,6 +21,7 @@ mod ephemeral;
 mod queue;
 mod recipients;
 mod sender;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -209,7 +210,7 @@ impl Outbound {
             () = self.resume_in_the_end() => {}
         }
         // Side by side: events do not wait until everybody has been told who is there.
-        tokio::join!(self.run_queues(progress, heard), Ephemeral::new(self.clone()).run());
+        tokio::join!(self.run_queues(progress, heard), Ephemeral::new(self.clone()).run(), self.run_sweeps());
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }

@@ -16,7 +16,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::merge::{merged, valid_until};
+use super::merge::{Source, merged, valid_until};
 use super::{RingError, Use, suffices};
 use crate::peers::Signing;
 use crate::{Federation, Outgoing, Patience, Peers};
@@ -54,7 +54,7 @@ impl Peers {
         match asked {
             Ok(said) => {
                 turn.reached();
-                known = Some(self.learn(server, known, said).await?);
+                known = Some(self.learn(server, known, said, Source::Server).await?);
             }
             Err(why) => {
                 turn.failed();
@@ -70,7 +70,7 @@ impl Peers {
             match self.ask_notary(notary, wish).await {
                 Ok(answers) => {
                     for said in answers {
-                        known = Some(self.learn(server, known, said).await?);
+                        known = Some(self.learn(server, known, said, Source::KeyServer).await?);
                     }
                 }
                 Err(why) => tracing::debug!(%server, %notary, why, "a key server is no help"),
@@ -87,7 +87,19 @@ impl Peers {
             ..self.get(server, "/_matrix/key/v2/server".to_owned())
         };
         let reply = self.send(outgoing, Signing::None).await.map_err(|error| error.to_string())?;
-        check_server_keys(&reply.body, server).map_err(|error| error.to_string())
+        let said = check_server_keys(&reply.body, server).map_err(|error| error.to_string())?;
+        self.check_trust(&said)?;
+        Ok(said)
+    }
+
+    /// Whoever has a key that is distrusted may be anybody, and so may whatever that key vouches for.
+    fn check_trust(&self, said: &ServerKeys) -> Result<(), String> {
+        for key in said.verify_keys.values() {
+            if self.distrusts(key).map_err(|error| error.to_string())? {
+                return Err("it signs with a key that is distrusted".to_owned());
+            }
+        }
+        Ok(())
     }
 
     /// What `notary` says of the keys of `wish.server`, as far as that server has signed it and the notary, too.
@@ -110,6 +122,9 @@ impl Peers {
         let mut found = Vec::new();
         for item in answer.server_keys.iter().take(MAX_NOTARY_ANSWERS) {
             let Ok(said) = check_server_keys(item.get().as_bytes(), &wish.server) else { continue };
+            if self.check_trust(&said).is_err() {
+                continue;
+            }
             let key_ids = said.key_ids_of(notary);
             let own = KeyWish { key_ids, ..own.clone() };
             // A notary is asked for its own keys directly: of itself it is no witness.
@@ -127,11 +142,12 @@ impl Peers {
         server: &ServerName,
         known: Option<Arc<PeerKeysRow>>,
         said: ServerKeys,
+        source: Source,
     ) -> Result<Arc<PeerKeysRow>, StoreError> {
         let parts = &self.0.parts;
         let now = parts.clock.now();
         let before = known.as_deref();
-        let row = merged(server, before.cloned().unwrap_or_default(), &said, now);
+        let row = merged(server, before.cloned().unwrap_or_default(), &said, (source, now));
         let answer = answer(said, now)?;
         let lane = parts.ids.server_lane(server);
         let mut batch = Batch::new(lane);

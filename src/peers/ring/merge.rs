@@ -17,13 +17,31 @@ pub(super) const MAX_VALIDITY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Keys that are remembered of one server.
 const MAX_KEYS: usize = 512;
 
+/// Who says something about a server's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The server itself, now.
+    Server,
+    /// A key server: what the server itself has said, but perhaps long ago.
+    KeyServer,
+}
+
 /// `known` and what `said` adds to it.
-pub(super) fn merged(server: &ServerName, known: PeerKeysRow, said: &ServerKeys, now: Millis) -> PeerKeysRow {
+pub(super) fn merged(
+    server: &ServerName,
+    known: PeerKeysRow,
+    said: &ServerKeys,
+    (source, now): (Source, Millis),
+) -> PeerKeysRow {
     let mut row = PeerKeysRow { fetched_at: now.0, ..known };
     let until = valid_until(said, now);
     for (key_id, key) in &said.verify_keys {
         let new = PeerKey { key: key.clone(), valid_until: until, retired: false };
         add(server, &mut row, key_id, new, |known| {
+            // An old answer, passed on again, must not bring back a key that its server has given up since.
+            if known.retired && source == Source::KeyServer {
+                return;
+            }
             known.valid_until = if known.retired { until } else { known.valid_until.max(until) };
             known.retired = false;
         });

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use hearth_base::Millis;
-use hearth_event::PublicKeys;
+use hearth_event::{KeyError, PublicKeys, public_key_bytes};
 use hearth_rooms::remote::KeyWish;
 use hearth_schema::{PeerKeys, PeerKeysRow};
 use hearth_store::{StoreError, View};
@@ -91,7 +91,7 @@ impl Peers {
             .collect();
         while let Some((wish, answer)) = open.next().await {
             let added = match answer {
-                Ok(Ok(keys)) => add(&mut found, &wish.server, &keys, Use::Events).map_err(RingError::from),
+                Ok(Ok(keys)) => self.add(&mut found, &wish.server, &keys, Use::Events).map_err(RingError::from),
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(RingError::Unavailable("it takes too long".to_owned())),
             };
@@ -108,7 +108,7 @@ impl Peers {
     pub(crate) async fn public_keys(&self, wish: &KeyWish, purpose: Use) -> Result<PublicKeys, RingError> {
         let keys = self.keys_of(wish, purpose).await?;
         let mut found = PublicKeys::default();
-        add(&mut found, &wish.server, &keys, purpose)?;
+        self.add(&mut found, &wish.server, &keys, purpose)?;
         Ok(found)
     }
 
@@ -151,14 +151,28 @@ impl Peers {
     fn own_row(&self) -> PeerKeysRow {
         merge::own(&self.0.parts.signing_key, &self.0.parts.old_keys)
     }
-}
 
-/// Adds what `keys` has for `purpose` to `found`.
-fn add(found: &mut PublicKeys, server: &ServerName, keys: &PeerKeysRow, purpose: Use) -> Result<(), StoreError> {
-    for (key_id, key) in keys.keys.iter().filter(|(_, key)| purpose == Use::Events || !key.retired) {
-        found.insert(server, key_id, &key.key, key.valid_until).map_err(|error| damaged(server, error))?;
+    /// Adds what `keys` has for `purpose` to `found`.
+    fn add(
+        &self,
+        found: &mut PublicKeys,
+        server: &ServerName,
+        keys: &PeerKeysRow,
+        purpose: Use,
+    ) -> Result<(), StoreError> {
+        for (key_id, key) in keys.keys.iter().filter(|(_, key)| purpose == Use::Events || !key.retired) {
+            if !self.distrusts(&key.key).map_err(|error| damaged(server, error))? {
+                found.insert(server, key_id, &key.key, key.valid_until).map_err(|error| damaged(server, error))?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Whether nothing is believed by `key`. The bytes count: there are several ways to write them.
+    fn distrusts(&self, key: &str) -> Result<bool, KeyError> {
+        let distrusted = &self.0.parts.settings.distrusted_keys;
+        Ok(!distrusted.is_empty() && distrusted.contains(&public_key_bytes(key)?))
+    }
 }
 
 /// Whether `known` has every key that is wished for, as good as it is wished for.

@@ -46,7 +46,7 @@ impl Pair {
 
     async fn check(&self, headers: &[&str]) -> Result<OwnedServerName, AuthError> {
         let headers: Vec<_> = headers.iter().map(|header| header.as_bytes()).collect();
-        self.me.authenticate(&headers, "PUT", URI, Some(BODY)).await
+        self.me.authenticate(&headers, "PUT", URI, Some(&Bytes::from_static(BODY))).await
     }
 }
 
@@ -88,18 +88,19 @@ async fn only_the_request_that_was_signed_passes() {
         ("PUT", URI, Some(b"")),
         ("PUT", URI, None),
     ] {
-        let result = pair.me.authenticate(&header, method, uri, body).await;
+        let bytes = body.map(Bytes::from_static);
+        let result = pair.me.authenticate(&header, method, uri, bytes.as_ref()).await;
         assert!(matches!(result, Err(AuthError::Signature)), "{method} {uri} {body:?}: {result:?}");
     }
-    let same = pair.me.authenticate(&header, "PUT", URI, Some(b" { \"pdus\" : [ ] } ")).await;
+    let same = pair.me.authenticate(&header, "PUT", URI, Some(&Bytes::from_static(b" { \"pdus\" : [ ] } "))).await;
     assert_eq!(same.expect("the same value"), pair.name);
-    let result = pair.me.authenticate(&header, "PUT", URI, Some(b"no JSON")).await;
+    let result = pair.me.authenticate(&header, "PUT", URI, Some(&Bytes::from_static(b"no JSON"))).await;
     assert!(matches!(result, Err(AuthError::Body(_))), "{result:?}");
     // No body is another thing than an empty object, but not than an empty body.
     let bare = pair.signed(&pair.key, Some("me.test"), None);
-    let result = pair.me.authenticate(&[bare.as_bytes()], "PUT", URI, Some(b"{}")).await;
+    let result = pair.me.authenticate(&[bare.as_bytes()], "PUT", URI, Some(&Bytes::from_static(b"{}"))).await;
     assert!(matches!(result, Err(AuthError::Signature)), "{result:?}");
-    for none in [None, Some(&b""[..])] {
+    for none in [None, Some(&Bytes::new())] {
         assert_eq!(pair.me.authenticate(&[bare.as_bytes()], "PUT", URI, none).await.expect("signed"), pair.name);
     }
     assert_eq!(pair.key_server.uris(), ["/_matrix/key/v2/server"], "asked once");
@@ -120,9 +121,9 @@ async fn only_requests_for_this_server_pass() {
     }
     let relabelled = other.replace("you.test", "me.test");
     assert!(matches!(pair.check(&[&relabelled]).await, Err(AuthError::Signature)));
-    let from = accepts.authenticate(&[none.as_bytes()], "PUT", URI, Some(BODY)).await;
+    let from = accepts.authenticate(&[none.as_bytes()], "PUT", URI, Some(&Bytes::from_static(BODY))).await;
     assert_eq!(from.expect("as chosen"), pair.name);
-    let result = accepts.authenticate(&[other.as_bytes()], "PUT", URI, Some(BODY)).await;
+    let result = accepts.authenticate(&[other.as_bytes()], "PUT", URI, Some(&Bytes::from_static(BODY))).await;
     assert!(matches!(result, Err(AuthError::Destination)), "{result:?}");
 }
 
@@ -188,6 +189,6 @@ async fn retired_and_expired_keys_sign_no_requests() {
     assert!(matches!(pair.check(&[&good]).await, Err(AuthError::Signature)), "expired");
     assert_eq!(key_server.uris().len(), 1, "asked again, in vain");
     let off = world.peers_with("me.test", |settings| settings.federation = Federation::Off);
-    let result = off.authenticate(&[good.as_bytes()], "PUT", URI, Some(BODY)).await;
+    let result = off.authenticate(&[good.as_bytes()], "PUT", URI, Some(&Bytes::from_static(BODY))).await;
     assert!(matches!(result, Err(AuthError::Signature)), "{result:?}");
 }

@@ -67,7 +67,7 @@ async fn good_until(peers: &Peers, server: &ServerName, key: &SigningKey, at: u6
     let keys = peers.keys(&[wish(server, key.key_id(), at)]).await;
     let request = SignedRequest { method: "GET", uri: "/", origin: server, destination: None, content: None };
     let signature = request.sign(key).expect("no body");
-    request.verify(&keys, (key.key_id(), &signature), at).expect("no body")
+    request.signed_form().expect("no body").is_signed(&keys, (key.key_id(), &signature), at)
 }
 
 async fn stored(world: &World, server: &ServerName) -> Option<PeerKeysRow> {

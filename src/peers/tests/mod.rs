@@ -6,3 +6,4 @@ mod doctor;
 mod keys;
 mod remote;
 mod transport;
+mod trust;

@@ -121,6 +121,30 @@ async fn what_is_sent_is_the_event_byte_by_byte() {
 }
 
 #[tokio::test]
+async fn servers_that_know_only_the_first_endpoints_are_asked_by_those() {
+    let on = asked(|seen| match &*seen.uri {
+        uri if uri.contains("/v2/") => reply(404, &json!({ "errcode": "M_UNRECOGNIZED", "error": "what?" })),
+        uri if uri.contains("/send_join/") => reply(200, &json!([200, { "state": [{}], "auth_chain": [] }])),
+        _ => reply(200, &json!([200, {}])),
+    })
+    .await;
+    let event = event("10", &on.room, &on.user);
+    let joined = on.peers.send_join(&on.name, &event).await.expect("joined");
+    assert_eq!((texts(&joined.state), texts(&joined.auth_chain)), (vec!["{}"], vec![]));
+    on.peers.send_leave(&on.name, &event).await.expect("left");
+    let ways: Vec<_> =
+        on.by.uris().iter().map(|uri| uri.split('/').skip(3).take(2).collect::<Vec<_>>().join("/")).collect();
+    assert_eq!(ways, ["v2/send_join", "v1/send_join", "v2/send_leave", "v1/send_leave"]);
+    assert_eq!(on.by.last().body, event.json(), "the same event");
+    // That the room is not there is no reason to ask in another way.
+    let on = asked(|_| reply(404, &json!({ "errcode": "M_NOT_FOUND", "error": "no such room" }))).await;
+    let result = on.peers.send_join(&on.name, &event).await;
+    assert!(matches!(&result, Err(RemoteError::Refused { status: 404, .. })), "{result:?}");
+    on.peers.send_leave(&on.name, &event).await.expect_err("no such room");
+    assert_eq!(on.by.uris().len(), 2);
+}
+
+#[tokio::test]
 async fn joins_have_a_limit() {
     let world = World::new();
     let large = json!({ "state": ["x".repeat(2000)], "auth_chain": [] });

@@ -2,6 +2,7 @@
 
 mod coverage;
 mod door;
+mod floods;
 mod handshakes;
 mod invites;
 mod queries;

@@ -4,6 +4,7 @@ mod ephemeral;
 mod queues;
 mod recipients;
 mod refusals;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
