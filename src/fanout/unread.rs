@@ -60,7 +60,7 @@ impl Unread {
                     }
                 }
                 Change::Receipt { room, user } => page.receipt(*room, *user, *pos).await?,
-                Change::AccountData { .. } | Change::Outside { .. } => {}
+                Change::AccountData { .. } | Change::Outside { .. } | Change::ThreadSubscription { .. } => {}
             }
         }
         page.finish();

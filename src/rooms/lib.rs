@@ -42,6 +42,7 @@ mod restricted;
 mod servers;
 mod serving;
 pub mod state;
+mod subscription_log;
 mod subscriptions;
 mod task;
 #[cfg(test)]
@@ -76,5 +77,6 @@ pub use serving::{
     Accepted, EventAtTime, HandshakeRefusal, MadeTemplate, Members, MissingQuery, ServeError, ServedEvent,
     ServedEvents, ServedState,
 };
+pub use subscription_log::{ThreadChange, ThreadChanges};
 pub use subscriptions::{Reason, SubscriptionError, ThreadOf};
 pub use upgrade::Succession;

@@ -5,7 +5,9 @@
 //! user has left since; so an automatic wish names its cause, which must be newer than the leaving.
 //! Both have positions in the one order of commits, which are compared.
 
-use hearth_schema::{RoomNid, Subscription, ThreadSubscription, ThreadSubscriptions, UserNid};
+use hearth_schema::{
+    Change, EventNid, RoomNid, Subscription, ThreadSubscription, ThreadSubscriptionLog, ThreadSubscriptions, UserNid,
+};
 use hearth_store::{Batch, CommitError, Order, Owner, StoreError, View};
 use ruma_common::{EventId, RoomId, UserId};
 
@@ -155,6 +157,11 @@ impl Rooms {
             let pos = batch.next_pos();
             batch.check::<ThreadSubscriptions>(&key, known.as_ref());
             batch.put::<ThreadSubscriptions>(&key, &ThreadSubscription { pos, subscription });
+            if let Some(known) = known {
+                batch.delete::<ThreadSubscriptionLog>(&(key.0, known.pos));
+            }
+            batch.put::<ThreadSubscriptionLog>(&(key.0, pos), &EventNid { room: key.1, n: key.2 });
+            batch.fact(pos, Change::ThreadSubscription { user: key.0 }.to_bytes());
             match self.0.store.commit(batch).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Conflict(_)) => {}

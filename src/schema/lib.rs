@@ -156,6 +156,8 @@ keyspaces! {
     ThreadReads(0x3a, Scan): (UserNid, RoomNid, u32) => ThreadRead;
     /// Threads that the user follows, or has ceased to follow: (user, room, root).
     ThreadSubscriptions(0x3b, Scan, guarded): (UserNid, RoomNid, u32) => ThreadSubscription;
+    /// The same by position: the root of the thread that was decided about.
+    ThreadSubscriptionLog(0x6c, Scan): (UserNid, hearth_store::Pos) => EventNid;
 
     /// What is remembered of local users' presence. The lane is the user's own, spelt out (and taking
     /// no bytes) so that all can be read lane by lane.

@@ -199,6 +199,11 @@ pub enum Change {
         /// In which room.
         room: RoomNid,
     },
+    /// A user follows a thread, or does so no longer (the user's lane).
+    ThreadSubscription {
+        /// Who.
+        user: UserNid,
+    },
 }
 
 impl Change {

@@ -148,6 +148,7 @@ proptest! {
         holds_exactly(&Change::Receipt { room: event.room, user }, PLAIN)?;
         holds_exactly(&Change::AccountData { user }, PLAIN)?;
         holds_exactly(&Change::Outside { user, room: event.room }, PLAIN)?;
+        holds_exactly(&Change::ThreadSubscription { user }, PLAIN)?;
         holds(&RawNode(node))?;
     }
 

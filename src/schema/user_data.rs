@@ -136,7 +136,7 @@ pub enum Subscription {
 /// A user's latest decision about a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadSubscription {
-    /// When it was made.
+    /// When it was made; its row in `ThreadSubscriptionLog` has the same position.
     #[serde(skip)]
     pub pos: Pos,
     /// What it is.

@@ -1,6 +1,9 @@
 //! Promises about events and their children.
 
-use hearth_schema::{Aggregate, Aggregates, Events, Relations, RoomNid, Threads};
+use hearth_schema::{
+    Aggregate, Aggregates, EventNid, Events, Relations, RoomNid, ThreadSubscriptionLog, ThreadSubscriptions, Threads,
+    UserNid,
+};
 use hearth_store::{Keyspace, Pos, StoreError};
 
 use super::report::{Invariant, Violation};
@@ -52,4 +55,34 @@ pub(super) async fn thread(context: &Context, room: RoomNid, latest: u32, top: u
         return Ok(None);
     }
     broken::<Threads>(format!("{latest} of {room:?} is not the newest reply to {top}"))
+}
+
+/// What a user has decided about a thread: its root is there, and the log has it at its position.
+pub(super) async fn subscription(
+    context: &Context,
+    user: UserNid,
+    root: EventNid,
+    pos: Pos,
+) -> Result<Finding, StoreError> {
+    if context.view.get::<Events>(&(root.room, root.n)).await?.is_none() {
+        return broken::<ThreadSubscriptions>(format!("the root of {root:?} is not stored"));
+    }
+    match context.view.get::<ThreadSubscriptionLog>(&(user, pos)).await? {
+        Some(logged) if logged == root => Ok(None),
+        _ => broken::<ThreadSubscriptions>(format!("{root:?} of {user:?} is not in the log at {pos:?}")),
+    }
+}
+
+/// A row of the log: the decision of that position is there.
+pub(super) async fn subscription_log(
+    context: &Context,
+    user: UserNid,
+    pos: Pos,
+    root: EventNid,
+) -> Result<Finding, StoreError> {
+    let row = context.view.get::<ThreadSubscriptions>(&(user, root.room, root.n)).await?;
+    if row.is_some_and(|row| row.pos == pos) {
+        return Ok(None);
+    }
+    broken::<ThreadSubscriptionLog>(format!("{pos:?} of {user:?} has no decision about {root:?}"))
 }

@@ -249,16 +249,6 @@ pub(super) async fn txn_id(context: &Context, room: RoomNid, n: u32) -> Checked 
     }
 }
 
-pub(super) async fn thread_subscription(context: &Context, room: RoomNid, thread: u32) -> Checked {
-    match context.view.get::<Events>(&(room, thread)).await? {
-        Some(_) => Ok(None),
-        None => broken::<hearth_schema::ThreadSubscriptions>(
-            Invariant::I13,
-            format!("root {thread} of {room:?} is not stored"),
-        ),
-    }
-}
-
 pub(super) async fn receipt(context: &Context, room: RoomNid, name: &ReceiptName, receipt: &Receipt) -> Checked {
     if context.view.get::<ReceiptLog>(&(room, receipt.pos)).await?.as_ref() == Some(name) {
         return Ok(None);

@@ -6,8 +6,8 @@ use hearth_schema::{
     Device, Devices, EventIds, EventKey, EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Outbox, PeerKeyAnswer,
     PeerKeyAnswers, PeerKeys, PeerKeysRow, Receipt, ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily,
     Relations, RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid,
-    StateKeys, StateNodes, StoredEvent, ThreadSubscriptions, Threads, Timeline, TokenKey, Transaction, Transactions,
-    TxnIds, User, UserNid, UserRoom, UserRooms, Users,
+    StateKeys, StateNodes, StoredEvent, ThreadSubscriptionLog, ThreadSubscriptions, Threads, Timeline, TokenKey,
+    Transaction, Transactions, TxnIds, User, UserNid, UserRoom, UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 
@@ -34,7 +34,8 @@ pub(super) enum Row {
     ReceiptLog(RoomNid, Pos, ReceiptName),
     RoomAlias(RoomNid, String),
     UserRoom(UserNid, RoomNid, UserRoom),
-    ThreadSubscription(RoomNid, u32, Pos),
+    ThreadSubscription(UserNid, EventNid, Pos),
+    ThreadSubscriptionLog(UserNid, Pos, EventNid),
     User(UserNid, Box<User>),
     Device(UserNid, String, Box<Device>),
     AccessToken(TokenKey, AccessToken),
@@ -164,8 +165,11 @@ impl Row {
             let ((user, room), row) = both::<UserRooms>(key, value)?;
             Self::UserRoom(user, room, row)
         } else if id == ThreadSubscriptions::DEF.id {
-            let ((_, room, thread), row) = both::<ThreadSubscriptions>(key, value)?;
-            Self::ThreadSubscription(room, thread, row.pos)
+            let ((user, room, n), row) = both::<ThreadSubscriptions>(key, value)?;
+            Self::ThreadSubscription(user, EventNid { room, n }, row.pos)
+        } else if id == ThreadSubscriptionLog::DEF.id {
+            let ((user, pos), root) = both::<ThreadSubscriptionLog>(key, value)?;
+            Self::ThreadSubscriptionLog(user, pos, root)
         } else if id == Users::DEF.id {
             let ((user,), row) = both::<Users>(key, value)?;
             Self::User(user, Box::new(row))
@@ -211,6 +215,7 @@ impl Row {
             | Self::AccountData(_, _, pos)
             | Self::AccountDataLog(_, pos, _)
             | Self::ThreadSubscription(_, _, pos)
+            | Self::ThreadSubscriptionLog(_, pos, _)
             | Self::Queued(_, pos, _) => Some(*pos),
             Self::Event(_, row) => Some(row.pos),
             Self::Receipt(_, _, row) => Some(row.pos),
@@ -239,7 +244,8 @@ impl Row {
             Self::ReceiptLog(room, pos, name) => rooms::receipt_log(context, room, pos, name).await,
             Self::RoomAlias(room, alias) => rooms::alias(context, room, &alias).await,
             Self::UserRoom(user, room, row) => rooms::user_room(context, user, room, &row).await,
-            Self::ThreadSubscription(room, thread, _) => rooms::thread_subscription(context, room, thread).await,
+            Self::ThreadSubscription(user, root, pos) => relations::subscription(context, user, root, pos).await,
+            Self::ThreadSubscriptionLog(user, pos, root) => relations::subscription_log(context, user, pos, root).await,
             Self::User(user, row) => Ok(accounts::user(context, user, &row)),
             Self::Device(user, device, row) => accounts::device(context, user, &device, &row).await,
             Self::AccessToken(key, row) => accounts::access_token(context, key, row).await,

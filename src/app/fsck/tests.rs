@@ -14,8 +14,8 @@ use axum::http::Request;
 use hearth_base::{SeededRandom, Supervisor};
 use hearth_schema::{
     AccessTokens, Aggregates, CurrentState, DelayedEvents, DelayedLists, EventIds, EventNid, Events, Membership,
-    RoomHeads, RoomNid, Subscription, ThreadSubscription, ThreadSubscriptions, Threads, Timeline, TxnIds, User,
-    UserNid, UserRooms, Users,
+    RoomHeads, RoomNid, Subscription, ThreadSubscription, ThreadSubscriptionLog, ThreadSubscriptions, Threads,
+    Timeline, TxnIds, User, UserNid, UserRooms, Users,
 };
 use hearth_store::{Batch, Keyspace as _, Op, Owner as _, Pos, raw_key};
 use ruma_common::{EventId, RoomId, UserId};
@@ -214,11 +214,26 @@ async fn a_thread_that_is_not_listed_is_told() {
 async fn a_subscription_to_no_thread_is_told() {
     let filled = filled().await;
     let row = ThreadSubscription { pos: Pos::new(1), subscription: Subscription::Manual };
-    let key = (filled.user, filled.room, filled.event_number().await);
+    let (room, n) = (filled.room, filled.event_number().await);
+    let at = (filled.user, row.pos);
+    filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptions>(&(filled.user, room, n), &row)).await;
+    filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptionLog>(&at, &EventNid { room, n })).await;
+    assert_eq!(filled.broken().await, BTreeSet::new());
+    filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptions>(&(filled.user, room, 9_999), &row)).await;
+    filled.breaks(Invariant::I13).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_and_its_place_in_the_log_name_each_other() {
+    let filled = filled().await;
+    let row = ThreadSubscription { pos: Pos::new(1), subscription: Subscription::Manual };
+    let (room, n) = (filled.room, filled.event_number().await);
+    let (key, at) = ((filled.user, room, n), (filled.user, row.pos));
+    filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptionLog>(&at, &EventNid { room, n })).await;
+    filled.breaks(Invariant::I13).await;
     filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptions>(&key, &row)).await;
     assert_eq!(filled.broken().await, BTreeSet::new());
-    let key = (filled.user, filled.room, 9_999);
-    filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptions>(&key, &row)).await;
+    filled.damage(|batch| batch.delete_elsewhere::<ThreadSubscriptionLog>(&at)).await;
     filled.breaks(Invariant::I13).await;
 }
 

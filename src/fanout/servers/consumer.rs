@@ -47,7 +47,8 @@ impl ToServers {
             match Change::decode(&fact.body) {
                 Ok(Change::Event { event }) => numbers.entry(event.room).or_default().push(event.n),
                 Ok(Change::Receipt { room, .. }) => receipts.push((room, fact.pos)),
-                Ok(Change::AccountData { .. } | Change::Outside { .. }) | Err(_) => {}
+                Ok(Change::AccountData { .. } | Change::Outside { .. } | Change::ThreadSubscription { .. })
+                | Err(_) => {}
             }
         }
         for (room, numbers) in numbers {

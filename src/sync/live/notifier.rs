@@ -184,6 +184,12 @@ impl Live {
                     }
                 }
                 Ok(Change::Outside { user, room }) => outside.push((user, room)),
+                Ok(Change::ThreadSubscription { user }) => {
+                    if let Some(user) = self.user(user) {
+                        user.threads_at(fact.pos);
+                        touched.insert(user.nid(), user);
+                    }
+                }
                 Err(error) => tracing::error!(pos = fact.pos.get(), %error, "a fact of the change log is damaged"),
             }
         }

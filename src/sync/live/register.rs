@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hearth_schema::{AccountDataLog, Membership, ReceiptLog, RoomLast, RoomNid, UserNid};
+use hearth_schema::{AccountDataLog, Membership, ReceiptLog, RoomLast, RoomNid, ThreadSubscriptionLog, UserNid};
 use hearth_store::{Order, Pos, StoreError, View};
 
 use super::{Live, LiveRoom, LiveUser, Standing};
@@ -61,6 +61,10 @@ impl Live {
         let newest = view.page::<AccountDataLog, _>(&(user.nid(),), Order::Descending, 1).await?;
         if let Some(((_, pos), _)) = newest.first() {
             user.account_data_at(*pos);
+        }
+        let newest = view.page::<ThreadSubscriptionLog, _>(&(user.nid(),), Order::Descending, 1).await?;
+        if let Some(((_, pos), _)) = newest.first() {
+            user.threads_at(*pos);
         }
         // What is new for it, its token says; what comes is paced.
         user.presence.release(self.presence.version());

@@ -29,6 +29,8 @@ pub(crate) struct LiveUser {
     change: Newest,
     /// Position of the newest change of account data.
     account_data: Newest,
+    /// Position of the newest decision about a thread.
+    threads: Newest,
     /// Version of the newest change in typing, in any of its rooms.
     typing: Newest,
     wake: Notify,
@@ -60,6 +62,7 @@ impl LiveUser {
             memberships: Mutex::default(),
             change: Newest::default(),
             account_data: Newest::default(),
+            threads: Newest::default(),
             typing: Newest::default(),
             wake: Notify::new(),
             polls: AtomicUsize::new(0),
@@ -106,6 +109,10 @@ impl LiveUser {
         self.change.raise(pos.get());
     }
 
+    pub(super) fn threads_at(&self, pos: Pos) {
+        self.threads.raise(pos.get());
+    }
+
     pub(super) fn typing_at(&self, version: u64) {
         self.typing.raise(version);
     }
@@ -132,6 +139,11 @@ impl LiveUser {
     /// Whether account data has changed after `since`.
     pub(crate) fn has_account_data(&self, since: Pos) -> bool {
         self.account_data.get() > since.get()
+    }
+
+    /// Whether the user has decided about a thread after `since`.
+    pub(crate) fn has_threads(&self, since: Pos) -> bool {
+        self.threads.get() > since.get()
     }
 
     /// The standing in every room, in no order.
