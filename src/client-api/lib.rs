@@ -19,6 +19,7 @@ mod reply;
 mod rooms;
 mod routes;
 mod settings;
+mod sliding;
 mod standing;
 mod sync;
 #[cfg(test)]

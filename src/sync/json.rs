@@ -15,6 +15,11 @@ impl Parts {
         Self { empty: true }
     }
 
+    /// The members of an object, without its braces.
+    pub(crate) const fn members() -> Self {
+        Self { empty: true }
+    }
+
     /// Appends a comma unless this is the first part.
     pub(crate) fn part<'o>(&mut self, out: &'o mut Vec<u8>) -> &'o mut Vec<u8> {
         if !self.empty {

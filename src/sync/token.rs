@@ -1,7 +1,7 @@
 //! Tokens: where a client stands.
 //!
 //! Text of a sync token: `h1_<incarnation>_<position>_<typing>_<presence>`, numbers in decimal; of a
-//! pagination token: `h1_<incarnation>_<position>`. `1` is the version; one engine on many machines will need
+//! pagination token: `h1_<incarnation>_<position>`; of sliding sync's: `s<number>.` before such a one. `1` is the version; one engine on many machines will need
 //! another for what lanes differ by. The incarnation changes when a store goes back in time (a
 //! restored backup), because positions mean something else from then on.
 
@@ -10,6 +10,8 @@ use std::fmt;
 use hearth_store::Pos;
 
 const PREFIX: &str = "h1_";
+/// What `pos` of sliding sync begins with.
+const SLIDING: &str = "s";
 /// Longest text that can be a token.
 const MAX_BYTES: usize = 3 + 10 + 1 + 19 + 1 + 20 + 1 + 20;
 
@@ -28,6 +30,15 @@ pub struct Token {
     pub typing: u64,
     /// What has been seen of presence, as `Presence` counts.
     pub presence: u64,
+}
+
+/// `pos` of a sliding answer: `s<number>.` and the pagination token of where it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlidingToken {
+    /// The answer's number among all.
+    pub number: u64,
+    /// Where it ends.
+    pub at: PageToken,
 }
 
 /// A position in the history of a room: between the events at or below it and those above it.
@@ -71,13 +82,28 @@ impl Token {
 }
 
 impl PageToken {
-    /// Reads `from`, `to` or `at`. A sync token is one, too: clients pass it to `/messages`.
+    /// Reads `from`, `to` or `at`. A sync token is one, too, and so is `pos`: clients pass them to `/messages`.
     ///
     /// # Errors
     /// If the text is no token of this incarnation.
     pub fn parse(text: &str, incarnation: Incarnation) -> Result<Self, TokenError> {
+        if text.starts_with(SLIDING) {
+            return SlidingToken::parse(text, incarnation).map(|token| token.at);
+        }
         let (of, pos, _) = numbers(text)?;
         Ok(Self { incarnation: known(of, incarnation)?, pos })
+    }
+}
+
+impl SlidingToken {
+    pub(crate) fn parse(text: &str, incarnation: Incarnation) -> Result<Self, TokenError> {
+        let text = text.strip_prefix(SLIDING).ok_or(TokenError::Malformed)?;
+        let (first, rest) = text.split_once('.').ok_or(TokenError::Malformed)?;
+        let (of, pos, more) = numbers(rest)?;
+        if more.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        Ok(Self { number: number(Some(first))?, at: PageToken { incarnation: known(of, incarnation)?, pos } })
     }
 }
 
@@ -85,6 +111,12 @@ impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { incarnation, pos, typing, presence } = self;
         write!(f, "{PREFIX}{}_{}_{typing}_{presence}", incarnation.0, pos.get())
+    }
+}
+
+impl fmt::Display for SlidingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SLIDING}{}.{}", self.number, self.at)
     }
 }
 
@@ -139,6 +171,10 @@ mod tests {
             let token = Token { incarnation: here, pos: Pos::new(pos), typing, presence };
             prop_assert_eq!(Token::parse(&token.to_string(), here), Ok(token));
             let page = Token::pagination(here, Pos::new(pos));
+            let sliding = SlidingToken { number: presence, at: page };
+            prop_assert_eq!(SlidingToken::parse(&sliding.to_string(), here), Ok(sliding));
+            prop_assert_eq!(PageToken::parse(&sliding.to_string(), here), Ok(page));
+            prop_assert!(Token::parse(&sliding.to_string(), here).is_err());
             prop_assert_eq!(PageToken::parse(&page.to_string(), here), Ok(page));
             prop_assert_eq!(PageToken::parse(&token.to_string(), here), Ok(page));
         }
@@ -175,6 +211,10 @@ mod tests {
         ] {
             assert_eq!(Token::parse(malformed, HERE), Err(TokenError::Malformed), "{malformed}");
         }
+        for malformed in ["s", "s1", "s1.", "s01.h1_7_1", "s1.h1_7_1_1_1", "s1.s1.h1_7_1", "1.h1_7_1", "h1_7_1"] {
+            assert_eq!(SlidingToken::parse(malformed, HERE), Err(TokenError::Malformed), "{malformed}");
+        }
+        assert_eq!(SlidingToken::parse("s1.h1_8_1", HERE), Err(TokenError::UnknownPos));
         assert_eq!(Token::parse("h1_8_1_1_1", HERE), Err(TokenError::UnknownPos));
         assert_eq!(Token::parse("h1_7_1", HERE), Err(TokenError::Malformed), "a pagination token is no since");
     }

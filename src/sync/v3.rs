@@ -21,15 +21,16 @@ use crate::answer::{Answer, Scope, empty_answer};
 use crate::filter::{Filter, FilterError};
 use crate::live::{Live, LiveUser, Notifier, Pacer, Poll};
 use crate::presence::PresenceNews;
+use crate::sliding::Connections;
 use crate::token::{Incarnation, Token, TokenError};
 
 /// How long a request waits for its own past: what was committed before it shall be shown.
-const CATCH_UP: Duration = Duration::from_secs(2);
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(2);
 /// The same for a first answer, which would lack whole rooms. Not for ever: while the disk is full
 /// counts stand still, and reading has to go on.
-const FIRST_CATCH_UP: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_CATCH_UP: Duration = Duration::from_secs(5);
 /// Views that may expire under one answer.
-const MAX_VIEWS: usize = 8;
+pub(crate) const MAX_VIEWS: usize = 8;
 /// Bytes of a stored filter's ID.
 const MAX_FILTER_ID: usize = 32;
 /// Bytes of a filter that is not parsed again when it is given again, as clients do with every poll.
@@ -138,17 +139,18 @@ pub enum SyncError {
 
 /// `/sync`. Cheap to clone.
 #[derive(Clone)]
-pub struct Sync(Arc<Inner>);
+pub struct Sync(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub rooms: Rooms,
-    accounts: Arc<Accounts>,
-    clock: Arc<dyn Clock>,
+    pub accounts: Arc<Accounts>,
+    pub clock: Arc<dyn Clock>,
     pub incarnation: Incarnation,
-    live: Arc<Live>,
-    settings: SyncSettings,
-    full_answers: Semaphore,
-    shutdown: CancellationToken,
+    pub live: Arc<Live>,
+    pub settings: SyncSettings,
+    pub full_answers: Semaphore,
+    pub connections: Connections,
+    pub shutdown: CancellationToken,
 }
 
 impl Sync {
@@ -165,6 +167,8 @@ impl Sync {
             tokio::join!(notifier, pacer, presence);
         };
         let inner = Inner {
+            // No server answers as often as this counts on while it is up.
+            connections: Connections::new(parts.clock.now().0 << 16),
             rooms: parts.rooms,
             accounts: parts.accounts,
             clock: parts.clock,

@@ -23,6 +23,8 @@ const UNSTABLE: &[&str] = &[
     "org.matrix.msc4155",
     "org.matrix.msc4222",
     "org.matrix.msc4306",
+    "org.matrix.msc4308",
+    "org.matrix.simplified_msc3575",
     "uk.half-shot.msc2666.query_mutual_rooms",
 ];
 

@@ -4,7 +4,7 @@ use axum::routing::{get, post, put};
 
 use super::Table;
 use crate::rooms::{receipts, subscriptions, typing};
-use crate::{presence, sync};
+use crate::{presence, sliding, sync};
 
 /// Below `/_matrix/client/v3`.
 pub(super) fn v3() -> Table {
@@ -19,8 +19,12 @@ pub(super) fn v3() -> Table {
 
 /// Everywhere else.
 pub(super) fn elsewhere() -> Table {
-    vec![(
-        "/_matrix/client/unstable/io.element.msc4306/rooms/{room_id}/thread/{root}/subscription",
-        get(subscriptions::get).put(subscriptions::put).delete(subscriptions::delete),
-    )]
+    vec![
+        (
+            "/_matrix/client/unstable/io.element.msc4306/rooms/{room_id}/thread/{root}/subscription",
+            get(subscriptions::get).put(subscriptions::put).delete(subscriptions::delete),
+        ),
+        ("/_matrix/client/unstable/io.element.msc4308/thread_subscriptions", get(sliding::threads)),
+        ("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", post(sliding::sync)),
+    ]
 }

@@ -22,6 +22,7 @@ mod relations;
 mod reports;
 mod rooms;
 mod screening;
+mod sliding;
 mod standing;
 mod sync;
 mod threads;

@@ -43,6 +43,7 @@ const SHOWS_NO_EVENTS: &[(&str, &str)] = &[
     ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events*", "the user's own, before they are sent"),
     ("/_matrix/client/v3/profile/*", "of users, for all"),
     ("/_matrix/client/unstable/io.element.msc4306/rooms/{room_id}/thread/{root}/subscription", "the user's own"),
+    ("/_matrix/client/unstable/io.element.msc4308/thread_subscriptions", "the user's own"),
     ("/_matrix/federation/v1/openid/userinfo", "of the token's user"),
     ("/_matrix/client/v3/directory/room/{alias}", "aliases are for all"),
     ("/_matrix/client/v3/directory/list/room/{room_id}", "whether a room is published is for all"),
