@@ -117,6 +117,13 @@ impl Graph {
         Ok(Self { router, rooms, rooms_stopping })
     }
 
+    /// Starts what makes other servers turn to this one, which can be reached now.
+    pub(crate) fn reachable(&self, settings: &Settings, requests: &Supervisor) {
+        if settings.federation.enabled {
+            requests.spawn("what was missed", self.rooms.clone().run_catching_up(requests.stopping()));
+        }
+    }
+
     /// Ends the rooms' tasks, after what they were given. Nobody may ask anything of them any more.
     pub(crate) async fn stop(self) {
         self.rooms_stopping.cancel();

@@ -74,6 +74,7 @@ fn serve(runtime: &Runtime, settings: &Settings, mode: Mode<'_>) -> Result<(), F
         for listener in clients {
             listen(&requests, listener, http::observed(graph.router.clone()), limits, slots.clone());
         }
+        graph.reachable(settings, &requests);
         if let Some(listener) = operators {
             let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
             let router = admin::router(metrics.clone(), requests.stopping());

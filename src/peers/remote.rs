@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use hearth_base::Millis;
 use hearth_event::{JsonLimits, Pdu, PublicKeys, RoomVersion, parse_canonical_object};
 use hearth_rooms::remote::{
     Answer, Handshake, InviteOut, JoinAnswer, KeyWish, MissingEvents, RawPdu, Remote, RemoteError, RemoteState,
@@ -15,7 +16,7 @@ use serde_json::json;
 use crate::client::MAX_PAGE;
 use crate::list::{EventIds, Pdus, Servers};
 use crate::path::{federation_path as path, with_query};
-use crate::{Outgoing, Peers};
+use crate::{Look, Outgoing, Peers};
 
 /// Bytes of the IDs of a state and its auth chains, and of the auth chain of one event.
 const MAX_IDS: usize = 64 << 20;
@@ -272,6 +273,10 @@ impl Remote for Peers {
             let page: Page = self.json(Outgoing { max_bytes: MAX_PAGE, ..self.get(via, path) }).await?;
             Ok(at_most(page.pdus, limit))
         })
+    }
+
+    fn event_before<'a>(&'a self, via: &'a ServerName, room: &'a RoomId, time: Millis) -> Answer<'a, OwnedEventId> {
+        Box::pin(async move { Ok(self.timestamp_to_event(via, room, time.0, Look::Backward).await?.event_id) })
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn persist(batch: &mut Batch, target: &Target<'_>, planned: &Planned,
     };
     batch.put::<Events>(&(room, n), &stored);
     batch.put::<Timeline>(&(room, pos), &n);
-    batch.put::<RoomLast>(&(room,), &hearth_schema::Position(pos));
+    batch.put::<RoomLast>(&(room.lane(), room), &hearth_schema::Position(pos));
     if let Some(state) = state {
         persist_state(batch, target, state, n, pos);
         persist_membership(batch, target, planned, state, pos);

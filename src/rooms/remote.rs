@@ -4,6 +4,7 @@
 //! [`hearth_event::Checked::verify`] have let them in, and of a template only named fields are read.
 
 use futures::future::BoxFuture;
+use hearth_base::Millis;
 use hearth_event::{Pdu, PublicKeys, RoomVersion};
 use ruma_common::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, ServerName};
 use serde_json::value::RawValue;
@@ -192,6 +193,13 @@ pub trait Remote: Send + Sync + 'static {
         from: &'a [OwnedEventId],
         limit: usize,
     ) -> Answer<'a, Vec<RawPdu>>;
+
+    /// `GET timestamp_to_event`, back from `time`: the ID of the newest event before it. Who does not know the endpoint
+    /// knows of none.
+    fn event_before<'a>(&'a self, via: &'a ServerName, room: &'a RoomId, time: Millis) -> Answer<'a, OwnedEventId> {
+        let _ = (via, room, time);
+        off()
+    }
 }
 
 /// Nobody: every question is answered with [`RemoteError::Off`].

@@ -84,8 +84,9 @@ keyspaces! {
     Rooms(0x10, Point, guarded): (RoomNid,) => RoomMeta;
     /// The only row of a room that two writers can fight over.
     RoomHeads(0x11, Point, guarded): (RoomNid,) => RoomHead;
-    /// Position of the room's newest timeline event.
-    RoomLast(0x12, Point): (RoomNid,) => Position;
+    /// Position of the room's newest timeline event. The lane is the room's own; it is spelt out (and takes no
+    /// bytes) so that a start can find all rooms lane by lane.
+    RoomLast(0x12, Point): (hearth_store::Lane, RoomNid) => Position;
     /// Event ID to event number, in the room's lane. Write-once.
     EventIds(0x13, Point, guarded): (hearth_store::Lane, EventKey) => EventNid;
     /// The event, its verdict, the state before it and its position.

@@ -323,7 +323,7 @@ impl RoomTask {
         }
         if let Some(end) = end {
             batch.put::<Timeline>(&(room, pos), &place.n);
-            batch.put::<RoomLast>(&(room,), &Position(pos));
+            batch.put::<RoomLast>(&(room.lane(), room), &Position(pos));
             extras.persist(&mut batch, room, place.n, pos);
             self.apply(&mut batch, pos, &mut after, &end);
             batch.fact(pos, Change::Event { event: EventNid { room, n: place.n } }.to_bytes());

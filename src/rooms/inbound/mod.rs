@@ -18,6 +18,7 @@ mod extras;
 mod fetch;
 mod inbox;
 mod judge;
+mod missed;
 mod outliers;
 mod run;
 mod take;

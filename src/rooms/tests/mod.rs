@@ -6,6 +6,7 @@ mod federation;
 mod fixture;
 mod members;
 mod membership;
+mod missed;
 mod neighbour;
 mod reading;
 mod runs;

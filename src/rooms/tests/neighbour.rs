@@ -26,6 +26,8 @@ pub(super) struct Neighbour {
     pub forgetful: std::sync::atomic::AtomicBool,
     /// It does not answer when asked for one event.
     pub silent: std::sync::atomic::AtomicBool,
+    /// It does not know `timestamp_to_event`.
+    pub old: std::sync::atomic::AtomicBool,
 }
 
 /// `hearth.test` and `other.test`.
@@ -383,6 +385,23 @@ impl Remote for Neighbour {
                 todo.extend(found.pdu.prev_events().to_vec());
             }
             Ok(out)
+        })
+    }
+    fn event_before<'a>(
+        &'a self,
+        _: &'a ServerName,
+        room: &'a RoomId,
+        time: hearth_base::Millis,
+    ) -> Answer<'a, OwnedEventId> {
+        Box::pin(async move {
+            let rooms = self.rooms("event_before");
+            if self.old.load(std::sync::atomic::Ordering::Relaxed) {
+                return Self::unknown();
+            }
+            let asker = SERVERS.iter().position(|(server, _)| *server != rooms.0.signer.server_name.as_str());
+            let asker = name(asker.expect("two servers"));
+            let found = rooms.event_at_time_for_server(asker, room, time, crate::Direction::Backward).await;
+            found.map(|found| found.event_id).or_else(|_| Self::unknown())
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hearth_schema::{AccountDataLog, Membership, ReceiptLog, RoomLast, RoomNid, ThreadSubscriptionLog, UserNid};
-use hearth_store::{Order, Pos, StoreError, View};
+use hearth_store::{Order, Owner, Pos, StoreError, View};
 
 use super::{Live, LiveRoom, LiveUser, Standing};
 
@@ -73,7 +73,7 @@ impl Live {
 
     async fn load_rooms(&self, view: &View, user: &LiveUser, rooms: &[Arc<LiveRoom>]) -> Result<(), StoreError> {
         let new: Vec<_> = rooms.iter().filter(|room| !room.is_loaded()).collect();
-        let keys: Vec<_> = new.iter().map(|room| (room.nid(),)).collect();
+        let keys: Vec<_> = new.iter().map(|room| (room.nid().lane(), room.nid())).collect();
         let last = view.get_many::<RoomLast>(&keys).await?;
         for (room, last) in new.into_iter().zip(last) {
             let receipts = view.page::<ReceiptLog, _>(&(room.nid(),), Order::Descending, 1).await?;
