@@ -121,6 +121,7 @@ impl Graph {
     pub(crate) fn reachable(&self, settings: &Settings, requests: &Supervisor) {
         if settings.federation.enabled {
             requests.spawn("what was missed", self.rooms.clone().run_catching_up(requests.stopping()));
+            requests.spawn("gaps", self.rooms.clone().run_healing(requests.stopping()));
         }
     }
 

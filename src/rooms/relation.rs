@@ -7,6 +7,8 @@
 //!
 //! See <https://spec.matrix.org/v1.19/client-server-api/#forming-relationships-between-events>.
 
+mod late;
+
 use std::collections::HashMap;
 
 use hearth_event::Pdu;
@@ -25,6 +27,8 @@ use crate::attach::{RedactionTarget, number_of};
 use crate::cache::Caches;
 use crate::gather::{damaged, parse};
 use crate::plan::{Intent, Planned};
+
+pub(crate) use late::Adoption;
 
 /// An event shows the newest version of another one.
 pub(crate) const REPLACE: &str = "m.replace";
@@ -358,20 +362,41 @@ fn latest(aggregate: &Aggregate) -> Option<u32> {
     aggregate.thread.map(|thread| thread.latest)
 }
 
+/// Where a child stands among the other children of its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// It is the newest.
+    Newest,
+    /// It came to light late: there are newer ones.
+    Earlier,
+}
+
 impl Bond {
+    /// The newest reply of the parent's thread.
+    pub(crate) fn newest_reply(&self) -> Option<u32> {
+        latest(&self.aggregate)
+    }
+
     /// What the child changes, now that it is planned.
     pub(crate) fn change(self, planned: &Planned) -> Change {
+        self.change_of(&planned.pdu, planned.n, Among::Newest)
+    }
+
+    /// The same for a child that is known already.
+    pub(crate) fn change_of(self, child: &Pdu, n: u32, among: Among) -> Change {
+        let child_n = n;
         let Self { relation, n: parent, parent: original, mut aggregate, tallies } = self;
         let before = latest(&aggregate);
         // State events have no aggregations.
         if original.state_key().is_none() {
             match relation.rel_type.as_str() {
-                REPLACE if replaces(&original, &planned.pdu) => {
-                    aggregate.edit = aggregate.edit.max(Some(edit(planned.n, &planned.pdu)));
+                REPLACE if replaces(&original, child) => {
+                    aggregate.edit = aggregate.edit.max(Some(edit(child_n, child)));
                 }
                 THREAD => {
                     let replies = aggregate.thread.map_or(0, |thread| thread.replies).saturating_add(1);
-                    aggregate.thread = Some(ThreadSummary { latest: planned.n, replies });
+                    let latest = before.filter(|_| among == Among::Earlier).unwrap_or(child_n);
+                    aggregate.thread = Some(ThreadSummary { latest, replies });
                 }
                 REFERENCE => aggregate.references = aggregate.references.saturating_add(1),
                 _ => {}

@@ -36,8 +36,8 @@ pub use peer::{PeerKey, PeerKeyAnswer, PeerKeys as PeerKeysRow};
 pub use received::ReceivedTransaction;
 pub use relation::{Aggregate, Edit, ThreadSummary};
 pub use room::{
-    Change, Extremity, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId, StateLogEntry,
-    Tally,
+    Change, Extremity, GAP_ROOM, Gap, Membership, NodeId, RawNode, RoomHead, RoomMeta, RoomTally, StateEntry, StateId,
+    StateLogEntry, Tally,
 };
 pub use social::{PresenceRow, Report, ReportSubject};
 pub use user_data::{
@@ -131,6 +131,13 @@ keyspaces! {
     Inbox(0x26, Scan): (hearth_store::Lane, RoomNid, hearth_store::Pos) => StagedEvent;
     /// Redactions of events that have not come yet: (room, redacted event) to the redaction.
     PendingRedactions(0x27, Point): (RoomNid, EventKey) => u32;
+    /// Accepted events that relate to one that has not come yet: (room, parent, child).
+    PendingRelations(0x70, Scan): (RoomNid, EventKey, u32) => ();
+    /// Gaps of timelines that other servers may know how to fill, by the position of the event after the gap. The lane
+    /// is the room's own, spelt out (and taking no bytes) so that a start finds all of them lane by lane.
+    Gaps(0x71, Scan): (hearth_store::Lane, RoomNid, hearth_store::Pos) => Gap;
+    /// Events that were rejected while auth events of theirs were not to be had: (room, auth event, event).
+    AwaitedAuth(0x72, Scan): (RoomNid, EventKey, u32) => ();
 
     // ── users: owner UserNid ──
     /// Local accounts.

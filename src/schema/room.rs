@@ -46,6 +46,20 @@ pub struct Extremity {
     pub depth: u64,
 }
 
+/// Positions that are kept free before an event that came after a gap, for what is missing there.
+pub const GAP_ROOM: u32 = 1 << 16;
+
+/// What is known of a gap in a timeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The lowest position that has been filled; `None`: none.
+    pub lowest: Option<u64>,
+    /// How often nobody could tell more.
+    pub failures: u32,
+    /// When somebody may be asked again, in milliseconds since the epoch.
+    pub retry_at: u64,
+}
+
 /// A membership, as stored beside state and in users' room lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Membership {
@@ -218,6 +232,7 @@ impl Change {
 stored! {
     RoomMeta = 1;
     RoomHead = 1;
+    Gap = 1;
     StateEntry = 1;
     StateLogEntry = 1;
     Tally = 1;

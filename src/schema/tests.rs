@@ -225,6 +225,11 @@ proptest! {
     }
 
     #[test]
+    fn gaps_survive_the_round_trip(lowest in option::of(any::<u64>()), failures: u32, retry_at: u64) {
+        holds_exactly(&Gap { lowest, failures, retry_at }, PLAIN)?;
+    }
+
+    #[test]
     fn delayed_events_survive_the_round_trip(
         (room_id, sender, event_type, content) in (text(), text(), text(), text()),
         (state_key, redacts, transaction) in (option::of(text()), option::of(text()), option::of(text())),

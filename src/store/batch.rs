@@ -157,6 +157,15 @@ impl Batch {
         Pos::pending(self.slots - 1)
     }
 
+    /// Draws `count` positions that stay free: whoever gets the next one has so many right before it for what comes to
+    /// light later.
+    ///
+    /// # Panics
+    /// If the batch has more than 2^32 positions.
+    pub fn skip_positions(&mut self, count: u32) {
+        self.slots = self.slots.checked_add(count).expect("a batch does not draw so many positions");
+    }
+
     /// Adds a change-log row at `pos`, which must come from this batch's [`Self::next_pos`].
     ///
     /// # Panics

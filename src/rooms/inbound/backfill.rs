@@ -3,29 +3,25 @@
 //! A timeline is in the order of positions, and positions are given out upwards; what is older than everything here gets
 //! positions downwards from the oldest. It changes no state and wakes nobody: it was there all the time.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use hearth_event::Pdu;
-use hearth_schema::{EventNid, Events, RoomNid, StateId, Timeline, Verdict};
-use hearth_store::{Batch, Order, Pos, StoreError, View};
+use hearth_schema::{RoomNid, StateId, Timeline, Verdict};
+use hearth_store::{Order, Pos, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedServerName};
 
 use super::fetch::FetchError;
 use super::take::Taker;
-use super::{Entered, Inbound, Outlier, judge};
+use super::{Inbound, Outlier, Past, judge};
 use crate::SendError;
-use crate::gather::damaged;
 use crate::graph::has_state;
 use crate::intake::Rooms;
-use crate::persist::move_head;
 use crate::query::RoomEvent;
-use crate::task::RoomTask;
 
 /// Events fetched at once.
 const LIMIT: usize = 100;
 /// The oldest events here that are looked at for what came before them.
-const EDGE: usize = 100;
+pub(super) const EDGE: usize = 100;
 /// Servers that are asked.
 const MAX_SERVERS: usize = 3;
 
@@ -77,7 +73,7 @@ impl Rooms {
     }
 
     /// Predecessors of `events` that no timeline has.
-    async fn edge(
+    pub(super) async fn edge(
         &self,
         view: &View,
         room: RoomNid,
@@ -96,7 +92,7 @@ impl Rooms {
     }
 
     /// Who may know what came before `event`: the server that made it, then those with many members.
-    async fn witnesses(
+    pub(super) async fn witnesses(
         &self,
         view: &View,
         room: RoomNid,
@@ -115,6 +111,18 @@ impl Rooms {
 
 impl Taker {
     async fn backfill(&self, edge: &[OwnedEventId], oldest: Pos) -> Result<Backfilled, FetchError> {
+        let events = self.older_events(edge).await?;
+        let numbers = self.keep_all_with_state(events).await?;
+        if numbers.is_empty() {
+            return Ok(Backfilled::Nothing);
+        }
+        let past = Past { numbers, before: oldest, gap: None };
+        self.rooms.post_inbound(self.room, Inbound::Past(past)).await?;
+        Ok(Backfilled::More)
+    }
+
+    /// What the origin tells of `edge` and before it, and no timeline has: oldest first.
+    pub(super) async fn older_events(&self, edge: &[OwnedEventId]) -> Result<Vec<Pdu>, FetchError> {
         let raw = self.rooms.0.remote.backfill(&self.origin, &self.room_id, edge, LIMIT).await?;
         let mut events = self.admitted(raw.into_iter().take(LIMIT).collect()).await;
         events.sort_by(|a, b| a.depth().cmp(&b.depth()).then_with(|| a.event_id().cmp(b.event_id())));
@@ -122,13 +130,14 @@ impl Taker {
         let graph = self.graph().await?;
         let ids: Vec<OwnedEventId> = events.iter().map(|event| event.event_id().to_owned()).collect();
         let known = graph.find(&ids).await?;
-        let told: HashSet<OwnedEventId> = known
-            .values()
-            .filter(|event| event.verdict != Verdict::Outlier)
-            .map(|event| event.event_id().to_owned())
-            .collect();
-        let mut numbers = Vec::new();
-        for pdu in events.into_iter().filter(|pdu| !told.contains(pdu.event_id())) {
+        events.retain(|event| known.get(event.event_id()).is_none_or(|known| known.verdict == Verdict::Outlier));
+        Ok(events)
+    }
+
+    /// Stores old events, oldest first, with the states before them; gives the numbers of those that are not rejected.
+    pub(super) async fn keep_all_with_state(&self, events: Vec<Pdu>) -> Result<Vec<u32>, FetchError> {
+        let mut numbers = Vec::with_capacity(events.len());
+        for pdu in events {
             match self.keep_with_state(&pdu).await {
                 Ok(Some(n)) => numbers.push(n),
                 Ok(None) => {}
@@ -136,11 +145,7 @@ impl Taker {
                 Err(_) => tracing::debug!(event_id = %pdu.event_id(), "the state before an old event was not had"),
             }
         }
-        if numbers.is_empty() {
-            return Ok(Backfilled::Nothing);
-        }
-        self.rooms.post_inbound(self.room, Inbound::Past(numbers, oldest)).await?;
-        Ok(Backfilled::More)
+        Ok(numbers)
     }
 
     /// Stores an old event with the state before it; gives its number unless it is rejected.
@@ -167,41 +172,5 @@ impl Taker {
         self.rooms.post_inbound(self.room, Inbound::Outliers(vec![outlier])).await?;
         let n = self.graph().await?.numbers(&[pdu.event_id().to_owned()]).await?.pop().map(|(_, n)| n);
         Ok(n.filter(|_| good))
-    }
-}
-
-impl RoomTask {
-    /// Gives stored events their places in the timeline before `oldest`, in one batch.
-    pub(super) async fn place_past(&mut self, numbers: &[u32], oldest: Pos) -> Result<Entered, SendError> {
-        let view = View::latest(&*self.rooms.store).await?;
-        let head = self.with_planner(&view).await?.head.clone();
-        let mut after = head.clone();
-        after.generation += 1;
-        let mut batch = Batch::new(hearth_store::Owner::lane(&self.room));
-        let keys: Vec<_> = numbers.iter().map(|n| (self.room, *n)).collect();
-        let rows = view.get_many::<Events>(&keys).await?;
-        let first = oldest.get().saturating_sub(numbers.len() as u64);
-        for (i, (n, row)) in numbers.iter().zip(rows).enumerate() {
-            let mut stored = row.ok_or_else(|| damaged("Events", format!("event {n} is absent")))?;
-            let pos = Pos::new(first + i as u64);
-            if stored.verdict != Verdict::Outlier || pos == Pos::ZERO {
-                continue;
-            }
-            stored.pos = pos;
-            stored.verdict = Verdict::Accepted;
-            batch.put::<Events>(&(self.room, *n), &stored);
-            batch.put::<Timeline>(&(self.room, pos), n);
-        }
-        let mark = batch.next_pos();
-        move_head(&mut batch, self.room, Some(&head), &after);
-        let committed = self.rooms.store.commit(batch).await?;
-        let pos = committed.resolve(mark);
-        for n in numbers {
-            self.rooms.caches.forget_redacted(EventNid { room: self.room, n: *n }, pos);
-        }
-        if let Some(planner) = &mut self.planner {
-            planner.head = after;
-        }
-        Ok(Entered { pos, state_before: StateId::EMPTY })
     }
 }

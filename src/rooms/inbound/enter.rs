@@ -69,7 +69,7 @@ impl RoomTask {
             result = match &what {
                 Inbound::Event(prepared) => self.enter(prepared).await,
                 Inbound::Outliers(outliers) => self.keep_outliers(outliers).await,
-                Inbound::Past(numbers, before) => self.place_past(numbers, *before).await,
+                Inbound::Past(past) => self.place_past(past).await,
             };
             match result {
                 Err(SendError::Busy | SendError::Store(StoreError::SnapshotExpired)) => self.planner = None,
@@ -278,6 +278,9 @@ impl RoomTask {
         let mut after = head.clone();
         after.generation += 1;
         after.next_event = after.next_event.max(place.n + 1);
+        if end.is_some() {
+            super::heal::make_room(&mut batch, *source);
+        }
         let pos = batch.next_pos();
         let key = (room.lane(), ids.event(pdu.event_id()));
         if !place.known {
@@ -325,6 +328,7 @@ impl RoomTask {
             batch.put::<Timeline>(&(room, pos), &place.n);
             batch.put::<RoomLast>(&(room.lane(), room), &Position(pos));
             extras.persist(&mut batch, room, place.n, pos);
+            super::heal::open(&mut batch, room, pos, *source);
             self.apply(&mut batch, pos, &mut after, &end);
             batch.fact(pos, Change::Event { event: EventNid { room, n: place.n } }.to_bytes());
         }

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use hearth_event::{Pdu, PowerLevels};
-use hearth_schema::{Events, PendingRedactions, RoomNid, StateId, StoredEvent};
+use hearth_schema::{EventKey, Events, PendingRedactions, PendingRelations, RoomNid, StateId, StoredEvent};
 use hearth_store::{Batch, Pos};
 use ruma_common::{CanonicalJsonObject, EventId};
 
 use crate::SendError;
 use crate::attach::{number_of, redaction_target};
 use crate::graph::Graph;
-use crate::plan::{Intent, Planned};
-use crate::relation::{self, Bound, Pending, Relation};
+use crate::plan::Intent;
+use crate::relation::{self, Adoption, Among, Bound, Pending, Relation};
 use crate::task::RoomTask;
 
 /// Rows that change with an accepted event besides its own.
@@ -24,7 +24,11 @@ pub(super) struct Extras {
     /// The event that is redacted, with its new form.
     redaction: Option<(u32, StoredEvent)>,
     /// The event redacts one that has not come yet.
-    early: Option<hearth_schema::EventKey>,
+    early: Option<EventKey>,
+    /// The event relates to one that has not come yet.
+    awaits: Option<EventKey>,
+    /// Events that have waited for this one, to which they relate.
+    adoption: Adoption,
     /// The event was redacted before it came: by which, and what is left of it.
     pub(super) redacted: Option<(u32, Bytes)>,
 }
@@ -40,6 +44,21 @@ impl Extras {
         if let Some(target) = &self.early {
             batch.put::<PendingRedactions>(&(room, *target), &n);
         }
+        if let Some(parent) = &self.awaits {
+            batch.put::<PendingRelations>(&(room, *parent, n), &());
+        }
+        self.adoption.persist(batch, room);
+    }
+
+    /// Whether nothing changes besides the event's own rows.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.relation.is_none()
+            && self.unbound.is_none()
+            && self.redaction.is_none()
+            && self.early.is_none()
+            && self.awaits.is_none()
+            && self.adoption.is_empty()
+            && self.redacted.is_none()
     }
 
     /// Numbers of other events whose rows are written again.
@@ -49,6 +68,7 @@ impl Extras {
 }
 
 impl RoomTask {
+    /// For an event that comes to the end of the timeline.
     pub(super) async fn extras(
         &mut self,
         graph: &Graph,
@@ -56,7 +76,17 @@ impl RoomTask {
         n: u32,
         state_before: StateId,
     ) -> Result<Extras, SendError> {
-        let mut extras = Extras::default();
+        self.extras_at(graph, (pdu, n, state_before), None).await
+    }
+
+    /// For an event that comes to `pos`, or to the end.
+    pub(super) async fn extras_at(
+        &mut self,
+        graph: &Graph,
+        (pdu, n, state_before): (&Pdu, u32, StateId),
+        pos: Option<Pos>,
+    ) -> Result<Extras, SendError> {
+        let mut extras = Extras { adoption: relations(graph).adopt(n, pdu).await?, ..Extras::default() };
         let ids = graph.rooms.ids();
         let early = graph.view.get::<PendingRedactions>(&(self.room, ids.event(pdu.event_id()))).await?;
         if let Some(by) = early
@@ -68,7 +98,7 @@ impl RoomTask {
         }
         match pdu.redacts().filter(|_| pdu.event_type() == "m.room.redaction") {
             Some(target) => self.redact(graph, (pdu, n, state_before), target, &mut extras).await?,
-            None => extras.relation = self.relate(graph, pdu, n).await?,
+            None => self.relate(graph, (pdu, n, pos), &mut extras).await?,
         }
         Ok(extras)
     }
@@ -102,12 +132,15 @@ impl RoomTask {
         Ok(())
     }
 
-    async fn relate(&mut self, graph: &Graph, pdu: &Pdu, n: u32) -> Result<Option<relation::Change>, SendError> {
-        if Relation::of(pdu).is_none() {
-            return Ok(None);
-        }
+    async fn relate(
+        &mut self,
+        graph: &Graph,
+        (pdu, n, pos): (&Pdu, u32, Option<Pos>),
+        extras: &mut Extras,
+    ) -> Result<(), SendError> {
+        let Some(relation) = Relation::of(pdu) else { return Ok(()) };
         // What is no canonical JSON (in old rooms) relates to nothing.
-        let Ok(content) = serde_json::from_slice::<CanonicalJsonObject>(pdu.content_json()) else { return Ok(None) };
+        let Ok(content) = serde_json::from_slice::<CanonicalJsonObject>(pdu.content_json()) else { return Ok(()) };
         let intent = Intent {
             sender: pdu.sender().to_owned(),
             event_type: pdu.event_type().to_owned(),
@@ -117,17 +150,22 @@ impl RoomTask {
         };
         match relations(graph).bind(&intent, &HashMap::new(), &Pending::default()).await {
             Ok(Bound::To(bond)) => {
-                let planned = Planned {
-                    head_before: graph.rooms.head(&graph.view, self.room).await?,
-                    pdu: pdu.clone(),
-                    n,
-                    state_before: StateId::EMPTY,
-                    state: None,
+                let among = match (pos, bond.newest_reply()) {
+                    (Some(pos), Some(newest)) => {
+                        let newest = graph.events(&[newest]).await?.pop();
+                        if newest.is_some_and(|newest| newest.pos > pos) { Among::Earlier } else { Among::Newest }
+                    }
+                    _ => Among::Newest,
                 };
-                Ok(Some(bond.change(&planned)))
+                extras.relation = Some(bond.change_of(pdu, n, among));
+                Ok(())
+            }
+            Ok(Bound::No | Bound::Drain) => {
+                extras.awaits = Some(graph.rooms.ids().event(&relation.event_id));
+                Ok(())
             }
             // Rules for local clients; an event of another server is there all the same.
-            Ok(Bound::No | Bound::Drain) | Err(SendError::BadRelation(_) | SendError::DuplicateAnnotation) => Ok(None),
+            Err(SendError::BadRelation(_) | SendError::DuplicateAnnotation) => Ok(()),
             Err(error) => Err(error),
         }
     }

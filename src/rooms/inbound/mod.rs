@@ -16,10 +16,12 @@ mod backfill;
 mod enter;
 mod extras;
 mod fetch;
+mod heal;
 mod inbox;
 mod judge;
 mod missed;
 mod outliers;
+mod past;
 mod run;
 mod take;
 
@@ -34,6 +36,7 @@ use crate::intake::{Mail, Rooms};
 pub(crate) use admit::{Admitted, admit, wishes};
 pub(crate) use backfill::Backfilled;
 pub(crate) use fetch::FetchError;
+pub(crate) use heal::OpenGap;
 pub(crate) use inbox::Workers;
 pub(crate) use judge::{by_auth_events, sorted};
 pub(crate) use outliers::put as put_outliers;
@@ -63,8 +66,18 @@ pub struct Entered {
 pub(crate) enum Inbound {
     Event(Box<Prepared>),
     Outliers(Vec<Outlier>),
-    /// Events that are stored with the state before them, oldest first, and belong before the position.
-    Past(Vec<u32>, Pos),
+    Past(Past),
+}
+
+/// Events that came to light late. They are stored as outliers, with the state before them.
+#[derive(Debug)]
+pub(crate) struct Past {
+    /// Oldest first.
+    pub numbers: Vec<u32>,
+    /// They come right before this.
+    pub before: Pos,
+    /// The gap that they fill, by the position of the event after it; otherwise they are older than everything here.
+    pub gap: Option<Pos>,
 }
 
 /// The same, with who waits for it.

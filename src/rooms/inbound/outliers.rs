@@ -35,6 +35,13 @@ pub(crate) async fn put(
         if known_as.is_some() && *state_before == StateId::EMPTY {
             continue;
         }
+        let before = match known_as {
+            Some(n) => graph.view.get::<Events>(&(room, n)).await?,
+            None => None,
+        };
+        if before.as_ref().is_some_and(is_settled) {
+            continue;
+        }
         let n = known_as.unwrap_or(head.next_event);
         again.extend(known_as);
         if known_as.is_none() {
@@ -55,11 +62,8 @@ pub(crate) async fn put(
             }
         }
         let (mut redacted_by, mut json) = (None, pdu.json().clone());
-        if let Some(n) = known_as
-            && let Some(stored) = graph.view.get::<Events>(&(room, n)).await?
-            && stored.redacted_by.is_some()
-        {
-            (redacted_by, json) = (stored.redacted_by, stored.json);
+        if let Some(before) = before.filter(|before| before.redacted_by.is_some()) {
+            (redacted_by, json) = (before.redacted_by, before.json);
         }
         let stored = StoredEvent {
             pos: batch.next_pos(),
@@ -75,4 +79,14 @@ pub(crate) async fn put(
         batch.put::<Events>(&(room, n), &stored);
     }
     Ok(again)
+}
+
+/// Whether the event has been judged by the state before it, so that there is nothing more to learn of it here. It may
+/// have come by another way meanwhile.
+fn is_settled(stored: &StoredEvent) -> bool {
+    match stored.verdict {
+        Verdict::Accepted | Verdict::SoftFailed => true,
+        Verdict::Rejected => stored.state_before != StateId::EMPTY,
+        Verdict::Outlier => false,
+    }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hearth_event::Pdu;
-use hearth_schema::{EventIds, EventNid, Inbox, PendingRedactions, RoomNid, Source};
-use hearth_store::{Batch, Owner, Pos, StoreError, View};
+use hearth_schema::{EventIds, EventNid, Inbox, PendingRedactions, PendingRelations, RoomNid, Source};
+use hearth_store::{Batch, Order, Owner, Pos, StoreError, View};
 use ruma_common::{CanonicalJsonObject, EventId, OwnedServerName};
 use tokio::sync::oneshot;
 
@@ -118,7 +118,16 @@ impl RoomTask {
         let numbers = view.get_many::<EventIds>(&by_lane).await?;
         let redactions = view.get_many::<PendingRedactions>(&by_room).await?;
         let new = numbers.iter().zip(&redactions).take_while(|(number, by)| number.is_none() && by.is_none());
-        Ok(new.count())
+        let new = new.count();
+        if view.page::<PendingRelations, _>(&(self.room,), Order::Ascending, 1).await?.is_empty() {
+            return Ok(new);
+        }
+        for (i, key) in keys[..new].iter().enumerate() {
+            if !view.page::<PendingRelations, _>(&(self.room, *key), Order::Ascending, 1).await?.is_empty() {
+                return Ok(i);
+            }
+        }
+        Ok(new)
     }
 
     /// Moves the planned head past `pdu`; `None`: it has to go the long way, and nothing has changed.
@@ -184,6 +193,8 @@ impl RoomTask {
         match relations.bind(&intent, &HashMap::new(), &planner.relations).await {
             // Rules for local clients; an event of another server is there all the same.
             Err(SendError::BadRelation(_) | SendError::DuplicateAnnotation) => Ok(Bound::No),
+            // Its parent is not here: that has to be remembered.
+            Ok(Bound::No) => Ok(Bound::Drain),
             other => other,
         }
     }

@@ -8,6 +8,7 @@ use hearth_store::{Order, Pos, StoreError, View};
 use ruma_common::{EventId, OwnedRoomId, RoomId, UserId};
 
 use super::event::RoomEvent;
+use super::gaps::{GapsAhead, before};
 use super::loading::parse_room_id;
 use crate::gather::damaged;
 use crate::inbound::Backfilled;
@@ -264,17 +265,27 @@ impl Rooms {
         };
         let limit = query.limit.clamp(1, MAX_LIMIT);
         let mut walk = Walk { at: start, to: query.to, last, backward };
+        let mut gaps = GapsAhead::of(self, &view, room, query.direction).await?;
         let mut events = Vec::new();
         let mut scanned = 0;
         let mut older = 0;
         let end = loop {
+            let gap = gaps.next(walk.at.min(last), query.to);
+            walk.to = gap.map(|gap| before(gap.lowest())).or(query.to);
             let (page, rest) = self.walk(&view, room, walk, limit - events.len()).await?;
             scanned += page.len();
             let shown = page.iter().filter(|event| query.filter.matches(event)).cloned().collect();
             let shown = self.visible_in_page(&view, user, shown, query.direction).await?;
             events.extend(self.with_children(&view, room, &query.filter, shown).await?);
-            match rest {
-                None if backward && query.to.is_none() && events.len() < limit && older < MAX_BACKFILLS => {
+            match (rest, gap) {
+                (None, Some(gap)) => {
+                    walk.at = walk.at.min(before(gap.lowest()));
+                    if events.len() >= limit || scanned >= MAX_SCANNED || !gaps.may_try() {
+                        break Some(walk.at);
+                    }
+                    view = gaps.fill(self, room, gap).await?;
+                }
+                (None, None) if backward && query.to.is_none() && events.len() < limit && older < MAX_BACKFILLS => {
                     older += 1;
                     if self.older(room).await? == Backfilled::Nothing {
                         break None;
@@ -283,12 +294,13 @@ impl Rooms {
                     walk.at = page.last().map_or(walk.at, |event| Pos::new(event.pos.get() - 1));
                 }
                 // Another server may know more.
-                None if backward && query.to.is_none() && !page.is_empty() && self.has_edge(&view, room).await? => {
-                    break page.last().map(|event| Pos::new(event.pos.get() - 1));
+                (None, None) if backward && query.to.is_none() && !page.is_empty() => {
+                    let more = self.has_edge(&view, room).await?;
+                    break page.last().filter(|_| more).map(|event| Pos::new(event.pos.get() - 1));
                 }
-                None => break None,
-                Some(at) if events.len() >= limit || scanned >= MAX_SCANNED => break Some(at),
-                Some(at) => walk.at = at,
+                (None, None) => break None,
+                (Some(at), _) if events.len() >= limit || scanned >= MAX_SCANNED => break Some(at),
+                (Some(at), _) => walk.at = at,
             }
         };
         let state = match query.filter.lazy_load_members {
@@ -321,7 +333,11 @@ impl Rooms {
     ) -> Result<(Vec<Arc<RoomEvent>>, Option<Pos>), QueryError> {
         let (stretch, order) = if walk.backward {
             let floor = walk.to.map_or(Bound::Unbounded, Bound::Excluded);
-            ((floor, Bound::Included(walk.at.min(walk.last))), Order::Descending)
+            let top = walk.at.min(walk.last);
+            if walk.to.is_some_and(|to| to >= top) {
+                return Ok((Vec::new(), None));
+            }
+            ((floor, Bound::Included(top)), Order::Descending)
         } else {
             let ceiling = walk.to.map_or(walk.last, |to| to.min(walk.last));
             ((Bound::Excluded(walk.at), Bound::Included(ceiling)), Order::Ascending)

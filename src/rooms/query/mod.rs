@@ -3,6 +3,7 @@
 mod bundle;
 mod current;
 mod event;
+mod gaps;
 mod history;
 mod lens;
 mod loading;

@@ -4,6 +4,8 @@ mod current;
 mod delayed;
 mod federation;
 mod fixture;
+mod gaps;
+mod late;
 mod members;
 mod membership;
 mod missed;

@@ -24,10 +24,12 @@ pub(super) struct Neighbour {
     pub asked: Mutex<Vec<&'static str>>,
     /// It answers `get_missing_events` with nothing.
     pub forgetful: std::sync::atomic::AtomicBool,
-    /// It does not answer when asked for one event.
+    /// It does not answer when asked for one event, or for older ones.
     pub silent: std::sync::atomic::AtomicBool,
     /// It does not know `timestamp_to_event`.
     pub old: std::sync::atomic::AtomicBool,
+    /// Events that it tells as they were before they were redacted.
+    pub originals: Mutex<Vec<Pdu>>,
 }
 
 /// `hearth.test` and `other.test`.
@@ -376,12 +378,16 @@ impl Remote for Neighbour {
     ) -> Answer<'a, Vec<RawPdu>> {
         Box::pin(async move {
             let rooms = self.rooms("backfill");
+            if self.silent.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(RemoteError::Unreachable { server: name(1).to_owned(), why: "silent".into() });
+            }
             let (mut out, mut todo): (Vec<RawPdu>, std::collections::VecDeque<_>) =
                 (Vec::new(), from.iter().cloned().collect());
             // A test's server tells little at once.
             while let (Some(id), true) = (todo.pop_front(), out.len() < limit.min(4)) {
                 let Some(found) = event(rooms, room, &id).await else { continue };
-                out.push(raw(&found.pdu));
+                let originals = self.originals.lock().expect("not poisoned");
+                out.push(raw(originals.iter().find(|original| original.event_id() == id).unwrap_or(&found.pdu)));
                 todo.extend(found.pdu.prev_events().to_vec());
             }
             Ok(out)

@@ -1,0 +1,218 @@
+//! Gaps in the middle of a timeline, and how they are filled.
+//!
+//! The problem: while this server was away more may have happened than can be asked for at once. What is new is shown
+//! after a gap, and what is missing comes later, when somebody scrolls back to it or in the background; but timelines are
+//! in the order of positions, and those are given out upwards. So an event after a gap draws [`GAP_ROOM`] positions before
+//! its own, which stay free for what is missing. It is filled from the top down. Nothing that was given out changes its
+//! place: tokens stay valid, and a client that has the event after the gap is not sent what is filled in before it.
+//!
+//! A gap is closed when what was filled in joins on what was here, or when it is full.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use hearth_event::Pdu;
+use hearth_schema::{GAP_ROOM, Gap, Gaps, RoomNid, Source, Timeline};
+use hearth_store::{Batch, Lane, Order, Owner, Pos, StoreError, View};
+use ruma_common::OwnedEventId;
+use tokio_util::sync::CancellationToken;
+
+use super::backfill::{Backfilled, EDGE};
+use super::fetch::FetchError;
+use super::take::Taker;
+use super::{Inbound, Past};
+use crate::SendError;
+use crate::intake::Rooms;
+
+/// How often it is looked for gaps that can be filled.
+const LOOK: Duration = Duration::from_secs(15);
+/// Gaps that are filled in the background at a time.
+const PARALLEL: usize = 2;
+/// Gaps looked at in one round.
+const MAX_GAPS: usize = 1_000;
+/// Pages fetched for a gap in one round.
+const PAGES: usize = 5;
+/// Events that are fetched for a gap in the background; what is before them, when somebody scrolls back so far.
+const MAX_BACKGROUND: u64 = 2_000;
+/// How long nobody is asked about a gap of which nobody could tell more: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(24 * 60 * 60));
+/// After so many pauses a gap is left to those who scroll back to it.
+const MAX_FAILURES: u32 = 12;
+
+/// A gap that is not filled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenGap {
+    /// The event after the gap.
+    pub at: Pos,
+    row: Gap,
+}
+
+impl OpenGap {
+    /// The lowest event of those that are filled in; what is missing belongs right before it.
+    pub(crate) fn lowest(&self) -> Pos {
+        self.row.lowest.map_or(self.at, Pos::new)
+    }
+
+    /// What was here before the gap is below.
+    pub(crate) fn floor(&self) -> Pos {
+        Pos::new(self.at.get().saturating_sub(u64::from(GAP_ROOM)))
+    }
+}
+
+/// Draws what has to be free before an event that came in such a way.
+pub(super) fn make_room(batch: &mut Batch, source: Source) {
+    if source == Source::AfterGap {
+        batch.skip_positions(GAP_ROOM);
+    }
+}
+
+/// Remembers the gap before an event at `pos` that came in such a way.
+pub(super) fn open(batch: &mut Batch, room: RoomNid, pos: Pos, source: Source) {
+    if source == Source::AfterGap {
+        batch.put::<Gaps>(&(room.lane(), room, pos), &Gap::default());
+    }
+}
+
+impl Rooms {
+    /// The gaps of a room that are not filled, oldest first.
+    pub(crate) async fn open_gaps(&self, view: &View, room: RoomNid) -> Result<Vec<OpenGap>, StoreError> {
+        let rows = view.page::<Gaps, _>(&(room.lane(), room), Order::Ascending, MAX_GAPS).await?;
+        Ok(rows.into_iter().map(|((.., at), row)| OpenGap { at, row }).collect())
+    }
+
+    /// Fills gaps in the background, until `stopping`.
+    pub async fn run_healing(self, stopping: CancellationToken) {
+        loop {
+            let round = async {
+                tokio::time::sleep(LOOK).await;
+                if let Err(error) = self.heal_all().await {
+                    tracing::error!(%error, "cannot read gaps: they are not filled");
+                }
+            };
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = round => {}
+            }
+        }
+    }
+
+    /// One round in the background.
+    pub(crate) async fn heal_all(&self) -> Result<(), StoreError> {
+        let view = self.view().await?;
+        let mut due: Vec<(RoomNid, Pos)> = Vec::new();
+        let now = self.0.clock.now().0;
+        for lane in Lane::all() {
+            view.scan::<Gaps, _>(&(lane,), Order::Ascending, MAX_GAPS, |(_, room, at), row| {
+                let gap = OpenGap { at, row };
+                let near = at.get() - gap.lowest().get().min(at.get()) < MAX_BACKGROUND;
+                if near && row.failures < MAX_FAILURES && row.retry_at <= now {
+                    due.push((room, at));
+                }
+                if due.len() < MAX_GAPS {
+                    std::ops::ControlFlow::Continue(())
+                } else {
+                    std::ops::ControlFlow::Break(())
+                }
+            })
+            .await?;
+        }
+        let fill = |(room, at): (RoomNid, Pos)| async move {
+            for _ in 0..PAGES {
+                match self.heal(room, at).await {
+                    Ok(Backfilled::More) => {}
+                    Ok(Backfilled::Nothing) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, ?room, "a gap is not filled");
+                        return;
+                    }
+                }
+            }
+        };
+        futures::stream::iter(due).for_each_concurrent(PARALLEL, fill).await;
+        Ok(())
+    }
+
+    /// Fetches a page of what is missing before the event at `at`, unless the gap is filled or nobody could tell a moment
+    /// ago.
+    pub(crate) async fn heal(&self, room: RoomNid, at: Pos) -> Result<Backfilled, SendError> {
+        let lock = self.0.joins.of(room);
+        let _one_at_a_time = lock.lock().await;
+        let view = self.view().await?;
+        let Some(row) = view.get::<Gaps>(&(room.lane(), room, at)).await? else { return Ok(Backfilled::Nothing) };
+        if row.retry_at > self.0.clock.now().0 {
+            return Ok(Backfilled::Nothing);
+        }
+        let gap = OpenGap { at, row };
+        let filled = view.page_between::<Timeline, _>(&(room,), gap.lowest()..=at, Order::Ascending, EDGE).await?;
+        let numbers: Vec<u32> = filled.iter().map(|(_, n)| *n).collect();
+        let events = self.events(&view, room, &numbers).await?;
+        let edge = self.edge(&view, room, &events).await?;
+        let (Some(first), false, true) = (events.first(), edge.is_empty(), gap.lowest() > gap.floor()) else {
+            return self.close(room, at).await;
+        };
+        for server in self.witnesses(&view, room, first).await? {
+            let taker = Taker::new(self, first.pdu.room_id(), &server).await?.ok_or(SendError::UnknownRoom)?;
+            match taker.fill(&edge, gap).await {
+                Ok(Backfilled::More) => return Ok(Backfilled::More),
+                Ok(Backfilled::Nothing) => {}
+                Err(FetchError::Here(error)) => return Err(error),
+                Err(FetchError::Remote(error)) => tracing::debug!(%error, "a gap was not filled"),
+                Err(FetchError::Useless(why)) => tracing::debug!(%why, %server, "a gap was not filled"),
+            }
+        }
+        self.put_off(room, gap).await
+    }
+
+    async fn close(&self, room: RoomNid, at: Pos) -> Result<Backfilled, SendError> {
+        let mut batch = Batch::new(room.lane());
+        batch.delete::<Gaps>(&(room.lane(), room, at));
+        self.0.store.commit(batch).await?;
+        Ok(Backfilled::Nothing)
+    }
+
+    /// Nobody could tell more.
+    async fn put_off(&self, room: RoomNid, OpenGap { at, row }: OpenGap) -> Result<Backfilled, SendError> {
+        let pause = PAUSE.1.min(PAUSE.0.saturating_mul(1 << row.failures.min(20)));
+        let retry_at = self.0.clock.now().plus(pause).0;
+        let mut batch = Batch::new(room.lane());
+        let row = Gap { failures: row.failures.saturating_add(1), retry_at, ..row };
+        batch.put::<Gaps>(&(room.lane(), room, at), &row);
+        self.0.store.commit(batch).await?;
+        Ok(Backfilled::Nothing)
+    }
+}
+
+impl Taker {
+    /// Fetches what came before the lowest of what is filled in, and places it.
+    async fn fill(&self, edge: &[OwnedEventId], gap: OpenGap) -> Result<Backfilled, FetchError> {
+        let events = self.older_events(edge).await?;
+        let numbers = self.keep_all_with_state(reachable(events, edge)).await?;
+        let free = usize::try_from(gap.lowest().get() - gap.floor().get()).unwrap_or(usize::MAX);
+        let numbers = numbers[numbers.len().saturating_sub(free)..].to_vec();
+        if numbers.is_empty() {
+            return Ok(Backfilled::Nothing);
+        }
+        let past = Past { numbers, before: gap.lowest(), gap: Some(gap.at) };
+        self.rooms.post_inbound(self.room, Inbound::Past(past)).await?;
+        Ok(Backfilled::More)
+    }
+}
+
+/// Those of `events`, oldest first, that `edge` leads to: a server may tell of times before the gap, which belong
+/// elsewhere.
+fn reachable(events: Vec<Pdu>, edge: &[OwnedEventId]) -> Vec<Pdu> {
+    let by_id: HashMap<OwnedEventId, usize> =
+        events.iter().enumerate().map(|(i, event)| (event.event_id().to_owned(), i)).collect();
+    let mut wanted = vec![false; events.len()];
+    let mut todo: Vec<&OwnedEventId> = edge.iter().collect();
+    while let Some(id) = todo.pop() {
+        if let Some(i) = by_id.get(id)
+            && !std::mem::replace(&mut wanted[*i], true)
+        {
+            todo.extend(events[*i].prev_events());
+        }
+    }
+    let mut wanted = wanted.into_iter();
+    events.iter().filter(|_| wanted.next().unwrap_or(false)).cloned().collect()
+}

@@ -1,0 +1,172 @@
+//! Gaps in timelines, and how they are filled.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hearth_event::RoomVersion;
+use hearth_schema::Membership;
+use hearth_store::{Pos, Store, chaos, memory::MemoryStore};
+use ruma_common::{OwnedEventId, RoomId};
+
+use super::fixture::{label, message, user};
+use super::neighbour::{Town, other};
+use crate::{Direction, EventFilter, HistoryQuery};
+
+async fn say(town: &Town, room_id: &RoomId, body: &str) -> OwnedEventId {
+    town.there.rooms.send(message(room_id, &other("olga"), body, body)).await.expect("sent").event_id
+}
+
+/// `count` messages that `here` is not sent, and one that it is.
+async fn gap(town: &Town, room_id: &RoomId, name: &str, count: usize) {
+    town.neighbour.forgetful.store(true, Ordering::Relaxed);
+    for n in 0..count {
+        say(town, room_id, &format!("{name} {n}")).await;
+    }
+    let after = say(town, room_id, &format!("after {name}")).await;
+    Town::deliver(&town.there, &town.here, room_id, &[&after]).await;
+}
+
+/// Everything that alice is shown who scrolls back, oldest first, and whether it needed more than `pages`.
+async fn scrolled_back(town: &Town, room_id: &RoomId, (from, to): (Option<Pos>, Option<Pos>)) -> Vec<String> {
+    let (direction, filter) = (Direction::Backward, EventFilter::default());
+    let mut query = HistoryQuery { room_id: room_id.to_owned(), from, to, direction, limit: 3, filter };
+    let mut shown = Vec::new();
+    for _ in 0..200 {
+        let page = town.here.rooms.messages(&user("alice"), &query).await.expect("a page");
+        shown.extend(page.events.iter().map(|event| label(event)));
+        query.from = page.end;
+        if page.end.is_none() {
+            shown.reverse();
+            return shown;
+        }
+    }
+    panic!("it never ends: {shown:?}");
+}
+
+async fn newest(town: &Town) -> Pos {
+    town.here.rooms.view().await.expect("a view").frontier().base()
+}
+
+async fn open_gaps(town: &Town, room_id: &RoomId) -> usize {
+    let view = town.here.rooms.view().await.expect("a view");
+    town.here.rooms.open_gaps(&view, town.here.rooms.ids().room(room_id)).await.expect("readable").len()
+}
+
+fn backfills(town: &Town) -> usize {
+    town.neighbour.asked.lock().expect("not poisoned").iter().filter(|asked| **asked == "backfill").count()
+}
+
+#[tokio::test]
+async fn scrolling_back_over_a_gap_fills_it_in_order() {
+    for version in ["1", "6", "12"] {
+        let town = Town::new();
+        let room_id = town.shared_room(RoomVersion::parse(version).expect("known")).await;
+        say(&town, &room_id, "unheard of").await;
+        let before = newest(&town).await;
+        gap(&town, &room_id, "lost", 10).await;
+        let after = newest(&town).await;
+        let history = town.here.history(&room_id, &user("alice")).await;
+        assert!(!history.contains(&"lost 9".to_owned()) && history.contains(&"after lost".to_owned()), "{history:?}");
+
+        let there = town.there.history(&room_id, &other("olga")).await;
+        assert_eq!(scrolled_back(&town, &room_id, (None, None)).await, there, "version {version}");
+        assert_eq!(town.here.history(&room_id, &user("alice")).await, there, "and forward");
+        // Who has what came after the gap is sent nothing again, and who has not is told that there is more.
+        let view = town.here.rooms.view().await.expect("a view");
+        let room = town.here.rooms.ids().room(&room_id);
+        let timeline = |from, to| town.here.rooms.timeline(&view, room, (from, to), 50);
+        assert!(timeline(after, newest(&town).await).await.expect("readable").events.is_empty());
+        let page = timeline(before, after).await.expect("readable");
+        assert_eq!(page.events.iter().map(|event| label(event)).collect::<Vec<_>>(), ["after lost"]);
+        assert!(page.limited && page.gap);
+        let missed = scrolled_back(&town, &room_id, (Some(page.prev), Some(before))).await;
+        let at = there.iter().position(|label| label == "unheard of").expect("there");
+        assert_eq!(missed, there[at..there.len() - 1], "what is between two syncs");
+        assert_eq!(open_gaps(&town, &room_id).await, 0);
+        let asked = backfills(&town);
+        scrolled_back(&town, &room_id, (None, None)).await;
+        assert_eq!(backfills(&town), asked, "nobody is asked about what is here");
+    }
+}
+
+#[tokio::test]
+async fn several_gaps_are_filled_each_in_its_place() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    for name in ["first", "second", "third"] {
+        gap(&town, &room_id, name, 6).await;
+    }
+    assert_eq!(open_gaps(&town, &room_id).await, 3);
+    let there = town.there.history(&room_id, &other("olga")).await;
+    assert_eq!(scrolled_back(&town, &room_id, (None, None)).await, there);
+    assert_eq!(open_gaps(&town, &room_id).await, 0);
+}
+
+#[tokio::test]
+async fn gaps_are_filled_in_the_background() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    gap(&town, &room_id, "lost", 30).await;
+    gap(&town, &room_id, "gone", 5).await;
+    for _ in 0..4 {
+        town.here.rooms.heal_all().await.expect("readable");
+    }
+    assert_eq!(open_gaps(&town, &room_id).await, 0);
+    let (here, there) =
+        (town.here.history(&room_id, &user("alice")).await, town.there.history(&room_id, &other("olga")).await);
+    assert_eq!(here[here.len() - 37..], there[there.len() - 37..]);
+}
+
+#[tokio::test]
+async fn a_gap_of_which_nobody_tells_is_passed_by_and_tried_again_later() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    gap(&town, &room_id, "lost", 3).await;
+    town.neighbour.silent.store(true, Ordering::Relaxed);
+    let asked = backfills(&town);
+    let shown = scrolled_back(&town, &room_id, (None, None)).await;
+    assert!(shown.contains(&"after lost".to_owned()) && !shown.contains(&"lost 2".to_owned()));
+    assert!(shown.contains(&"m.room.member".to_owned()), "what is below the gap can be read: {shown:?}");
+    town.neighbour.silent.store(false, Ordering::Relaxed);
+    town.here.rooms.heal_all().await.expect("readable");
+    assert_eq!(open_gaps(&town, &room_id).await, 1, "not so soon");
+    town.here.clock.advance(Duration::from_secs(60));
+    town.here.rooms.heal_all().await.expect("readable");
+    assert_eq!(open_gaps(&town, &room_id).await, 0);
+    assert!(backfills(&town) > asked);
+    let there = town.there.history(&room_id, &other("olga")).await;
+    assert_eq!(scrolled_back(&town, &room_id, (None, None)).await, there);
+}
+
+#[tokio::test]
+async fn who_comes_back_can_read_what_was_said_meanwhile() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    let alice = user("alice");
+    let left = town.here.change(&room_id, (&alice, &alice), Membership::Leave).await.expect("left").event_id;
+    Town::deliver(&town.here, &town.there, &room_id, &[&left]).await;
+    for n in 0..6 {
+        say(&town, &room_id, &format!("meanwhile {n}")).await;
+    }
+    town.join(&room_id, &alice).await;
+    let there = town.there.history(&room_id, &other("olga")).await;
+    assert_eq!(scrolled_back(&town, &room_id, (None, None)).await, there);
+}
+
+#[tokio::test]
+async fn gaps_are_filled_on_a_bad_day() {
+    let rates = chaos::ChaosRates { conflict: 20, expired: 0, ..chaos::ChaosRates::default() };
+    let store: Arc<dyn Store> = Arc::new(chaos::ChaosStore::with_rates(MemoryStore::new(), 7, rates));
+    let town = Town::on(store);
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    gap(&town, &room_id, "lost", 12).await;
+    for _ in 0..20 {
+        town.here.rooms.heal_all().await.expect("readable");
+        town.here.clock.advance(Duration::from_secs(24 * 60 * 60));
+    }
+    assert_eq!(open_gaps(&town, &room_id).await, 0);
+    let (here, there) =
+        (town.here.history(&room_id, &user("alice")).await, town.there.history(&room_id, &other("olga")).await);
+    assert_eq!(here[here.len() - 13..], there[there.len() - 13..]);
+}
