@@ -1,6 +1,7 @@
 //! Rooms on the memory engine and on one that misbehaves.
 
 mod current;
+mod dag;
 mod delayed;
 mod federation;
 mod fixture;

@@ -1,0 +1,341 @@
+//! Whole random rooms through the inbound pipeline, held against what the specification says of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use hearth_event::{Pdu, PublicKeys, StateMap};
+use hearth_schema::{StateId, Verdict};
+use hearth_store::memory::MemoryStore;
+use hearth_test_dag::{Dag, OBSERVER_SEED, Observer, Standing, public_keys, recipe, rooms, share};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use ruma_common::{EventId, OwnedEventId, OwnedUserId, RoomId, ServerName};
+
+use super::fixture::Fixture;
+use super::neighbour::raw;
+use crate::RoomEvent;
+use crate::graph::Graph;
+use crate::remote::*;
+
+/// A server that has all of a room and tells what it is asked, except for what it withholds.
+struct Library {
+    dag: Arc<Dag>,
+    withheld: Mutex<HashSet<OwnedEventId>>,
+    /// How often it was asked for anything but keys.
+    asked: Mutex<usize>,
+}
+
+/// A server that takes the room's events.
+struct Reader {
+    server: Fixture,
+    dag: Arc<Dag>,
+    library: Arc<Library>,
+}
+
+impl Reader {
+    /// A server whose user has just joined.
+    async fn new(dag: &Arc<Dag>) -> Self {
+        let library = Library { dag: Arc::clone(dag), withheld: Mutex::default(), asked: Mutex::default() };
+        let library = Arc::new(library);
+        let store = Arc::new(MemoryStore::new());
+        let server = Fixture::named("hearth.test", OBSERVER_SEED, store, Arc::clone(&library) as _);
+        let join = &dag.events[dag.founded];
+        let of = |ids: &HashSet<OwnedEventId>| {
+            ids.iter().map(|id| raw(&dag.pdu(id).expect("an event"))).collect::<Vec<_>>()
+        };
+        let answer = JoinAnswer {
+            state: of(&join.before.values().cloned().collect()),
+            auth_chain: of(&dag.auth_chain(join.before.values())),
+            ..JoinAnswer::default()
+        };
+        server.rooms.import(via(), join.pdu.clone(), answer).await.expect("an import");
+        Self { server, dag: Arc::clone(dag), library }
+    }
+
+    /// Takes the events in transactions of these sizes.
+    async fn take(&self, order: &[usize], cuts: &[usize]) {
+        let mut rest = order;
+        for cut in cuts.iter().copied().chain(std::iter::repeat(1)) {
+            if rest.is_empty() {
+                return;
+            }
+            let (now, later) = rest.split_at(cut.clamp(1, rest.len()));
+            let pdus = now.iter().map(|index| raw(&self.dag.events[*index].pdu)).collect();
+            let received = self.server.rooms.receive(via(), pdus).await.expect("received");
+            assert!(received.iter().all(|one| one.result.is_ok()), "{received:?}\n{}", self.dag);
+            self.server.settled(self.dag.room_id()).await;
+            rest = later;
+        }
+    }
+
+    async fn graph(&self) -> Graph {
+        let room = self.server.rooms.ids().room(self.dag.room_id());
+        Graph::latest(&self.server.rooms, room, self.dag.version).await.expect("a view")
+    }
+
+    /// Everything that is stored of the room, by its place in the room.
+    async fn stored(&self) -> BTreeMap<usize, Arc<RoomEvent>> {
+        let ids: Vec<OwnedEventId> = self.dag.events.iter().map(|event| event.pdu.event_id().to_owned()).collect();
+        let found = self.graph().await.find(&ids).await.expect("readable");
+        found.into_iter().map(|(id, event)| (self.dag.position(&id).expect("an event"), event)).collect()
+    }
+
+    async fn map(&self, state: StateId) -> StateMap {
+        let graph = self.graph().await;
+        let numbers = self.server.rooms.state_at(&graph.view, graph.room, state).await.expect("a state");
+        let events = graph.events(&numbers).await.expect("events");
+        let place = |event: &RoomEvent| (event.event_type().to_owned(), event.state_key().expect("state").to_owned());
+        events.iter().map(|event| (place(event), event.event_id().to_owned())).collect()
+    }
+
+    /// The ends of the room and its current state.
+    async fn head(&self) -> (BTreeSet<usize>, StateMap) {
+        let graph = self.graph().await;
+        let head = self.server.rooms.head(&graph.view, graph.room).await.expect("a head");
+        let end = |id: &str| self.dag.position(<&EventId>::try_from(id).expect("an ID")).expect("an event");
+        (head.extremities.iter().map(|end_| end(&end_.event_id)).collect(), self.map(head.state).await)
+    }
+}
+
+fn via() -> &'static ServerName {
+    <&ServerName>::try_from("s0.test").expect("a valid name")
+}
+
+fn standing(event: &RoomEvent) -> Standing {
+    match event.verdict {
+        Verdict::Accepted => Standing::Accepted,
+        Verdict::SoftFailed => Standing::SoftFailed,
+        Verdict::Rejected => Standing::Rejected,
+        Verdict::Outlier => panic!("{} is an outlier", event.event_id()),
+    }
+}
+
+/// Runs a test on a runtime of its own.
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
+}
+
+/// Where transactions are cut, and which events come early.
+fn arrival() -> impl Strategy<Value = (Vec<u16>, Vec<usize>)> {
+    (vec(any::<u16>(), 1..24), vec(1..6_usize, 0..12))
+}
+
+/// P8: what the pipeline stores event by event is what the whole room says.
+async fn check_stream(dag: &Arc<Dag>, (priorities, cuts): &(Vec<u16>, Vec<usize>)) -> Result<Reader, TestCaseError> {
+    let reader = Reader::new(dag).await;
+    let order = dag.order(priorities);
+    let order = &order[dag.founded + 1..];
+    reader.take(order, cuts).await;
+    let mut expected = Observer::new(dag);
+    for index in order {
+        expected.take(*index);
+    }
+    let stored = reader.stored().await;
+    for (index, should_be) in &expected.taken {
+        let event = stored.get(index);
+        prop_assert!(event.is_some(), "{} was not taken\n{}", index, dag);
+        let event = event.expect("asserted");
+        let before = reader.map(event.state_before).await;
+        prop_assert_eq!(&before, &dag.events[*index].before, "the state before {}\n{}", index, dag);
+        prop_assert_eq!(standing(event), *should_be, "{} as {:?}\n{}", index, order, dag);
+    }
+    let (ends, state) = reader.head().await;
+    prop_assert_eq!(ends, expected.ends(), "the ends after {:?}\n{}", order, dag);
+    prop_assert_eq!(state, expected.state(), "the state after {:?}\n{}", order, dag);
+    prop_assert_eq!(*reader.library.asked.lock().expect("not poisoned"), 0, "nothing was missing\n{}", dag);
+    Ok(reader)
+}
+
+/// P9: two servers come to the same verdicts; and to the same state, once both have taken an event after all others.
+async fn check_convergence(
+    dag: &Arc<Dag>,
+    arrivals: [&(Vec<u16>, Vec<usize>); 2],
+) -> Result<(), TestCaseError> {
+    let mut readers = Vec::new();
+    for (priorities, cuts) in arrivals {
+        let reader = Reader::new(dag).await;
+        reader.take(&dag.order(priorities)[dag.founded + 1..], cuts).await;
+        readers.push(reader);
+    }
+    let (one, two) = (readers[0].stored().await, readers[1].stored().await);
+    prop_assert_eq!(one.len(), two.len());
+    for (index, event) in one.range(dag.founded + 1..) {
+        let other = &two[index];
+        let rejected = [event, other].map(|event| standing(event) == Standing::Rejected);
+        prop_assert_eq!(rejected[0], rejected[1], "the verdict on {}\n{}", index, dag);
+        let [before, theirs] = [readers[0].map(event.state_before).await, readers[1].map(other.state_before).await];
+        prop_assert_eq!(before, theirs, "the state before {}\n{}", index, dag);
+    }
+    let last = dag.events.len() - 1;
+    if dag.leaves() == [last] && [&one, &two].iter().all(|all| standing(&all[&last]) == Standing::Accepted) {
+        let (heads, theirs) = (readers[0].head().await, readers[1].head().await);
+        prop_assert_eq!(&heads.0, &BTreeSet::from([last]), "one end\n{}", dag);
+        prop_assert_eq!(heads, theirs, "{}", dag);
+    }
+    Ok(())
+}
+
+/// P11: what is remembered of auth chains is what the stored events say.
+async fn check_chains(reader: &Reader) -> Result<(), TestCaseError> {
+    let stored = reader.stored().await;
+    let graph = reader.graph().await;
+    let by_id: HashMap<&EventId, &RoomEvent> = stored.values().map(|event| (event.event_id(), &**event)).collect();
+    for (index, event) in &stored {
+        let (mut chain, mut todo) = (HashSet::new(), vec![&**event]);
+        while let Some(next) = todo.pop() {
+            for edge in next.pdu.auth_events().iter().filter_map(|id| by_id.get(&**id)) {
+                if chain.insert(edge.n) {
+                    todo.push(edge);
+                }
+            }
+        }
+        let remembered = graph.auth_chain(vec![event.n]).await.expect("readable");
+        prop_assert_eq!(remembered, chain, "what {} stands on\n{}", index, reader.dag);
+    }
+    Ok(())
+}
+
+/// Takes the events in any order from a server that keeps back some of them at first.
+async fn check_gaps(dag: &Arc<Dag>, order: &[usize], withheld: &[u16]) -> Result<(), TestCaseError> {
+    let reader = Reader::new(dag).await;
+    let new = dag.events.len() - dag.founded - 1;
+    if new == 0 {
+        return Ok(());
+    }
+    let kept_back: BTreeSet<usize> = withheld.iter().map(|n| dag.founded + 1 + usize::from(*n) % new).collect();
+    let ids = kept_back.iter().map(|index| dag.events[*index].pdu.event_id().to_owned());
+    *reader.library.withheld.lock().expect("not poisoned") = ids.collect();
+    let first: Vec<usize> = order.iter().copied().filter(|index| !kept_back.contains(index)).collect();
+    let (early, late) = first.split_at(first.len() / 2);
+    for part in [early, late] {
+        reader.take(part, &[]).await;
+        check_chains(&reader).await?;
+    }
+    reader.library.withheld.lock().expect("not poisoned").clear();
+    reader.take(&kept_back.into_iter().collect::<Vec<_>>(), &[]).await;
+    reader.take(order, &[]).await;
+    check_chains(&reader).await
+}
+
+/// Events after the founding, by priority alone: an event may come before what it refers to.
+fn any_order(dag: &Dag, priorities: &[u16]) -> Vec<usize> {
+    let mut order: Vec<usize> = (dag.founded + 1..dag.events.len()).collect();
+    order.sort_by_key(|index| (priorities[index % priorities.len()], *index));
+    order
+}
+
+proptest! {
+    #![proptest_config(share(15))]
+
+    #[test]
+    fn the_state_kept_event_by_event_is_the_state_of_the_whole_room(recipe in rooms(), arrival in arrival()) {
+        let dag = Arc::new(recipe.room());
+        run(async { check_stream(&dag, &arrival).await.map(drop) })?;
+    }
+
+    #[test]
+    fn two_servers_agree_whatever_the_order(recipe in rooms(), one in arrival(), two in arrival()) {
+        let dag = Arc::new(recipe.room());
+        run(check_convergence(&dag, [&one, &two]))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(share(10))]
+
+    #[test]
+    fn remembered_auth_chains_are_whole(
+        recipe in recipe(5..30),
+        priorities in vec(any::<u16>(), 1..24),
+        withheld in vec(any::<u16>(), 0..6),
+    ) {
+        let dag = Arc::new(recipe.room());
+        run(check_gaps(&dag, &any_order(&dag, &priorities), &withheld))?;
+    }
+}
+
+impl Library {
+    fn raw(&self, id: &EventId) -> Option<RawPdu> {
+        *self.asked.lock().expect("not poisoned") += 1;
+        let given = !self.withheld.lock().expect("not poisoned").contains(id);
+        self.dag.pdu(id).filter(|_| given).map(|pdu| raw(&pdu))
+    }
+
+    fn raws(&self, ids: &HashSet<OwnedEventId>) -> Vec<RawPdu> {
+        ids.iter().filter_map(|id| self.raw(id)).collect()
+    }
+
+    fn chain(&self, ids: &HashSet<OwnedEventId>) -> HashSet<OwnedEventId> {
+        self.dag.auth_chain(ids.iter())
+    }
+
+    fn before(&self, id: &EventId) -> Option<HashSet<OwnedEventId>> {
+        Some(self.dag.events[self.dag.position(id)?].before.values().cloned().collect())
+    }
+}
+
+fn refused<'a, T: Send + 'a>() -> Answer<'a, T> {
+    Box::pin(async { Err(no()) })
+}
+
+fn no() -> RemoteError {
+    RemoteError::Refused { server: via().to_owned(), status: 404, errcode: "M_NOT_FOUND".into(), error: "no".into() }
+}
+
+fn answered<'a, T: Send + 'a>(answer: Option<T>) -> Answer<'a, T> {
+    Box::pin(async { answer.ok_or_else(no) })
+}
+
+impl Remote for Library {
+    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
+        Box::pin(async { public_keys() })
+    }
+    fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
+        refused()
+    }
+    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinAnswer> {
+        refused()
+    }
+    fn send_leave<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, ()> {
+        refused()
+    }
+    fn send_knock<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, Vec<RawPdu>> {
+        refused()
+    }
+    fn invite<'a>(&'a self, _: &'a ServerName, _: &'a InviteOut) -> Answer<'a, RawPdu> {
+        refused()
+    }
+    fn event<'a>(&'a self, _: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
+        answered(self.raw(id))
+    }
+    fn missing_events<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, _: &'a MissingEvents) -> Answer<'a, Vec<RawPdu>> {
+        refused()
+    }
+    fn state_ids<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, id: &'a EventId) -> Answer<'a, StateIds> {
+        answered(self.before(id).map(|state| StateIds {
+            auth_chain: self.chain(&state).into_iter().collect(),
+            state: state.into_iter().collect(),
+        }))
+    }
+    fn state<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, id: &'a EventId) -> Answer<'a, RemoteState> {
+        answered(
+            self.before(id)
+                .map(|state| RemoteState { state: self.raws(&state), auth_chain: self.raws(&self.chain(&state)) }),
+        )
+    }
+    fn event_auth<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, id: &'a EventId) -> Answer<'a, Vec<RawPdu>> {
+        let mut chain = self.chain(&HashSet::from([id.to_owned()]));
+        chain.remove(id);
+        answered(Some(self.raws(&chain)))
+    }
+    fn backfill<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: &'a RoomId,
+        _: &'a [OwnedEventId],
+        _: usize,
+    ) -> Answer<'a, Vec<RawPdu>> {
+        refused()
+    }
+}
