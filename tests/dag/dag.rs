@@ -195,7 +195,10 @@ impl std::fmt::Display for Dag {
             let verdict = event.rejected.as_deref().map(|why| format!("  REJECTED: {why}")).unwrap_or_default();
             let (kind, sender, time) = (pdu.event_type(), pdu.sender(), pdu.origin_server_ts());
             let id = pdu.event_id();
-            writeln!(f, "{index:3} {id} {kind}{key} by {sender} at {time} after {parents:?} on {auth:?} {content}{verdict}")?;
+            writeln!(
+                f,
+                "{index:3} {id} {kind}{key} by {sender} at {time} after {parents:?} on {auth:?} {content}{verdict}"
+            )?;
         }
         Ok(())
     }

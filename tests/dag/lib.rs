@@ -3,7 +3,7 @@
 //! A room that breaks a property is of use only when it is small. So a room is not drawn event by event: proptest draws a
 //! [`Recipe`], plain data without a single event ID, and [`Recipe::room`] makes the same signed events of it every time.
 //! Leaving a step out or making one simpler gives another good recipe, so a failure shrinks to the few events that
-//! matter, and its seed is kept in `proptest-regressions` beside the test.
+//! matter, and its seed is kept in a file beside the test, `.proptest-regressions`.
 //!
 //! A [`Dag`] also knows what is so in it: the state before each event and whether it is rejected, found by the words of the
 //! specification with no cache, no index and nothing left out ([`dag`]), and what a server that takes the events in some
@@ -34,5 +34,11 @@ pub fn share(percent: u32) -> proptest::test_runner::Config {
         Err(_) => CASES,
     };
     let cases = u32::try_from(u64::from(cases) * u64::from(percent) / 100).expect("a share is less than all");
-    proptest::test_runner::Config { cases: cases.max(1), max_shrink_iters: 20_000, ..Default::default() }
+    let beside = proptest::test_runner::FileFailurePersistence::WithSource("proptest-regressions");
+    proptest::test_runner::Config {
+        cases: cases.max(1),
+        max_shrink_iters: 20_000,
+        failure_persistence: Some(Box::new(beside)),
+        ..Default::default()
+    }
 }

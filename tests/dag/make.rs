@@ -78,7 +78,8 @@ impl<'a> Maker<'a> {
             content["additional_creators"] = json!([user(1, recipe.servers)]);
         }
         let room_id = format!("!room:{}", creator.server_name());
-        let room_id = (!rules.room_create_event_id_as_room_id).then(|| OwnedRoomId::try_from(room_id).expect("a room ID"));
+        let room_id =
+            (!rules.room_create_event_id_as_room_id).then(|| OwnedRoomId::try_from(room_id).expect("a room ID"));
         let draft = EventDraft {
             room_id,
             event_type: "m.room.create".to_owned(),
@@ -141,7 +142,8 @@ impl<'a> Maker<'a> {
             return;
         };
         // Each takes the other's power or place, in one order of the two possible ones or the other.
-        let whom = if other % self.recipe.users == step.who % self.recipe.users { other.wrapping_add(1) } else { other };
+        let whom =
+            if other % self.recipe.users == step.who % self.recipe.users { other.wrapping_add(1) } else { other };
         let acts = [Act::Levels(7, whom, 0), Act::Member(To::Ban, step.who)];
         for (who, act) in [step.who, whom].into_iter().zip(acts) {
             self.attempt(&Step { act, who, insist: false, ..step.clone() }, &parents, &before);

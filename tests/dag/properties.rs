@@ -215,7 +215,8 @@ fn most_rooms_have_what_makes_resolving_hard() {
         see("join rules in conflict", of_kind("m.room.join_rules"));
         see("rejected", dag.events.iter().any(|event| event.rejected.is_some()));
         see("merge", dag.events.iter().any(|event| event.pdu.prev_events().len() > 1));
-        let by_token = |event: &Event| event.rejected.is_none() && event.pdu.content().get().contains("third_party_invite");
+        let by_token =
+            |event: &Event| event.rejected.is_none() && event.pdu.content().get().contains("third_party_invite");
         see("invited by token", dag.events.iter().any(by_token));
         let by_word = |event: &Event| event.rejected.is_none() && event.pdu.content().get().contains("authorised_via");
         see("let in by another's word", dag.events.iter().any(by_word));
@@ -251,7 +252,11 @@ fn ladder(version: RoomVersion, changes: usize, notes: usize) -> (Vec<Pdu>, [Sta
         let mut state = joined.after();
         let mut own = Vec::new();
         let mut add = |kind: &str, key: &str, content: serde_json::Value| {
-            let needed = [place("m.room.create", ""), place("m.room.power_levels", ""), place("m.room.member", creator.as_str())];
+            let needed = [
+                place("m.room.create", ""),
+                place("m.room.power_levels", ""),
+                place("m.room.member", creator.as_str()),
+            ];
             let skip = usize::from(version.rules().authorization.room_create_event_id_as_room_id);
             let draft = EventDraft {
                 room_id: Some(dag.room_id().to_owned()),

@@ -152,8 +152,14 @@ fn step() -> impl Strategy<Value = Step> {
     let flaw = prop_oneof![19 => Just(None), 1 => flaw().prop_map(Some)];
     // Whoever has power does most.
     let who = prop_oneof![3 => 0..3_u8, 2 => any::<u8>()];
-    (act(), who, parents(), clock(), insist, flaw)
-        .prop_map(|(act, who, on, clock, insist, flaw)| Step { act, who, on, clock, insist, flaw })
+    (act(), who, parents(), clock(), insist, flaw).prop_map(|(act, who, on, clock, insist, flaw)| Step {
+        act,
+        who,
+        on,
+        clock,
+        insist,
+        flaw,
+    })
 }
 
 fn act() -> impl Strategy<Value = Act> {

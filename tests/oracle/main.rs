@@ -55,7 +55,7 @@ fn case(seed: u64) -> (&'static str, RoomVersion, Case) {
 #[test]
 fn answers_as_synapse_does() {
     let first = number("HEARTH_ORACLE_SEED", 1);
-    let count = number("HEARTH_ORACLE_CASES", 6000);
+    let count = number("HEARTH_ORACLE_CASES", 20_000);
     let seeds: Vec<u64> = (first..first + count).collect();
     let answers = driver::ask(seeds.iter().map(|seed| case(*seed).2.request));
     let mut explained: BTreeMap<&str, usize> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Auth chains: what events stand on, by numbers.
 //!
 //! A room of many members has an auth graph of as many events, and resolving asks for most of it again and again. Each
-//! event has a handful of edges that never change, so they are kept as numbers, and a walk over tens of thousands of
+//! event has a handful of edges that never change once they are all here, so they are kept as numbers, and a walk over tens of thousands of
 //! them costs milliseconds. There is no table of who reaches whom: its size is what ruined others.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -46,12 +46,14 @@ impl Graph {
         let mut chain = HashSet::new();
         let mut todo = events;
         let mut entered: HashSet<u32> = todo.iter().copied().collect();
+        // Of events that stand on one that is not here. It may come later, so this is not kept.
+        let mut torn = Edges::new();
         while !todo.is_empty() {
             let mut unknown = Vec::new();
             {
                 let known = known.lock();
                 while let Some(n) = todo.pop() {
-                    match known.get(&n) {
+                    match known.get(&n).or_else(|| torn.get(&n)) {
                         Some(edges) => {
                             for edge in edges {
                                 chain.insert(*edge);
@@ -65,22 +67,26 @@ impl Graph {
                 }
             }
             for page in unknown.chunks(PAGE) {
-                let edges = self.load_edges(page).await?;
-                known.lock().extend(edges);
+                let (whole, some) = self.load_edges(page).await?;
+                known.lock().extend(whole);
+                torn.extend(some);
             }
             todo = unknown;
         }
         Ok(chain)
     }
 
-    async fn load_edges(&self, numbers: &[u32]) -> Result<Edges, StoreError> {
+    /// The edges of events, apart: those of which every end is here, and the others.
+    async fn load_edges(&self, numbers: &[u32]) -> Result<(Edges, Edges), StoreError> {
         let events = self.events(numbers).await?;
         let named: Vec<_> = events.iter().flat_map(|event| event.pdu.auth_events().iter().cloned()).collect();
         let by_id: HashMap<_, _> = self.numbers(&named).await?.into_iter().collect();
         let edges = events.iter().map(|event| {
-            let edges = event.pdu.auth_events().iter().filter_map(|id| by_id.get(id).copied());
-            (event.n, edges.collect())
+            let edges: Box<[u32]> = event.pdu.auth_events().iter().filter_map(|id| by_id.get(id).copied()).collect();
+            (event.n, event.pdu.auth_events().len(), edges)
         });
-        Ok(edges.collect())
+        let (whole, torn): (Vec<_>, Vec<_>) = edges.partition(|(_, named, edges)| edges.len() == *named);
+        let as_edges = |part: Vec<(u32, usize, Box<[u32]>)>| part.into_iter().map(|(n, _, edges)| (n, edges)).collect();
+        Ok((as_edges(whole), as_edges(torn)))
     }
 }

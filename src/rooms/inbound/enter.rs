@@ -17,7 +17,7 @@ use hearth_store::{Batch, Owner, Pos, StoreError, View};
 use ruma_common::UserId;
 
 use super::extras::Extras;
-use super::{Ends, Entered, Inbound, InboundRequest, Outlier, Prepared, SoftFail};
+use super::{Ends, Entered, Inbound, InboundRequest, Outlier, Prepared, SoftFail, ends};
 use crate::SendError;
 use crate::gather::{damaged, gather};
 use crate::graph::{Graph, NewNodes};
@@ -205,12 +205,15 @@ impl RoomTask {
     ) -> Result<Option<NewEnd>, SendError> {
         let pdu = &prepared.pdu;
         let own = Extremity { n: place.n, event_id: pdu.event_id().to_string(), depth: pdu.depth() };
-        let followed: BTreeSet<&str> = pdu.prev_events().iter().map(|id| id.as_str()).collect();
         let mut extremities = match prepared.ends {
             Ends::Follow => head.extremities.clone(),
             Ends::Replace => Vec::new(),
         };
-        extremities.retain(|end| !followed.contains(end.event_id.as_str()));
+        if place.known && ends::comes_before(graph, pdu, &extremities).await? {
+            return Ok(Some(NewEnd { extremities, state: head.state, changes: Vec::new() }));
+        }
+        let followed = ends::followed(graph, pdu, &extremities).await?;
+        extremities.retain(|end| !followed.iter().any(|id| id.as_str() == end.event_id));
         let numbers: Vec<u32> = extremities.iter().map(|end| end.n).collect();
         let mut roots = BTreeSet::from([after]);
         for event in graph.events(&numbers).await? {

@@ -13,6 +13,7 @@
 
 mod admit;
 mod backfill;
+mod ends;
 mod enter;
 mod extras;
 mod fetch;

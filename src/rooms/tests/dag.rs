@@ -41,9 +41,8 @@ impl Reader {
         let store = Arc::new(MemoryStore::new());
         let server = Fixture::named("hearth.test", OBSERVER_SEED, store, Arc::clone(&library) as _);
         let join = &dag.events[dag.founded];
-        let of = |ids: &HashSet<OwnedEventId>| {
-            ids.iter().map(|id| raw(&dag.pdu(id).expect("an event"))).collect::<Vec<_>>()
-        };
+        let of =
+            |ids: &HashSet<OwnedEventId>| ids.iter().map(|id| raw(&dag.pdu(id).expect("an event"))).collect::<Vec<_>>();
         let answer = JoinAnswer {
             state: of(&join.before.values().cloned().collect()),
             auth_chain: of(&dag.auth_chain(join.before.values())),
@@ -148,10 +147,7 @@ async fn check_stream(dag: &Arc<Dag>, (priorities, cuts): &(Vec<u16>, Vec<usize>
 }
 
 /// P9: two servers come to the same verdicts; and to the same state, once both have taken an event after all others.
-async fn check_convergence(
-    dag: &Arc<Dag>,
-    arrivals: [&(Vec<u16>, Vec<usize>); 2],
-) -> Result<(), TestCaseError> {
+async fn check_convergence(dag: &Arc<Dag>, arrivals: [&(Vec<u16>, Vec<usize>); 2]) -> Result<(), TestCaseError> {
     let mut readers = Vec::new();
     for (priorities, cuts) in arrivals {
         let reader = Reader::new(dag).await;
@@ -215,7 +211,23 @@ async fn check_gaps(dag: &Arc<Dag>, order: &[usize], withheld: &[u16]) -> Result
     reader.library.withheld.lock().expect("not poisoned").clear();
     reader.take(&kept_back.into_iter().collect::<Vec<_>>(), &[]).await;
     reader.take(order, &[]).await;
-    check_chains(&reader).await
+    check_chains(&reader).await?;
+    check_ends(&reader).await
+}
+
+/// No end comes before an accepted event, however late it came itself.
+async fn check_ends(reader: &Reader) -> Result<(), TestCaseError> {
+    let stored = reader.stored().await;
+    let accepted = stored.iter().filter(|(_, event)| event.verdict == Verdict::Accepted);
+    let mut todo: Vec<usize> = accepted.map(|(index, _)| *index).collect();
+    let mut before = BTreeSet::new();
+    while let Some(index) = todo.pop() {
+        let parents = reader.dag.parents(index).filter(|parent| stored.contains_key(parent));
+        todo.extend(parents.filter(|parent| before.insert(*parent)).collect::<Vec<_>>());
+    }
+    let (ends, _) = reader.head().await;
+    prop_assert!(ends.is_disjoint(&before), "of the ends {:?} some are followed\n{}", ends, reader.dag);
+    Ok(())
 }
 
 /// Events after the founding, by priority alone: an event may come before what it refers to.
