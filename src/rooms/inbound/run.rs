@@ -110,7 +110,7 @@ impl RoomTask {
         Ok(run.len())
     }
 
-    /// How many of `events`, from the first on, nothing here knows of.
+    /// How many of `events`, from the first on, nothing here knows of or waits for.
     async fn unheard_of(&mut self, view: &View, events: &[Arrived]) -> Result<usize, StoreError> {
         let keys: Vec<_> = events.iter().map(|event| self.rooms.signer.ids.event(event.pdu.event_id())).collect();
         let by_lane: Vec<_> = keys.iter().map(|key| (self.room.lane(), *key)).collect();
