@@ -51,7 +51,7 @@ impl Remote for Silent {
     fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
         silence()
     }
-    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinAnswer> {
+    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinParts> {
         silence()
     }
     fn send_leave<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, ()> {

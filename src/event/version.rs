@@ -67,7 +67,7 @@ impl RoomVersion {
     }
 
     /// The room ID is the create event's hash (from version 12).
-    pub(crate) fn room_id_is_create_hash(self) -> bool {
+    pub fn room_id_is_create_hash(self) -> bool {
         self.rules().authorization.room_create_event_id_as_room_id
     }
 

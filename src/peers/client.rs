@@ -93,6 +93,12 @@ impl<C: Connect + Clone + Send + Sync + 'static> HttpClient<C> {
 
     /// The caller sets a deadline.
     pub(crate) async fn send(&self, ready: &Ready) -> Result<Raw, Failed> {
+        let memory = if ready.max_bytes > MAX_PAGE { &self.memories.rooms } else { &self.memories.pages };
+        read(self.open(ready).await?, ready.max_bytes, memory).await
+    }
+
+    /// The same, but the body of the answer is still to be read.
+    pub(crate) async fn open(&self, ready: &Ready) -> Result<Response<Incoming>, Failed> {
         let answer = match self.client.request(request(ready)?).await {
             // The other side closed a connection that was kept, while the request was on its way. Every request between
             // servers may be repeated.
@@ -100,8 +106,16 @@ impl<C: Connect + Clone + Send + Sync + 'static> HttpClient<C> {
             answer => answer,
         };
         let answer = answer.map_err(|error| Failed::Unreachable(reason(&error)))?;
-        let memory = if ready.max_bytes > MAX_PAGE { &self.memories.rooms } else { &self.memories.pages };
-        read(answer, ready.max_bytes, memory).await
+        // None was asked for: a small answer that unpacks to a large one is an old trick.
+        if answer.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            return Err(Failed::Invalid("it is compressed".to_owned()));
+        }
+        Ok(answer)
+    }
+
+    /// Reads an answer that is not what it should be, as far as `max_bytes`.
+    pub(crate) async fn rest(&self, answer: Response<Incoming>, max_bytes: usize) -> Result<Raw, Failed> {
+        read(answer, max_bytes, &self.memories.pages).await
     }
 }
 
@@ -125,10 +139,6 @@ fn request(ready: &Ready) -> Result<Request<Full<Bytes>>, Failed> {
 
 async fn read(answer: Response<Incoming>, max_bytes: usize, memory: &Memory) -> Result<Raw, Failed> {
     let (head, body) = answer.into_parts();
-    // None was asked for: a small answer that unpacks to a large one is an old trick.
-    if head.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Err(Failed::Invalid("it is compressed".to_owned()));
-    }
     let (mut body, mut growing) = (Limited::new(body, max_bytes), memory.begin());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match error.downcast_ref::<LengthLimitError>() {

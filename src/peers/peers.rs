@@ -10,6 +10,7 @@ use hearth_rooms::remote::RemoteError;
 use hearth_schema::Ids;
 use hearth_store::Store;
 use http::{HeaderMap, Method};
+use hyper::body::Incoming;
 use moka::sync::Cache;
 use ruma_common::{OwnedServerName, ServerName};
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::back_off::BackOff;
-use crate::client::{Failed, HttpClient, Memories, Raw, Ready};
+use crate::client::{Failed, HttpClient, Memories, Ready};
 use crate::connect::{Connector, Ports, Service};
 use crate::refusal::{clean, refused};
 use crate::ring::Ring;
@@ -231,6 +232,36 @@ impl Peers {
     }
 
     pub(crate) async fn send(&self, outgoing: Outgoing, signing: Signing) -> Result<Reply, RemoteError> {
+        let exchange = async { self.0.http.send(&self.ready(&outgoing, signing).await?).await };
+        let raw = self.in_turn(&outgoing, exchange).await?;
+        if raw.status.is_success() {
+            return Ok(Reply { headers: raw.headers, body: raw.body });
+        }
+        Err(refused(&outgoing.destination, raw.status, &raw.body))
+    }
+
+    /// Sends a signed request; the body of the successful answer is still to be read, within the limits of `outgoing`,
+    /// which is up to the caller.
+    pub(crate) async fn open(&self, outgoing: Outgoing) -> Result<Incoming, RemoteError> {
+        let exchange = async {
+            let answer = self.0.http.open(&self.ready(&outgoing, Signing::XMatrix).await?).await?;
+            if answer.status().is_success() {
+                return Ok(Ok(answer.into_body()));
+            }
+            Ok(Err(self.0.http.rest(answer, MAX_RESPONSE).await?))
+        };
+        match self.in_turn(&outgoing, exchange).await? {
+            Ok(body) => Ok(body),
+            Err(raw) => Err(refused(&outgoing.destination, raw.status, &raw.body)),
+        }
+    }
+
+    /// Waits for `exchange`, if it is the server's turn, until the deadline of `outgoing`.
+    async fn in_turn<T>(
+        &self,
+        outgoing: &Outgoing,
+        exchange: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, RemoteError> {
         let server = outgoing.destination.clone();
         if self.0.parts.settings.federation == Federation::Off {
             return Err(RemoteError::Off);
@@ -243,16 +274,13 @@ impl Peers {
             unreachable(format!("it did not answer a moment ago, and is tried again in {} s", pause.as_secs()))
         })?;
         let answered = tokio::select! {
-            answered = timeout(outgoing.deadline, self.exchange(&outgoing, signing)) => answered,
+            answered = timeout(outgoing.deadline, exchange) => answered,
             () = self.0.parts.shutdown.cancelled() => return Err(unreachable("this server stops".to_owned())),
         };
         match answered {
-            Ok(Ok(raw)) => {
+            Ok(Ok(answer)) => {
                 turn.reached();
-                if raw.status.is_success() {
-                    return Ok(Reply { headers: raw.headers, body: raw.body });
-                }
-                Err(refused(&server, raw.status, &raw.body))
+                Ok(answer)
             }
             Ok(Err(Failed::Invalid(why))) => {
                 turn.reached();
@@ -269,22 +297,21 @@ impl Peers {
         }
     }
 
-    async fn exchange(&self, outgoing: &Outgoing, signing: Signing) -> Result<Raw, Failed> {
+    async fn ready(&self, outgoing: &Outgoing, signing: Signing) -> Result<Ready, Failed> {
         let authorization = match signing {
             Signing::XMatrix => Some(self.authorization(outgoing)?),
             Signing::None => None,
         };
         let authority = self.0.well_known.authority(&outgoing.destination).await;
         let authority = authority.ok_or_else(|| Failed::Unreachable("no server can have this name".to_owned()))?;
-        let ready = Ready {
+        Ok(Ready {
             authority,
             method: outgoing.method.clone(),
             path_and_query: outgoing.path_and_query.clone(),
             authorization,
             body: outgoing.body.clone(),
             max_bytes: outgoing.max_bytes,
-        };
-        self.0.http.send(&ready).await
+        })
     }
 
     fn authorization(&self, outgoing: &Outgoing) -> Result<String, Failed> {

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use hearth_base::Millis;
 use hearth_event::{JsonLimits, Pdu, PublicKeys, RoomVersion, parse_canonical_object};
 use hearth_rooms::remote::{
-    Answer, Handshake, InviteOut, JoinAnswer, KeyWish, MissingEvents, RawPdu, Remote, RemoteError, RemoteState,
+    Answer, Handshake, InviteOut, JoinParts, KeyWish, MissingEvents, RawPdu, Remote, RemoteError, RemoteState,
     StateIds, Template,
 };
 use http::Method;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::client::MAX_PAGE;
-use crate::list::{EventIds, Pdus, Servers};
+use crate::list::{EventIds, Pdus};
 use crate::path::{federation_path as path, with_query};
 use crate::{Look, Outgoing, Peers};
 
@@ -25,13 +25,13 @@ const TEMPLATE: JsonLimits = JsonLimits { bytes: 128 << 10, depth: 64 };
 
 impl Peers {
     /// For answers that are as large as a room.
-    fn large(&self, request: Outgoing) -> Outgoing {
+    pub(crate) fn large(&self, request: Outgoing) -> Outgoing {
         let settings = &self.0.parts.settings;
         Outgoing { deadline: settings.join_timeout, max_bytes: settings.max_join_response, ..request }
     }
 
     /// `PUT <endpoint>/{roomId}/{eventId}` with the event.
-    fn put_event(&self, via: &ServerName, endpoint: &str, event: &Pdu) -> Outgoing {
+    pub(crate) fn put_event(&self, via: &ServerName, endpoint: &str, event: &Pdu) -> Outgoing {
         let path = path(endpoint, &[event.room_id().as_str(), event.event_id().as_str()]);
         self.with_body(Method::PUT, via, path, event.json().clone())
     }
@@ -95,7 +95,7 @@ fn is_old(version: RoomVersion) -> bool {
     matches!(version.as_str(), "1" | "2")
 }
 
-fn is_unknown_endpoint(error: &RemoteError) -> bool {
+pub(crate) fn is_unknown_endpoint(error: &RemoteError) -> bool {
     match error {
         // Servers from before there was an errcode for it say nothing but 404.
         RemoteError::Refused { status: 404, errcode, .. } => errcode == "M_UNRECOGNIZED" || errcode == "M_UNKNOWN",
@@ -124,34 +124,8 @@ impl Remote for Peers {
         Box::pin(self.template(via, what, room, user))
     }
 
-    fn send_join<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, JoinAnswer> {
-        #[derive(Deserialize)]
-        struct Joined {
-            event: Option<RawPdu>,
-            state: Pdus,
-            auth_chain: Pdus,
-            #[serde(default)]
-            members_omitted: bool,
-            #[serde(default)]
-            servers_in_room: Servers,
-        }
-        Box::pin(async move {
-            let request = |endpoint| self.large(self.put_event(via, endpoint, event));
-            let joined: Joined = match self.json(request("v2/send_join")).await {
-                Err(refused) if is_unknown_endpoint(&refused) => {
-                    let (_, joined): (u16, Joined) = self.json(request("v1/send_join")).await?;
-                    joined
-                }
-                answer => answer?,
-            };
-            Ok(JoinAnswer {
-                event: joined.event,
-                state: joined.state.0,
-                auth_chain: joined.auth_chain.0,
-                members_omitted: joined.members_omitted,
-                servers_in_room: joined.servers_in_room.0,
-            })
-        })
+    fn send_join<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, JoinParts> {
+        Box::pin(self.send_join_to(via, event))
     }
 
     fn send_leave<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, ()> {

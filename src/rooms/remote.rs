@@ -3,11 +3,15 @@
 //! What comes back is not trusted: events are raw JSON until [`hearth_event::check`] and
 //! [`hearth_event::Checked::verify`] have let them in, and of a template only named fields are read.
 
+mod joined;
+
 use futures::future::BoxFuture;
 use hearth_base::Millis;
 use hearth_event::{Pdu, PublicKeys, RoomVersion};
 use ruma_common::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, ServerName};
 use serde_json::value::RawValue;
+
+pub use joined::{JoinPart, JoinParts, join_parts};
 
 /// An event as another server sent it: unchecked.
 pub type RawPdu = Box<RawValue>;
@@ -82,21 +86,6 @@ pub struct Template {
     pub event: CanonicalJsonObject,
 }
 
-/// The answer to `send_join` (v2).
-#[derive(Clone, Debug, Default)]
-pub struct JoinAnswer {
-    /// The join with the signature of the server that let the user in, in restricted rooms.
-    pub event: Option<RawPdu>,
-    /// The room's state before the join.
-    pub state: Vec<RawPdu>,
-    /// The auth chains of `state`.
-    pub auth_chain: Vec<RawPdu>,
-    /// Some members are left out of `state`.
-    pub members_omitted: bool,
-    /// With `members_omitted`: the servers in the room.
-    pub servers_in_room: Vec<OwnedServerName>,
-}
-
 /// The state before an event and the auth chains of that state, by event ID.
 #[derive(Clone, Debug, Default)]
 pub struct StateIds {
@@ -153,8 +142,8 @@ pub trait Remote: Send + Sync + 'static {
         user: &'a OwnedUserId,
     ) -> Answer<'a, Template>;
 
-    /// `PUT /v2/send_join`.
-    fn send_join<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, JoinAnswer>;
+    /// `PUT /v2/send_join`: gives what is told as soon as the other server has begun to tell it.
+    fn send_join<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, JoinParts>;
 
     /// `PUT /v2/send_leave`.
     fn send_leave<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, ()>;
@@ -217,7 +206,7 @@ impl Remote for NoRemote {
     fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
         off()
     }
-    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinAnswer> {
+    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinParts> {
         off()
     }
     fn send_leave<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, ()> {

@@ -1,6 +1,7 @@
 //! Hearth as other servers see it: with a name that leads to it, and a certificate for that name.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -19,6 +20,15 @@ pub struct Federated {
 impl Federated {
     /// Starts `binary` with `config` and what federation on loopback needs.
     pub async fn start(binary: &str, config: Config) -> Self {
+        Self::start_with(config, async |config| Server::start(binary, config).await).await
+    }
+
+    /// The same with the store in `directory`, which stays.
+    pub async fn start_in(binary: &str, config: Config, directory: &Path) -> Self {
+        Self::start_with(config, async |config| Server::start_in(binary, config, directory).await).await
+    }
+
+    async fn start_with(config: Config, start: impl AsyncFnOnce(&Config) -> Server) -> Self {
         let papers = TempDir::new().expect("a temporary directory");
         let port = free_port();
         let gate = Gate::open("127.0.0.2", SocketAddr::from(([127, 0, 0, 1], port)));
@@ -39,7 +49,7 @@ impl Federated {
             .with("federation", "retry_first", "\"500ms\"")
             .with("federation", "retry_longest", "\"1s\"")
             .with("federation", "delivery_retry_longest", "\"1s\"");
-        let server = Server::start(binary, &config).await;
+        let server = start(&config).await;
         Self { server, name, gate, _papers: papers }
     }
 

@@ -6,7 +6,7 @@ use hearth_event::{EventDraft, Pdu, PublicKeys, build};
 use hearth_peers::DirectoryAnswer;
 use hearth_rooms::InviteIn;
 use hearth_rooms::remote::{
-    Answer as Told, Handshake, InviteOut, JoinAnswer, KeyWish, MissingEvents, RawPdu, RemoteError, RemoteState,
+    Answer as Told, Handshake, InviteOut, JoinParts, KeyWish, MissingEvents, RawPdu, RemoteError, RemoteState,
     StateIds, Template,
 };
 use parking_lot::Mutex;
@@ -55,7 +55,7 @@ impl Remote for Mal {
     fn make<'a>(&'a self, via: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Told<'a, Template> {
         self.fail(via)
     }
-    fn send_join<'a>(&'a self, via: &'a ServerName, _: &'a Pdu) -> Told<'a, JoinAnswer> {
+    fn send_join<'a>(&'a self, via: &'a ServerName, _: &'a Pdu) -> Told<'a, JoinParts> {
         self.fail(via)
     }
     fn send_leave<'a>(&'a self, via: &'a ServerName, _: &'a Pdu) -> Told<'a, ()> {

@@ -1,7 +1,8 @@
 //! What rooms and clients ask.
 
+use futures::StreamExt as _;
 use hearth_event::{EventDraft, Pdu, RoomVersion, build};
-use hearth_rooms::remote::{Handshake, InviteOut, MissingEvents, Remote as _, RemoteError};
+use hearth_rooms::remote::{Handshake, InviteOut, JoinPart, MissingEvents, Remote as _, RemoteError};
 use http::Response;
 use ruma_common::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomAliasId, RoomId, UserId};
 use serde_json::value::RawValue;
@@ -105,14 +106,20 @@ async fn what_is_sent_is_the_event_byte_by_byte() {
     let on = answered(answer).await;
     let event = event("10", &on.room, &on.user);
     let joined = on.peers.send_join(&on.name, &event).await.expect("joined");
+    let joined: Vec<_> = joined.map(|part| format!("{:?}", part.expect("a part"))).collect().await;
     let seen = on.by.last();
     let id = event.event_id().as_str().replace('$', "%24");
     assert_eq!(seen.uri, format!("/_matrix/federation/v2/send_join/%21r%2Foom%3Ab.test/{id}"));
     assert_eq!((seen.method.as_str(), &seen.body), ("PUT", event.json()));
-    assert_eq!((texts(&joined.state), texts(&joined.auth_chain)), (vec![r#"{"a":1}"#], vec![r#"{"b":1.5}"#, "7"]));
-    assert_eq!(joined.event.map(|event| event.get().to_owned()).as_deref(), Some("{}"));
-    assert!(joined.members_omitted);
-    assert_eq!(joined.servers_in_room, ["a.test"]);
+    // As they come: the members of the answer are in alphabetical order.
+    let expected = [
+        r#"Event(RawValue({}))"#,
+        "MembersOmitted",
+        r#"ServersInRoom(["a.test"])"#,
+        r#"AuthChain([RawValue({"b":1.5}), RawValue(7)])"#,
+        r#"State([RawValue({"a":1})])"#,
+    ];
+    assert_eq!(joined, expected);
     on.peers.send_leave(&on.name, &event).await.expect("left");
     assert!(on.by.last().uri.starts_with("/_matrix/federation/v2/send_leave/"));
     let state = on.peers.send_knock(&on.name, &event).await.expect("knocked");
@@ -130,7 +137,8 @@ async fn servers_that_know_only_the_first_endpoints_are_asked_by_those() {
     .await;
     let event = event("10", &on.room, &on.user);
     let joined = on.peers.send_join(&on.name, &event).await.expect("joined");
-    assert_eq!((texts(&joined.state), texts(&joined.auth_chain)), (vec!["{}"], vec![]));
+    let joined: Vec<_> = joined.collect().await;
+    assert!(matches!(joined.as_slice(), [Ok(JoinPart::State(state))] if texts(state) == ["{}"]), "{joined:?}");
     on.peers.send_leave(&on.name, &event).await.expect("left");
     let ways: Vec<_> =
         on.by.uris().iter().map(|uri| uri.split('/').skip(3).take(2).collect::<Vec<_>>().join("/")).collect();
@@ -138,7 +146,7 @@ async fn servers_that_know_only_the_first_endpoints_are_asked_by_those() {
     assert_eq!(on.by.last().body, event.json(), "the same event");
     // That the room is not there is no reason to ask in another way.
     let on = asked(|_| reply(404, &json!({ "errcode": "M_NOT_FOUND", "error": "no such room" }))).await;
-    let result = on.peers.send_join(&on.name, &event).await;
+    let result = on.peers.send_join(&on.name, &event).await.map(drop);
     assert!(matches!(&result, Err(RemoteError::Refused { status: 404, .. })), "{result:?}");
     on.peers.send_leave(&on.name, &event).await.expect_err("no such room");
     assert_eq!(on.by.uris().len(), 2);
@@ -153,9 +161,48 @@ async fn joins_have_a_limit() {
     let event = event("10", &room, &UserId::parse("@me:me.test").expect("an ID"));
     let name = server(&by.address.to_string());
     let small = world.peers_with("me.test", |settings| settings.max_join_response = 2000);
-    let result = small.send_join(&name, &event).await;
-    assert!(matches!(result, Err(RemoteError::Invalid { .. })), "{result:?}");
-    world.peers("me.test").send_join(&name, &event).await.expect("the usual limit is far");
+    let small = small.send_join(&name, &event).await.expect("a head");
+    let all: Vec<_> = small.collect().await;
+    assert!(matches!(all.as_slice(), [Err(RemoteError::Invalid { .. })]), "{all:?}");
+    let parts = world.peers("me.test").send_join(&name, &event).await.expect("a head");
+    let all: Vec<_> = parts.collect().await;
+    assert!(matches!(all.as_slice(), [Ok(JoinPart::State(_))]), "the usual limit is far: {all:?}");
+}
+
+#[tokio::test]
+async fn a_large_answer_to_a_join_comes_in_portions() {
+    let list = |name: &str, count: usize| (0..count).map(|n| json!({ name: n })).collect::<Vec<_>>();
+    let on = answered(json!({ "auth_chain": list("c", 300), "state": list("s", 1000) })).await;
+    let parts = on.peers.send_join(&on.name, &event("10", &on.room, &on.user)).await.expect("a head");
+    let sizes = parts.map(|part| match part.expect("a part") {
+        JoinPart::AuthChain(events) => ("auth_chain", events.len()),
+        JoinPart::State(events) => ("state", events.len()),
+        other => panic!("{other:?}"),
+    });
+    let sizes: Vec<_> = sizes.collect().await;
+    let expected =
+        [("auth_chain", 256), ("auth_chain", 44), ("state", 256), ("state", 256), ("state", 256), ("state", 232)];
+    assert_eq!(sizes, expected);
+}
+
+#[tokio::test]
+async fn an_answer_to_a_join_that_breaks_off_or_is_none_is_an_error_at_the_end() {
+    for (text, parts) in [
+        (r#"{"state":[{}],"auth_chain":[{}"#, 1),
+        (r#"{"state":[{}]}"#, 0),
+        (r#"{"state":[{}],"auth_chain":[{}],"members_omitted":7}"#, 0),
+        ("<html>", 0),
+    ] {
+        let on = asked(move |_| crate::testing::body(200, text)).await;
+        let answer = on.peers.send_join(&on.name, &event("10", &on.room, &on.user)).await.expect("a head");
+        let all: Vec<_> = answer.collect().await;
+        let (last, before) = all.split_last().expect("an error at least");
+        assert!(matches!(last, Err(RemoteError::Invalid { .. })), "{text}: {all:?}");
+        assert!(before.iter().all(Result::is_ok) && before.len() == parts, "{text}: {all:?}");
+    }
+    let on = asked(|_| reply(403, &json!({ "errcode": "M_FORBIDDEN", "error": "no" }))).await;
+    let refused = on.peers.send_join(&on.name, &event("10", &on.room, &on.user)).await.map(drop);
+    assert!(matches!(refused, Err(RemoteError::Refused { status: 403, .. })), "{refused:?}");
 }
 
 fn invite(version: &str, on: &Asked) -> InviteOut {

@@ -1,119 +1,63 @@
-//! What a server tells of a room, held against the rules.
+//! What a server has told of a room, once all of it is verified, judged and stored.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use hearth_event::{Pdu, RoomVersion};
-use ruma_common::{OwnedEventId, OwnedServerName};
+use hearth_schema::Membership;
+use hearth_store::StoreError;
+use ruma_common::OwnedEventId;
 
-use super::ImportError;
-use crate::inbound::{admit, by_auth_events, sorted};
+use super::judging::stored;
+use crate::graph::Graph;
+use crate::inbound::{admit, by_auth_events};
 use crate::intake::Rooms;
-use crate::remote::{JoinAnswer, RawPdu, RemoteError};
+use crate::remote::RawPdu;
 
 /// Event type and state key.
 pub(super) type Place = (String, String);
 
-/// A verified answer to `send_join`.
+/// The answer to `send_join`.
 pub(super) struct Told {
     pub version: RoomVersion,
     /// Our join, with every signature that it needs.
     pub join: Pdu,
-    /// The state before it: nothing rejected.
-    pub state: BTreeMap<Place, OwnedEventId>,
-    /// Every event of the state and of its auth chains, each after those that it stands on, with why it was rejected.
-    pub judged: Vec<(Pdu, Option<String>)>,
+    /// The state before it: nothing rejected, everything stored.
+    pub state: BTreeMap<Place, (OwnedEventId, Option<Membership>)>,
 }
 
 impl Told {
-    /// Every event besides the join.
-    pub(super) fn events(&self) -> impl Iterator<Item = &Pdu> {
-        self.judged.iter().map(|(pdu, _)| pdu)
-    }
-
-    pub(super) async fn check(
-        rooms: &Rooms,
-        via: &OwnedServerName,
-        join: Pdu,
-        answer: JoinAnswer,
-    ) -> Result<Self, ImportError> {
-        let version = join.version();
-        let invalid = |why: &str| RemoteError::Invalid { server: via.clone(), why: why.to_owned() };
-        if answer.members_omitted {
-            return Err(invalid("members were left out although all were asked for").into());
+    /// Whether the state lets us in; if not, why.
+    pub(super) async fn check_join(&self, graph: &Graph, create: &Pdu) -> Result<Result<(), String>, StoreError> {
+        let auth_events = stored(graph, self.join.auth_events()).await?;
+        if auth_events.len() < self.join.auth_events().iter().collect::<HashSet<_>>().len() {
+            return Ok(Err("the join stands on an event that was not told".to_owned()));
         }
-        let join = countersigned(rooms, &join, answer.event).await.map_err(|why| invalid(&why))?;
-        let states = answer.state.len();
-        let raw = answer.state.into_iter().chain(answer.auth_chain).collect();
-        let admitted = admit(rooms, join.room_id(), version, raw).await;
-        let mut events: HashMap<OwnedEventId, Pdu> = HashMap::new();
-        let mut state: BTreeMap<Place, OwnedEventId> = BTreeMap::new();
-        for (i, one) in admitted.into_iter().enumerate() {
-            let pdu = match one.event {
-                Ok(event) => event.into_pdu(),
-                Err(why) => {
-                    tracing::info!(event_id = ?one.event_id, %why, %via, "an event of a room that is joined is no good");
-                    continue;
-                }
-            };
-            if i < states {
-                let key = pdu.state_key().ok_or_else(|| invalid("the state has an event that is none"))?;
-                let place = (pdu.event_type().to_owned(), key.to_owned());
-                if let Some(other) = state.insert(place, pdu.event_id().to_owned())
-                    && other != pdu.event_id()
-                {
-                    return Err(invalid("the state has two events at one place").into());
-                }
-            }
-            events.insert(pdu.event_id().to_owned(), pdu);
+        let auth_events: Vec<Pdu> = auth_events.into_values().collect();
+        if let Err(error) = by_auth_events(self.version, &self.join, &auth_events, Some(create)) {
+            return Ok(Err(error.rule));
         }
-        let create = state.get(&("m.room.create".to_owned(), String::new())).and_then(|id| events.get(id)).cloned();
-        let create = create.ok_or_else(|| invalid("the state has no create event"))?;
-        let judged = judge(version, &events, &create);
-        let mut told = Self { version, join, state, judged };
-        told.drop_rejected(&create).map_err(|why| invalid(&why))?;
-        told.check_join(&create).map_err(|why| invalid(&why))?;
-        Ok(told)
-    }
-
-    /// The state without what was rejected. Without what the rules themselves stand on there is no room.
-    fn drop_rejected(&mut self, create: &Pdu) -> Result<(), String> {
-        let rejected: HashMap<&str, &str> =
-            self.judged.iter().filter_map(|(pdu, why)| Some((pdu.event_id().as_str(), why.as_deref()?))).collect();
-        if let Some(why) = rejected.get(create.event_id().as_str()) {
-            return Err(format!("the create event is rejected: {why}"));
-        }
-        for kind in ["m.room.power_levels", "m.room.join_rules"] {
-            let here = self.state.get(&(kind.to_owned(), String::new()));
-            if let Some(why) = here.and_then(|id| rejected.get(id.as_str())) {
-                return Err(format!("{kind} is rejected: {why}"));
-            }
-        }
-        self.state.retain(|place, id| match rejected.get(id.as_str()) {
-            None => true,
-            Some(why) => {
-                tracing::info!(%id, kind = %place.0, %why, "an event of a room that is joined is rejected");
-                false
-            }
-        });
-        Ok(())
-    }
-
-    /// Whether the state lets us in.
-    fn check_join(&self, create: &Pdu) -> Result<(), String> {
-        let by_id: HashMap<&str, &(Pdu, Option<String>)> =
-            self.judged.iter().map(|entry| (entry.0.event_id().as_str(), entry)).collect();
-        let get = |id: &OwnedEventId| {
-            by_id.get(id.as_str()).map(|(pdu, why)| if why.is_some() { pdu.with_rejected() } else { pdu.clone() })
+        let places = match hearth_event::auth_types_of(self.version, &self.join) {
+            Ok(places) => places,
+            Err(error) => return Ok(Err(error.rule)),
         };
-        let auth_events: Vec<Pdu> = self.join.auth_events().iter().filter_map(&get).collect();
-        by_auth_events(self.version, &self.join, &auth_events, Some(create)).map_err(|error| error.rule)?;
-        let state = |kind: &str, key: &str| get(self.state.get(&(kind.to_owned(), key.to_owned()))?);
-        hearth_event::check_auth(self.version, &self.join, create, &state).map_err(|error| error.rule)
+        let named = places.into_iter().filter_map(|place| Some((self.state.get(&place)?.0.clone(), place)));
+        let named: Vec<(OwnedEventId, Place)> = named.collect();
+        let ids: Vec<OwnedEventId> = named.iter().map(|(id, _)| id.clone()).collect();
+        let events = stored(graph, &ids).await?;
+        let entries: HashMap<&Place, &Pdu> =
+            named.iter().filter_map(|(id, place)| Some((place, events.get(id)?))).collect();
+        let state = |kind: &str, key: &str| {
+            if create.is_state(kind, key) {
+                return Some(create.clone());
+            }
+            entries.get(&(kind.to_owned(), key.to_owned())).map(|pdu| (*pdu).clone())
+        };
+        Ok(hearth_event::check_auth(self.version, &self.join, create, &state).map_err(|error| error.rule))
     }
 }
 
 /// Our join as the other server gave it back: with its signature where that is needed.
-async fn countersigned(rooms: &Rooms, join: &Pdu, given: Option<RawPdu>) -> Result<Pdu, String> {
+pub(super) async fn countersigned(rooms: &Rooms, join: &Pdu, given: Option<RawPdu>) -> Result<Pdu, String> {
     let checked = hearth_event::check(join.json(), join.version()).map_err(|error| error.to_string())?;
     let own = rooms.0.signer.server_name.as_str();
     let needs_others = checked.signers().iter().any(|server| server.as_str() != own);
@@ -132,18 +76,4 @@ async fn countersigned(rooms: &Rooms, join: &Pdu, given: Option<RawPdu>) -> Resu
         Err(_) if !needs_others => Ok(join.clone()),
         Err(why) => Err(why),
     }
-}
-
-/// Every event with why it is rejected by its auth events, each after those that it stands on.
-fn judge(version: RoomVersion, events: &HashMap<OwnedEventId, Pdu>, create: &Pdu) -> Vec<(Pdu, Option<String>)> {
-    let mut done: HashMap<OwnedEventId, Pdu> = HashMap::with_capacity(events.len());
-    let mut out = Vec::with_capacity(events.len());
-    for pdu in sorted(events) {
-        let auth_events: Vec<Pdu> = pdu.auth_events().iter().filter_map(|id| done.get(id).cloned()).collect();
-        let why = by_auth_events(version, &pdu, &auth_events, Some(create)).err().map(|rejection| rejection.rule);
-        let verdict = if why.is_some() { pdu.with_rejected() } else { pdu.clone() };
-        done.insert(pdu.event_id().to_owned(), verdict);
-        out.push((pdu, why));
-    }
-    out
 }

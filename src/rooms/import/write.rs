@@ -2,111 +2,65 @@
 
 use std::collections::HashMap;
 
-use hearth_event::Pdu;
 use hearth_schema::{
-    CurrentState, Events, Membership, RoomHead, RoomMeta, RoomNid, Rooms as RoomRows, Source, StateEntry, StateId,
-    StateKeyNames, StateKeyNid, UserRoom, UserRoomLog, UserRooms,
+    CurrentState, Membership, RoomHead, RoomMeta, RoomNid, Rooms as RoomRows, Source, StateEntry, StateId, StateKeyNid,
+    UserRoom, UserRoomLog, UserRooms,
 };
-use hearth_store::{Batch, Order, Owner, Pos, StoreError, View};
+use hearth_store::{Batch, Owner, Pos};
 use ruma_common::{OwnedEventId, UserId};
 
 use super::ImportError;
 use super::told::{Place, Told};
 use crate::SendError;
 use crate::graph::Graph;
-use crate::inbound::{Outlier, put_outliers};
 use crate::intake::Rooms;
 use crate::persist::{Attached, Target, came_inside, move_head, persist};
 use crate::plan::{Planned, PlannedState, count, membership_of};
 
-/// Bytes of events in one batch, about.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Rows of the current state in one batch.
 const CHUNK_ROWS: usize = 8192;
 
 impl Rooms {
-    /// Writes the room; gives the position of the join.
-    pub(super) async fn write_room(&self, room: RoomNid, told: &Told) -> Result<Pos, ImportError> {
-        let graph = Graph::latest(self, room, told.version).await?;
-        let mut head = self.first_free(&graph.view, room).await?;
-        self.write_events(room, told, &mut head).await?;
-        let graph = Graph::latest(self, room, told.version).await?;
-        let (state, entries) = self.write_state(&graph, told, &mut head).await?;
-        self.make_exist(&graph, told, head, (state, &entries)).await
-    }
-
-    /// A head that gives out no number that an earlier join, cut off, has left behind.
-    async fn first_free(&self, view: &View, room: RoomNid) -> Result<RoomHead, StoreError> {
-        let event = view.page::<Events, _>(&(room,), Order::Descending, 1).await?;
-        let place = view.page::<StateKeyNames, _>(&(room,), Order::Descending, 1).await?;
-        Ok(RoomHead {
-            generation: 0,
-            extremities: Vec::new(),
-            state: StateId::EMPTY,
-            next_event: event.first().map_or(0, |((_, n), _)| n + 1),
-            next_state_key: place.first().map_or(0, |((_, nid), _)| nid.0 + 1),
-            joined_members: 0,
-            invited_members: 0,
-        })
-    }
-
-    async fn write_events(&self, room: RoomNid, told: &Told, head: &mut RoomHead) -> Result<(), ImportError> {
-        let outliers: Vec<Outlier> = told
-            .judged
-            .iter()
-            .map(|(pdu, why)| Outlier { pdu: pdu.clone(), rejected: why.clone(), state_before: StateId::EMPTY })
-            .collect();
-        let mut rest = outliers.as_slice();
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take_while(|outlier| {
-                bytes += outlier.pdu.json().len() + 256;
-                bytes <= CHUNK_BYTES
-            });
-            let (now, later) = rest.split_at(fits.count().max(1).min(rest.len()));
-            let graph = Graph::latest(self, room, told.version).await?;
-            let mut batch = Batch::new(room.lane());
-            put_outliers(&graph, &mut batch, head, now).await?;
-            self.0.store.commit(batch).await?;
-            rest = later;
+    /// Makes a room of what is stored of it; gives the position of the join. Nobody else writes to it meanwhile.
+    pub(super) async fn write_room(&self, graph: &Graph, told: &Told, mut head: RoomHead) -> Result<Pos, ImportError> {
+        let (state, entries) = self.write_trie(graph, told).await?;
+        for entry in entries.values() {
+            count(&mut head.joined_members, Membership::Join, None, entry.membership);
+            count(&mut head.invited_members, Membership::Invite, None, entry.membership);
         }
-        Ok(())
+        self.write_current(graph.room, &entries).await?;
+        self.make_exist(graph, told, head, (state, &entries)).await
     }
 
-    /// Writes the current state without our join; gives its root and its entries.
-    async fn write_state(
+    /// Stores the state without our join; gives its root and its entries.
+    pub(super) async fn write_trie(
         &self,
         graph: &Graph,
         told: &Told,
-        head: &mut RoomHead,
     ) -> Result<(StateId, HashMap<Place, StateEntry>), ImportError> {
-        let room = graph.room;
-        let ids: Vec<OwnedEventId> = told.state.values().cloned().collect();
+        let ids: Vec<OwnedEventId> = told.state.values().map(|(id, _)| id.clone()).collect();
         let numbers: HashMap<_, _> = graph.numbers(&ids).await?.into_iter().collect();
-        let pdus: HashMap<&str, &Pdu> = told.events().map(|pdu| (pdu.event_id().as_str(), pdu)).collect();
         let places: Vec<Place> = told.state.keys().cloned().collect();
         let nids = graph.state_keys(&places).await?;
         let mut entries = HashMap::with_capacity(places.len());
         let mut changes = Vec::with_capacity(places.len());
-        for (place, nid) in places.into_iter().zip(nids) {
-            let id = told.state.get(&place);
-            let n = id.and_then(|id| numbers.get(id)).copied();
-            let (Some(nid), Some(n)) = (nid, n) else {
+        for ((place, nid), (id, membership)) in places.into_iter().zip(nids).zip(told.state.values()) {
+            let (Some(nid), Some(n)) = (nid, numbers.get(id).copied()) else {
                 return Err(SendError::Internal("an event of the state was not stored".into()).into());
             };
-            let pdu = id.and_then(|id| pdus.get(id.as_str()));
-            let membership = pdu.filter(|_| place.0 == "m.room.member").and_then(|pdu| membership_of(pdu));
-            count(&mut head.joined_members, Membership::Join, None, membership);
-            count(&mut head.invited_members, Membership::Invite, None, membership);
             changes.push((nid.0, Some(n)));
-            entries.insert(place, StateEntry { n, membership });
+            entries.insert(place, StateEntry { n, membership: *membership });
         }
         let (state, nodes) = graph.changed(StateId::EMPTY, &changes).await?;
         graph.save(nodes).await?;
+        Ok((state, entries))
+    }
+
+    async fn write_current(&self, room: RoomNid, entries: &HashMap<Place, StateEntry>) -> Result<(), ImportError> {
         let mut batch = Batch::new(room.lane());
         batch.delete_prefix::<CurrentState, _>(&(room,));
         let mut rows = 0;
-        for ((kind, key), entry) in &entries {
+        for ((kind, key), entry) in entries {
             batch.put::<CurrentState>(&(room, kind.clone(), key.clone()), entry);
             rows += 1;
             if rows % CHUNK_ROWS == 0 {
@@ -115,7 +69,7 @@ impl Rooms {
             }
         }
         self.0.store.commit(batch).await?;
-        Ok((state, entries))
+        Ok(())
     }
 
     /// The batch after which the room is there.

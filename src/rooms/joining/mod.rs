@@ -1,6 +1,7 @@
 //! Getting into rooms that this server is not in, and which way leads there.
 
 mod asking;
+mod race;
 
 use hearth_event::RoomVersion;
 use hearth_schema::Membership;
@@ -9,13 +10,13 @@ use ruma_common::{CanonicalJsonObject, OwnedRoomId, OwnedServerName, OwnedUserId
 
 use crate::command::{Entry, MemberProfile, MembershipChange, RequesterKind, Sent};
 use crate::handshake::{self, HandshakeError, Wish};
-use crate::import::ImportError;
 use crate::intake::Rooms;
 use crate::membership::{Additions, content};
 use crate::outside::is_pending;
 use crate::remote::{Handshake, RemoteError, Template};
 use crate::{MembershipError, SendError};
-use asking::{Asking, PATIENCE};
+#[cfg(test)]
+pub(crate) use race::JoinPatience;
 
 /// A local user joins a room through other servers.
 #[derive(Clone, Debug)]
@@ -71,53 +72,6 @@ pub(crate) enum Way {
 }
 
 impl Rooms {
-    /// Joins a room through other servers. Durable when it returns.
-    ///
-    /// # Errors
-    /// See [`JoinError`]; nothing is stored then.
-    pub async fn join_remote(&self, join: RemoteJoin) -> Result<Sent, JoinError> {
-        let mut failed = None;
-        let ask = |via| self.0.remote.make(via, Handshake::Join, &join.room_id, &join.user);
-        let mut asking = Asking::new(&join.candidates, PATIENCE, ask);
-        while let Some((via, template)) = asking.next().await {
-            let joined = match template {
-                Ok(template) => self.join_through(&join, via, &template).await,
-                Err(error) => Err(error.into()),
-            };
-            match joined {
-                Ok(sent) => return Ok(sent),
-                Err(ImportError::Remote(error)) => {
-                    tracing::info!(room_id = %join.room_id, %via, %error, "a server does not let a user join");
-                    failed = Some(more_telling(failed, error));
-                }
-                Err(ImportError::Here(error)) => return Err(error.into()),
-            }
-        }
-        Err(failed.map_or(JoinError::NoServers, JoinError::Remote))
-    }
-
-    async fn join_through(
-        &self,
-        join: &RemoteJoin,
-        via: &ServerName,
-        template: &Template,
-    ) -> Result<Sent, ImportError> {
-        let change = MembershipChange {
-            room_id: join.room_id.clone(),
-            sender: join.user.clone(),
-            target: join.user.clone(),
-            membership: Membership::Join,
-            only_from: None,
-            reason: join.reason.clone(),
-            profile: join.profile.clone(),
-            is_direct: None,
-        };
-        let additions = Additions { content: join.content.clone(), authorised_by: None };
-        let event = self.event_by(Handshake::Join, (via, template), (&change, &additions), None)?;
-        let answer = self.0.remote.send_join(via, &event).await?;
-        self.import(via, event, answer).await
-    }
-
     /// Asks `via` for a template and makes the event of our own that it leads to.
     pub(crate) async fn own_event(
         &self,
@@ -234,10 +188,15 @@ impl Rooms {
 }
 
 /// Which of two failures says more: a refusal says more than silence, and one of the room's rules more than any other.
+/// That a server cannot let anybody in says little of the room: others could.
 pub(crate) fn more_telling(known: Option<RemoteError>, new: RemoteError) -> RemoteError {
     let rank = |error: &RemoteError| match error {
-        RemoteError::Refused { status: 403, .. } => 4,
-        RemoteError::Refused { status: 400, .. } => 3,
+        RemoteError::Refused { status: 403, .. } => 6,
+        RemoteError::Refused { status: 400, errcode, .. } => match errcode.as_str() {
+            "M_UNABLE_TO_AUTHORISE_JOIN" | "M_UNABLE_TO_GRANT_JOIN" => 4,
+            "M_INCOMPATIBLE_ROOM_VERSION" => 5,
+            _ => 3,
+        },
         RemoteError::Refused { .. } => 2,
         RemoteError::Invalid { .. } => 1,
         RemoteError::Unreachable { .. } | RemoteError::Off => 0,

@@ -115,7 +115,7 @@ impl Remote for Mal {
     fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
         Box::pin(async { self.template.lock().clone().map_or_else(Self::refusal, Ok) })
     }
-    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinAnswer> {
+    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinParts> {
         off()
     }
     fn send_leave<'a>(&'a self, _: &'a ServerName, event: &'a Pdu) -> Answer<'a, ()> {

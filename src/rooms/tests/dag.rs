@@ -43,11 +43,8 @@ impl Reader {
         let join = &dag.events[dag.founded];
         let of =
             |ids: &HashSet<OwnedEventId>| ids.iter().map(|id| raw(&dag.pdu(id).expect("an event"))).collect::<Vec<_>>();
-        let answer = JoinAnswer {
-            state: of(&join.before.values().cloned().collect()),
-            auth_chain: of(&dag.auth_chain(join.before.values())),
-            ..JoinAnswer::default()
-        };
+        let state = JoinPart::State(of(&join.before.values().cloned().collect()));
+        let answer = join_parts(vec![state, JoinPart::AuthChain(of(&dag.auth_chain(join.before.values())))]);
         server.rooms.import(via(), join.pdu.clone(), answer).await.expect("an import");
         Self { server, dag: Arc::clone(dag), library }
     }
@@ -306,7 +303,7 @@ impl Remote for Library {
     fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
         refused()
     }
-    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinAnswer> {
+    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinParts> {
         refused()
     }
     fn send_leave<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, ()> {

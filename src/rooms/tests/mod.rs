@@ -6,6 +6,7 @@ mod delayed;
 mod federation;
 mod fixture;
 mod gaps;
+mod joining;
 mod late;
 mod members;
 mod membership;

@@ -30,6 +30,8 @@ pub(super) struct Neighbour {
     pub old: std::sync::atomic::AtomicBool,
     /// Events that it tells as they were before they were redacted.
     pub originals: Mutex<Vec<Pdu>>,
+    /// Servers that let users join, by name.
+    pub doors: Mutex<std::collections::HashMap<String, super::joining::Door>>,
 }
 
 /// `hearth.test` and `other.test`.
@@ -67,7 +69,6 @@ impl Town {
 
     /// `user` of `here` joins through `there`.
     pub(super) async fn join(&self, room_id: &RoomId, user: &UserId) -> Sent {
-        let state = answer(&self.there.rooms, room_id).await;
         let join = event_on(
             &self.there,
             room_id,
@@ -79,7 +80,8 @@ impl Town {
         let entered = self.there.rooms.enter_handshake(name(0), verified(&join).await).await.expect("a join");
         assert!(entered.pos > hearth_store::Pos::ZERO);
         loop {
-            match self.here.rooms.import(name(1), join.clone(), state.clone()).await {
+            let state = answer_before(&self.there.rooms, room_id, join.event_id()).await;
+            match self.here.rooms.import(name(1), join.clone(), state).await {
                 // On a bad day.
                 Err(crate::import::ImportError::Here(SendError::Busy)) => {}
                 imported => return imported.expect("an import"),
@@ -157,7 +159,7 @@ pub(super) fn name(i: usize) -> &'static ServerName {
     <&ServerName>::try_from(SERVERS[i].0).expect("a valid name")
 }
 
-fn key_of(server: &ServerName) -> SigningKey {
+pub(super) fn key_of(server: &ServerName) -> SigningKey {
     let (_, seed) = SERVERS.iter().find(|(name, _)| *name == server.as_str()).expect("a known server");
     SigningKey::from_seed(*seed, "test").expect("a valid key")
 }
@@ -239,10 +241,22 @@ pub(super) async fn event_after(
 }
 
 /// The answer to a join now.
-pub(super) async fn answer(rooms: &Rooms, room_id: &RoomId) -> JoinAnswer {
+pub(super) async fn answer(rooms: &Rooms, room_id: &RoomId) -> JoinParts {
     let view = rooms.view().await.expect("a view");
     let room = rooms.ids().room(room_id);
     let state = rooms.head(&view, room).await.expect("a head").state;
+    answer_of(rooms, room_id, state).await
+}
+
+/// The answer to a join that has been answered before.
+async fn answer_before(rooms: &Rooms, room_id: &RoomId, join: &EventId) -> JoinParts {
+    let state = event(rooms, room_id, join).await.expect("a join").state_before;
+    answer_of(rooms, room_id, state).await
+}
+
+async fn answer_of(rooms: &Rooms, room_id: &RoomId, state: hearth_schema::StateId) -> JoinParts {
+    let view = rooms.view().await.expect("a view");
+    let room = rooms.ids().room(room_id);
     let numbers = rooms.state_at(&view, room, state).await.expect("a state");
     let state = rooms.events(&view, room, &numbers).await.expect("events");
     let version = rooms.version(&view, room).await.expect("a version");
@@ -250,7 +264,7 @@ pub(super) async fn answer(rooms: &Rooms, room_id: &RoomId) -> JoinAnswer {
     let chain: Vec<u32> = graph.auth_chain(numbers).await.expect("a chain").into_iter().collect();
     let chain = graph.events(&chain).await.expect("events");
     let raw_all = |events: &[Arc<RoomEvent>]| events.iter().map(|event| raw(&event.pdu)).collect();
-    JoinAnswer { state: raw_all(&state), auth_chain: raw_all(&chain), ..JoinAnswer::default() }
+    join_parts(vec![JoinPart::State(raw_all(&state)), JoinPart::AuthChain(raw_all(&chain))])
 }
 
 impl Neighbour {
@@ -259,7 +273,7 @@ impl Neighbour {
         self.rooms.get().expect("a neighbour")
     }
 
-    fn unknown<T>() -> Result<T, RemoteError> {
+    pub(super) fn unknown<T>() -> Result<T, RemoteError> {
         Err(RemoteError::Refused {
             server: name(1).to_owned(),
             status: 404,
@@ -284,13 +298,20 @@ impl Neighbour {
 
 impl Remote for Neighbour {
     fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
+        self.asked.lock().expect("not poisoned").push("keys");
         Box::pin(async { keys() })
     }
-    fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
-        Box::pin(async { Self::unknown() })
+    fn make<'a>(
+        &'a self,
+        via: &'a ServerName,
+        _: Handshake,
+        _: &'a RoomId,
+        _: &'a OwnedUserId,
+    ) -> Answer<'a, Template> {
+        Box::pin(self.door_template(via))
     }
-    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinAnswer> {
-        Box::pin(async { Self::unknown() })
+    fn send_join<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, JoinParts> {
+        Box::pin(self.door_answer(via, event))
     }
     fn send_leave<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, ()> {
         Box::pin(async { Self::unknown() })
