@@ -10,6 +10,7 @@ mod edge;
 mod edus;
 mod error;
 mod events;
+mod exchange;
 mod handshakes;
 mod invite;
 mod keys;

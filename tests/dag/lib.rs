@@ -5,6 +5,8 @@
 //! Leaving a step out or making one simpler gives another good recipe, so a failure shrinks to the few events that
 //! matter, and its seed is kept in a file beside the test, `.proptest-regressions`.
 //!
+//! `HEARTH_DAG_CASES` says how many rooms all properties together look at; a night may look at 200 000.
+//!
 //! A [`Dag`] also knows what is so in it: the state before each event and whether it is rejected, found by the words of the
 //! specification with no cache, no index and nothing left out ([`dag`]), and what a server that takes the events in some
 //! order comes to ([`Observer`]).

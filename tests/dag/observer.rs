@@ -26,12 +26,14 @@ pub struct Observer<'a> {
     dag: &'a Dag,
     /// In the order in which they came.
     pub taken: Vec<(usize, Standing)>,
+    /// The last state that was asked for, and of which ends.
+    last: (BTreeSet<usize>, StateMap),
 }
 
 impl<'a> Observer<'a> {
     /// A server that has just joined.
     pub fn new(dag: &'a Dag) -> Self {
-        Self { dag, taken: vec![(dag.founded, Standing::Accepted)] }
+        Self { dag, taken: vec![(dag.founded, Standing::Accepted)], last: (BTreeSet::new(), StateMap::new()) }
     }
 
     /// Takes an event whose parents have been taken.
@@ -57,7 +59,12 @@ impl<'a> Observer<'a> {
     }
 
     /// The current state.
-    pub fn state(&self) -> StateMap {
-        self.dag.state_after(&self.ends().into_iter().collect::<Vec<_>>())
+    pub fn state(&mut self) -> StateMap {
+        let ends = self.ends();
+        if self.last.0 != ends {
+            let state = self.dag.state_after(&ends.iter().copied().collect::<Vec<_>>());
+            self.last = (ends, state);
+        }
+        self.last.1.clone()
     }
 }

@@ -23,12 +23,13 @@ pub(crate) struct Case {
 type Generator = fn(RoomVersion, &mut StdRng) -> Case;
 
 /// Of a hundred cases, how many are of each kind.
-const MIX: [(&str, usize, Generator); 5] = [
+const MIX: [(&str, usize, Generator); 6] = [
     ("canonical", 10, json_cases::canonical),
     ("event_id", 15, json_cases::event_id),
     ("auth", 50, auth_cases::auth),
     ("create", 5, auth_cases::create),
-    ("resolve", 20, resolve_cases::resolve),
+    ("resolve", 15, resolve_cases::resolve),
+    ("room", 5, resolve_cases::room),
 ];
 
 fn number(name: &str, default: u64) -> u64 {

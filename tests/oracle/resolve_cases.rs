@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use hearth_event::{RoomVersion, StateMap, check_auth};
+use hearth_event::{Pdu, RoomVersion, StateMap, check_auth};
+use hearth_test_dag::Recipe;
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Map, Value, json};
@@ -36,10 +39,35 @@ pub(crate) fn resolve(version: RoomVersion, rng: &mut StdRng) -> Case {
         }
         Err(error) => json!({ "err": error.to_string() }),
     };
-    let ids = |set: &StateMap| set.values().map(ToString::to_string).collect::<Vec<_>>();
     let request = json!({
         "op": "resolve", "room_version": version.as_str(), "room_id": world.room_id, "events": world.raw,
         "state_sets": sets.iter().map(ids).collect::<Vec<_>>(), "rejected": [],
+    });
+    Case { request, ours }
+}
+
+fn ids(set: &StateMap) -> Vec<String> {
+    set.values().map(ToString::to_string).collect()
+}
+
+/// A room as the properties of `tests/dag` have them: with merges, refused events and all that is checked on the way in.
+pub(crate) fn room(version: RoomVersion, rng: &mut StdRng) -> Case {
+    let seed: [u8; 32] = rng.random();
+    let seeded = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config::default(), seeded);
+    let drawn = hearth_test_dag::rooms().new_tree(&mut runner).expect("every draw is a recipe").current();
+    let dag = Recipe { version, ..drawn }.room();
+    let count = rng.random_range(2..5);
+    let sets: Vec<StateMap> = (0..count).map(|_| dag.events[rng.random_range(0..dag.events.len())].after()).collect();
+    let entries = dag.resolve(&sets).into_iter().map(|((kind, key), id)| (format!("{kind}\0{key}"), json!(id)));
+    let ours = json!({ "state": entries.collect::<Map<String, Value>>() });
+    let read = |pdu: &Pdu| serde_json::from_slice(pdu.json()).expect("an event is JSON");
+    let events = dag.events.iter().map(|event| (event.pdu.event_id().to_string(), read(&event.pdu)));
+    let rejected = dag.events.iter().filter(|event| event.rejected.is_some());
+    let request = json!({
+        "op": "resolve", "room_version": version.as_str(), "room_id": dag.room_id(),
+        "events": events.collect::<Map<String, Value>>(), "state_sets": sets.iter().map(ids).collect::<Vec<_>>(),
+        "rejected": rejected.map(|event| event.pdu.event_id().to_string()).collect::<Vec<_>>(),
     });
     Case { request, ours }
 }

@@ -33,15 +33,17 @@ pub(super) async fn followed(
     Ok(followed)
 }
 
-/// Whether one of `ends` comes after `pdu`, which has been fetched before as what another event follows.
+/// Whether one of `ends` comes after `pdu`, which fills a gap then. What says that it is less deep than `pdu` is not
+/// looked behind: in a room that forks all the time, nothing would be found there.
 pub(super) async fn comes_before(graph: &Graph, pdu: &Pdu, ends: &[Extremity]) -> Result<bool, StoreError> {
+    let deeper = ends.iter().filter(|end| end.depth > pdu.depth());
     let mut todo: Vec<OwnedEventId> =
-        ends.iter().filter_map(|end| OwnedEventId::try_from(end.event_id.as_str()).ok()).collect();
+        deeper.filter_map(|end| OwnedEventId::try_from(end.event_id.as_str()).ok()).collect();
     let mut seen: BTreeSet<OwnedEventId> = todo.iter().cloned().collect();
     while !todo.is_empty() && seen.len() < MAX_WALK {
         let found = graph.find(&todo).await?;
-        let before: BTreeSet<OwnedEventId> =
-            found.values().flat_map(|event| event.pdu.prev_events().iter().cloned()).collect();
+        let deeper = found.values().filter(|event| event.pdu.depth() > pdu.depth());
+        let before: BTreeSet<OwnedEventId> = deeper.flat_map(|event| event.pdu.prev_events().iter().cloned()).collect();
         if before.contains(pdu.event_id()) {
             return Ok(true);
         }

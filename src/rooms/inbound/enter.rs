@@ -209,21 +209,22 @@ impl RoomTask {
             Ends::Follow => head.extremities.clone(),
             Ends::Replace => Vec::new(),
         };
-        if place.known && ends::comes_before(graph, pdu, &extremities).await? {
-            return Ok(Some(NewEnd { extremities, state: head.state, changes: Vec::new() }));
-        }
         let followed = ends::followed(graph, pdu, &extremities).await?;
         extremities.retain(|end| !followed.iter().any(|id| id.as_str() == end.event_id));
+        // What fills a gap is no end; but ends may have been waiting for it before the gap.
+        let is_end = extremities.is_empty() || !ends::comes_before(graph, pdu, &extremities).await?;
         let numbers: Vec<u32> = extremities.iter().map(|end| end.n).collect();
-        let mut roots = BTreeSet::from([after]);
+        let mut roots: BTreeSet<StateId> = is_end.then_some(after).into_iter().collect();
         for event in graph.events(&numbers).await? {
             roots.insert(graph.state_after(&event).await?.0);
         }
-        if roots.len() > 1 && !place.known {
+        if is_end && roots.len() > 1 && !place.known {
             return Ok(None);
         }
         let state = graph.resolve(roots.into_iter().collect()).await?;
-        extremities.push(own);
+        if is_end {
+            extremities.push(own);
+        }
         let changes = self.changes(graph, head.state, state, (pdu, place)).await?;
         Ok(Some(NewEnd { extremities, state, changes }))
     }

@@ -3,6 +3,7 @@
 mod current;
 mod dag;
 mod delayed;
+mod exchange;
 mod federation;
 mod fixture;
 mod gaps;

@@ -319,8 +319,11 @@ impl Remote for Neighbour {
     fn send_knock<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, Vec<RawPdu>> {
         Box::pin(async { Self::unknown() })
     }
-    fn invite<'a>(&'a self, _: &'a ServerName, _: &'a InviteOut) -> Answer<'a, RawPdu> {
-        Box::pin(async { Self::unknown() })
+    fn invite<'a>(&'a self, to: &'a ServerName, invite: &'a InviteOut) -> Answer<'a, RawPdu> {
+        Box::pin(async move {
+            let signed = hearth_event::countersign(&invite.event, to, &key_of(to));
+            Ok(raw(&signed.expect("an invitation of one of its users")))
+        })
     }
     fn event<'a>(&'a self, _: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
         Box::pin(async move {

@@ -2,6 +2,7 @@
 
 mod coverage;
 mod door;
+mod exchanges;
 mod floods;
 mod handshakes;
 mod invites;
