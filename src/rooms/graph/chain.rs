@@ -76,6 +76,15 @@ impl Graph {
         Ok(chain)
     }
 
+    /// The same with `events` themselves. The auth difference of states is taken between such chains: the specification
+    /// leaves open whether an event is in its own chain, and all servers must mean the same or the room splits. With an
+    /// event that one state has, and that only the other state's events stand on, they do differ.
+    pub(crate) async fn auth_chain_with(&self, events: Vec<u32>) -> Result<HashSet<u32>, StoreError> {
+        let mut chain = self.auth_chain(events.clone()).await?;
+        chain.extend(events);
+        Ok(chain)
+    }
+
     /// The edges of events, apart: those of which every end is here, and the others.
     async fn load_edges(&self, numbers: &[u32]) -> Result<(Edges, Edges), StoreError> {
         let events = self.events(numbers).await?;

@@ -24,7 +24,7 @@ type Place = (String, String);
 /// What the algorithm is given.
 struct Conflict {
     sets: Vec<StateMap>,
-    /// For each set: what its conflicted entries stand on, as far as not all sets do.
+    /// For each set: its conflicted entries and what they stand on, as far as not all sets have it.
     chains: Vec<HashSet<OwnedEventId>>,
     events: HashMap<OwnedEventId, Pdu>,
 }
@@ -69,8 +69,8 @@ impl Graph {
     ) -> Result<Conflict, StoreError> {
         let mut chains = Vec::with_capacity(roots.len());
         for i in 0..roots.len() {
-            let own = differing.values().filter_map(|row| row.get(i).copied().flatten());
-            chains.push(self.auth_chain(own.collect()).await?);
+            let own: Vec<u32> = differing.values().filter_map(|row| row.get(i).copied().flatten()).collect();
+            chains.push(self.auth_chain_with(own).await?);
         }
         let all: HashSet<u32> = chains.iter().flatten().copied().collect();
         let uneven: HashSet<u32> = all.iter().copied().filter(|n| !chains.iter().all(|c| c.contains(n))).collect();
@@ -103,7 +103,7 @@ impl Graph {
         Ok(Conflict { sets, chains, events })
     }
 
-    /// `uneven` without what entries that all states share stand on: that is in every state's chains.
+    /// `uneven` without entries that all states share and what they stand on: that is in every state's chains.
     async fn only_conflicted(
         &self,
         roots: &[StateId],
@@ -113,7 +113,7 @@ impl Graph {
         let Some(first) = roots.first().filter(|_| !uneven.is_empty()) else { return Ok(uneven) };
         let entries = self.rooms.with_nodes(&self.view, self.room, |nodes| state::entries(nodes, *first)).await?;
         let shared = entries.into_iter().filter(|(nid, _)| !differing.contains_key(nid)).map(|(_, n)| n);
-        let common = self.auth_chain(shared.collect()).await?;
+        let common = self.auth_chain_with(shared.collect()).await?;
         Ok(uneven.difference(&common).copied().collect())
     }
 

@@ -91,7 +91,8 @@ async fn arrives_whole(town: Town) {
         assert_eq!(here.redacted_by.is_some(), there.redacted_by.is_some());
         assert_eq!(aggregates(&town.here, &room_id, id).await, aggregates(&town.there, &room_id, id).await, "{id}");
     }
-    assert_eq!(*town.neighbour.asked.lock().expect("not poisoned"), Vec::<&str>::new(), "nothing had to be asked for");
+    let asked = town.neighbour.asked.lock().expect("not poisoned").clone();
+    assert!(asked.iter().all(|asked| *asked == "keys"), "nothing had to be fetched: {asked:?}");
     // The same again changes nothing, and the room can go on from here.
     Town::deliver(&town.there, &town.here, &room_id, &all).await;
     assert_eq!(town.here.history(&room_id, &user("alice")).await, here);
