@@ -83,7 +83,8 @@ impl Taker {
     pub(super) async fn fetch_auth_events(&self, pdu: &Pdu) -> Result<(), SendError> {
         let graph = self.graph().await?;
         let known = graph.numbers(pdu.auth_events()).await?;
-        if known.len() == pdu.auth_events().len() {
+        // One that is named twice is here once, and reason enough to be rejected.
+        if known.len() == pdu.auth_events().iter().collect::<BTreeSet<_>>().len() {
             return Ok(());
         }
         let raw = match self.rooms.0.remote.event_auth(&self.origin, &self.room_id, pdu.event_id()).await {
