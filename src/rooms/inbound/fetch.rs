@@ -83,7 +83,7 @@ impl Taker {
     pub(super) async fn fetch_auth_events(&self, pdu: &Pdu) -> Result<(), SendError> {
         let graph = self.graph().await?;
         let known = graph.numbers(pdu.auth_events()).await?;
-        // One that is named twice is here once, and reason enough to be rejected.
+        // An event may name the same one twice, which gets it rejected and is nothing to ask for.
         if known.len() == pdu.auth_events().iter().collect::<BTreeSet<_>>().len() {
             return Ok(());
         }

@@ -297,6 +297,15 @@ mod found {
     }
 
     #[test]
+    fn an_auth_event_named_twice_is_not_asked_for() {
+        let twice = step(Act::Say, Some(Flaw::NeedlessAuth(1)));
+        let dag = room(vec![step(Act::Levels(0, 0, 0), None), twice]);
+        let flawed = &dag.events[dag.founded + 2];
+        assert!(flawed.rejected.as_deref().is_some_and(|why| why.starts_with("two auth events")), "{dag}");
+        run(async { check_stream(&dag, &(vec![0], Vec::new())).await.map(drop) }).expect("held");
+    }
+
+    #[test]
     fn an_auth_chain_is_whole_once_what_it_lacked_has_come() {
         let dag = room(vec![step(Act::Levels(0, 0, 0), None), step(Act::Say, None), step(Act::Say, None)]);
         let order: Vec<usize> = (dag.founded + 1..dag.events.len()).collect();
