@@ -38,10 +38,11 @@ impl<'a> Observer<'a> {
 
     /// Takes an event whose parents have been taken.
     pub fn take(&mut self, index: usize) -> Standing {
-        let event = &self.dag.events[index];
+        let dag = self.dag;
+        let event = &dag.events[index];
         let standing = if event.rejected.is_some() {
             Standing::Rejected
-        } else if self.dag.check_on(&event.pdu, &self.state()).is_err() {
+        } else if dag.check_on(&event.pdu, &self.state()).is_err() {
             Standing::SoftFailed
         } else {
             Standing::Accepted
