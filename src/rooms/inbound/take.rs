@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hearth_event::{Pdu, RoomVersion};
-use hearth_schema::{RoomNid, Source, StateId};
+use hearth_schema::{RoomNid, Source, StateId, Verdict};
 use hearth_store::{Pos, StoreError};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 
@@ -45,6 +45,7 @@ impl Taker {
             self.fill_gap(&pdu).await?;
         }
         let prepared = self.prepare(pdu, Source::Remote).await?;
+        self.check_founded(&prepared).await?;
         self.post(Prepared { inbox, ..prepared }).await
     }
 
@@ -60,7 +61,20 @@ impl Taker {
     /// Takes an event whose predecessors are not fetched one by one.
     pub(super) async fn take_plainly(&self, pdu: Pdu) -> Result<Entered, SendError> {
         let prepared = self.prepare(pdu, Source::Remote).await?;
+        self.check_founded(&prepared).await?;
         self.post(prepared).await
+    }
+
+    /// A rejection is for ever. So an event is not rejected because auth events of it could not be had just now: it is
+    /// let go, and judged when it comes again, or when an event that follows it is here. Rejected auth events settle it.
+    async fn check_founded(&self, prepared: &Prepared) -> Result<(), SendError> {
+        let Prepared { pdu, rejected: Some(why), .. } = prepared else { return Ok(()) };
+        let found = self.graph().await?.find(pdu.auth_events()).await?;
+        let lacking = pdu.auth_events().iter().any(|id| !found.contains_key(id));
+        if lacking && !found.values().any(|event| event.verdict == Verdict::Rejected) {
+            return Err(SendError::BadContent(format!("auth events could not be had, and without them: {why}")));
+        }
+        Ok(())
     }
 
     async fn post(&self, prepared: Prepared) -> Result<Entered, SendError> {

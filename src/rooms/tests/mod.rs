@@ -6,6 +6,7 @@ mod delayed;
 mod exchange;
 mod federation;
 mod fixture;
+mod founded;
 mod gaps;
 mod joining;
 mod late;
