@@ -136,8 +136,6 @@ keyspaces! {
     /// Gaps of timelines that other servers may know how to fill, by the position of the event after the gap. The lane
     /// is the room's own, spelt out (and taking no bytes) so that a start finds all of them lane by lane.
     Gaps(0x71, Scan): (hearth_store::Lane, RoomNid, hearth_store::Pos) => Gap;
-    /// Events that were rejected while auth events of theirs were not to be had: (room, auth event, event).
-    AwaitedAuth(0x72, Scan): (RoomNid, EventKey, u32) => ();
 
     // ── users: owner UserNid ──
     /// Local accounts.

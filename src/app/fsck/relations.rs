@@ -1,8 +1,8 @@
 //! Promises about events and their children.
 
 use hearth_schema::{
-    Aggregate, Aggregates, EventNid, Events, Relations, RoomNid, ThreadSubscriptionLog, ThreadSubscriptions, Threads,
-    UserNid,
+    Aggregate, Aggregates, EventNid, Events, PendingRelations, Relations, RoomNid, ThreadSubscriptionLog,
+    ThreadSubscriptions, Threads, UserNid,
 };
 use hearth_store::{Keyspace, Pos, StoreError};
 
@@ -25,6 +25,14 @@ pub(super) async fn relation(
     match found.as_slice() {
         [Some(_), Some(child)] if child.pos == pos => Ok(None),
         _ => broken::<Relations>(format!("{child} of {room:?} is no child of {parent} at {pos:?}")),
+    }
+}
+
+/// A child that waits for its parent: it is there.
+pub(super) async fn pending(context: &Context, room: RoomNid, child: u32) -> Result<Finding, StoreError> {
+    match context.view.get::<Events>(&(room, child)).await? {
+        Some(_) => Ok(None),
+        None => broken::<PendingRelations>(format!("{child} of {room:?} is not stored")),
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use hearth_event::{Pdu, RoomVersion};
 use hearth_rooms::state::{self, Missing, Node};
 use hearth_schema::{
-    Aliases, Change, CurrentState, EventIds, EventKey, EventNid, Events, Membership, NodeId, OutsideStates, Outsides,
-    Receipt, ReceiptLog, ReceiptName, Receipts, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, Source, StateEntry,
-    StateId, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, UserNid, UserRoom, UserRooms,
-    Verdict,
+    Aliases, Change, CurrentState, EventIds, EventKey, EventNid, Events, Gaps, Membership, NodeId, OutsideStates,
+    Outsides, Receipt, ReceiptLog, ReceiptName, Receipts, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, Source,
+    StateEntry, StateId, StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, Timeline, UserNid, UserRoom,
+    UserRooms, Verdict,
 };
 use hearth_store::{Keyspace, Lane, Order, Owner as _, Pos, StoreError};
 use ruma_common::{EventId, RoomAliasId, RoomId, UserId};
@@ -166,6 +166,14 @@ pub(super) async fn timeline(context: &Context, room: RoomNid, pos: Pos, n: u32)
         ),
         None => broken::<Timeline>(Invariant::I2, format!("event {n} of {room:?} at {pos:?} is not stored")),
     }
+}
+
+/// The event after a gap is in the timeline.
+pub(super) async fn gap(context: &Context, room: RoomNid, at: Pos) -> Checked {
+    if context.view.get::<Timeline>(&(room, at)).await?.is_some() {
+        return Ok(None);
+    }
+    broken::<Gaps>(Invariant::I2, format!("there is no event after the gap before {at:?} in {room:?}"))
 }
 
 pub(super) async fn state_key(context: &Context, room: RoomNid, name: (String, String), nid: StateKeyNid) -> Checked {

@@ -3,11 +3,11 @@
 use hearth_schema::{
     AccessToken, AccessTokens, AccountData, AccountDataEntry, AccountDataLog, Aggregate, Aggregates, Change,
     CurrentState, DelayedEvent, DelayedEvents, DelayedList, DelayedLists, Destination, DestinationNid, Destinations,
-    Device, Devices, EventIds, EventKey, EventNid, Events, LoginTokens, NoticeRoom, NoticeRooms, Outbox, PeerKeyAnswer,
-    PeerKeyAnswers, PeerKeys, PeerKeysRow, Receipt, ReceiptLog, ReceiptName, Receipts, RefreshFamilies, RefreshFamily,
-    Relations, RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry, StateKeyNames, StateKeyNid,
-    StateKeys, StateNodes, StoredEvent, ThreadSubscriptionLog, ThreadSubscriptions, Threads, Timeline, TokenKey,
-    Transaction, Transactions, TxnIds, User, UserNid, UserRoom, UserRooms, Users,
+    Device, Devices, EventIds, EventKey, EventNid, Events, Gaps, LoginTokens, NoticeRoom, NoticeRooms, Outbox,
+    PeerKeyAnswer, PeerKeyAnswers, PeerKeys, PeerKeysRow, PendingRelations, Receipt, ReceiptLog, ReceiptName, Receipts,
+    RefreshFamilies, RefreshFamily, Relations, RoomAliases, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms, StateEntry,
+    StateKeyNames, StateKeyNid, StateKeys, StateNodes, StoredEvent, ThreadSubscriptionLog, ThreadSubscriptions,
+    Threads, Timeline, TokenKey, Transaction, Transactions, TxnIds, User, UserNid, UserRoom, UserRooms, Users,
 };
 use hearth_store::{DecodeError, KeyReader, Keyspace, Lane, Pos, RawKey, StoreError, TupleKey as _, Value as _};
 
@@ -30,6 +30,8 @@ pub(super) enum Row {
     Relation(RoomNid, (u32, Pos), u32),
     Aggregate(RoomNid, u32, Aggregate),
     Thread(RoomNid, u32, u32),
+    PendingRelation(RoomNid, u32),
+    Gap(RoomNid, Pos),
     Receipt(RoomNid, ReceiptName, Receipt),
     ReceiptLog(RoomNid, Pos, ReceiptName),
     RoomAlias(RoomNid, String),
@@ -141,6 +143,12 @@ impl Row {
         } else if id == Threads::DEF.id {
             let ((room, latest), top) = both::<Threads>(key, value)?;
             Self::Thread(room, latest, top)
+        } else if id == PendingRelations::DEF.id {
+            let ((room, _, child), ()) = both::<PendingRelations>(key, value)?;
+            Self::PendingRelation(room, child)
+        } else if id == Gaps::DEF.id {
+            let ((_, room, at), _) = both::<Gaps>(key, value)?;
+            Self::Gap(room, at)
         } else if id == Receipts::DEF.id {
             let ((room, kind, thread, user_id), row) = both::<Receipts>(key, value)?;
             Self::Receipt(room, ReceiptName { kind, thread, user_id }, row)
@@ -211,6 +219,7 @@ impl Row {
             Self::Fact(pos, _)
             | Self::Timeline(_, pos, _)
             | Self::Relation(_, (_, pos), _)
+            | Self::Gap(_, pos)
             | Self::ReceiptLog(_, pos, _)
             | Self::AccountData(_, _, pos)
             | Self::AccountDataLog(_, pos, _)
@@ -240,6 +249,8 @@ impl Row {
             Self::Relation(room, place, child) => relations::relation(context, room, place, child).await,
             Self::Aggregate(room, n, row) => relations::aggregate(context, room, n, &row).await,
             Self::Thread(room, latest, top) => relations::thread(context, room, latest, top).await,
+            Self::PendingRelation(room, child) => relations::pending(context, room, child).await,
+            Self::Gap(room, at) => rooms::gap(context, room, at).await,
             Self::Receipt(room, name, row) => rooms::receipt(context, room, &name, &row).await,
             Self::ReceiptLog(room, pos, name) => rooms::receipt_log(context, room, pos, name).await,
             Self::RoomAlias(room, alias) => rooms::alias(context, room, &alias).await,

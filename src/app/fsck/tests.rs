@@ -13,9 +13,9 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use hearth_base::{SeededRandom, Supervisor};
 use hearth_schema::{
-    AccessTokens, Aggregates, CurrentState, DelayedEvents, DelayedLists, EventIds, EventNid, Events, Membership,
-    RoomHeads, RoomNid, Subscription, ThreadSubscription, ThreadSubscriptionLog, ThreadSubscriptions, Threads,
-    Timeline, TxnIds, User, UserNid, UserRooms, Users,
+    AccessTokens, Aggregates, CurrentState, DelayedEvents, DelayedLists, EventIds, EventNid, Events, Gap, Gaps,
+    Membership, PendingRelations, RoomHeads, RoomNid, Subscription, ThreadSubscription, ThreadSubscriptionLog,
+    ThreadSubscriptions, Threads, Timeline, TxnIds, User, UserNid, UserRooms, Users,
 };
 use hearth_store::{Batch, Keyspace as _, Op, Owner as _, Pos, raw_key};
 use ruma_common::{EventId, RoomId, UserId};
@@ -234,6 +234,17 @@ async fn a_subscription_and_its_place_in_the_log_name_each_other() {
     filled.damage(|batch| batch.put_elsewhere::<ThreadSubscriptions>(&key, &row)).await;
     assert_eq!(filled.broken().await, BTreeSet::new());
     filled.damage(|batch| batch.delete_elsewhere::<ThreadSubscriptionLog>(&at)).await;
+    filled.breaks(Invariant::I13).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_before_nothing_and_a_child_that_is_not_there_are_told() {
+    let filled = filled().await;
+    let gap = (filled.room.lane(), filled.room, Pos::new(1));
+    filled.damage(|batch| batch.put::<Gaps>(&gap, &Gap::default())).await;
+    filled.breaks(Invariant::I2).await;
+    let parent = filled.ids.event(<&EventId>::try_from("$parent").expect("an event ID"));
+    filled.damage(|batch| batch.put::<PendingRelations>(&(filled.room, parent, 9_999), &())).await;
     filled.breaks(Invariant::I13).await;
 }
 

@@ -8,14 +8,14 @@
 //!
 //! A gap is closed when what was filled in joins on what was here, or when it is full.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use hearth_event::Pdu;
-use hearth_schema::{GAP_ROOM, Gap, Gaps, RoomNid, Source, Timeline};
+use hearth_schema::{GAP_ROOM, Gap, Gaps, Membership, RoomNid, Source, Timeline};
 use hearth_store::{Batch, Lane, Order, Owner, Pos, StoreError, View};
-use ruma_common::OwnedEventId;
+use ruma_common::{OwnedEventId, OwnedUserId};
 use tokio_util::sync::CancellationToken;
 
 use super::backfill::{Backfilled, EDGE};
@@ -24,6 +24,7 @@ use super::take::Taker;
 use super::{Inbound, Past};
 use crate::SendError;
 use crate::intake::Rooms;
+use crate::plan::membership_of;
 
 /// How often it is looked for gaps that can be filled.
 const LOOK: Duration = Duration::from_secs(15);
@@ -186,8 +187,10 @@ impl Rooms {
 impl Taker {
     /// Fetches what came before the lowest of what is filled in, and places it.
     async fn fill(&self, edge: &[OwnedEventId], gap: OpenGap) -> Result<Backfilled, FetchError> {
-        let events = self.older_events(edge).await?;
-        let numbers = self.keep_all_with_state(reachable(events, edge)).await?;
+        let mut events = reachable(self.older_events(edge).await?, edge);
+        let banned = self.banned_around(gap, &events).await?;
+        events.retain(|event| !banned.contains(event.sender()));
+        let numbers = self.keep_all_with_state(events).await?;
         let free = usize::try_from(gap.lowest().get() - gap.floor().get()).unwrap_or(usize::MAX);
         let numbers = numbers[numbers.len().saturating_sub(free)..].to_vec();
         if numbers.is_empty() {
@@ -196,6 +199,35 @@ impl Taker {
         let past = Past { numbers, before: gap.lowest(), gap: Some(gap.at) };
         self.rooms.post_inbound(self.room, Inbound::Past(past)).await?;
         Ok(Backfilled::More)
+    }
+}
+
+impl Taker {
+    /// Who of those that sent `events` was banned before the gap and is so now. Old events are not held against the current
+    /// state, so whoever is banned could speak by an event that another one follows.
+    async fn banned_around(&self, gap: OpenGap, events: &[Pdu]) -> Result<BTreeSet<OwnedUserId>, FetchError> {
+        let graph = self.graph().await?;
+        let known = ..=gap.floor();
+        let below = graph.view.page_between::<Timeline, _>(&(self.room,), known, Order::Descending, 1).await?;
+        let Some((_, below)) = below.first() else { return Ok(BTreeSet::new()) };
+        let mut states = vec![self.rooms.head(&graph.view, self.room).await?.state];
+        for event in graph.events(&[*below]).await? {
+            let (state, nodes) = graph.state_after(&event).await?;
+            graph.save(nodes).await?;
+            states.push(state);
+        }
+        let mut banned: BTreeSet<OwnedUserId> = events.iter().map(|event| event.sender().to_owned()).collect();
+        for state in states {
+            let senders: Vec<OwnedUserId> = banned.iter().cloned().collect();
+            let places = senders.iter().map(|sender| ("m.room.member".to_owned(), sender.to_string()));
+            let members = graph.at(state, &places.collect::<Vec<_>>()).await?;
+            for (sender, member) in senders.iter().zip(members) {
+                if member.and_then(|member| membership_of(&member.pdu)) != Some(Membership::Ban) {
+                    banned.remove(sender);
+                }
+            }
+        }
+        Ok(banned)
     }
 }
 

@@ -53,12 +53,13 @@ impl RoomTask {
         let rows = graph.view.get_many::<Events>(&keys).await?;
         let mut now: Vec<Late> = Vec::new();
         for (i, ((n, pos), row)) in rest.iter().zip(rows).enumerate() {
-            let stored = row.ok_or_else(|| damaged("Events", format!("event {n} is absent")))?;
+            let mut stored = row.ok_or_else(|| damaged("Events", format!("event {n} is absent")))?;
             // It may have come by another way meanwhile.
             if stored.verdict != Verdict::Outlier {
                 continue;
             }
             let pdu: Pdu = parse(&stored, self.version)?;
+            stored.replaces_state = replaced(graph, &pdu, stored.state_before).await?;
             let extras = self.extras_at(graph, (&pdu, *n, stored.state_before), Some(*pos)).await?;
             let alone = !extras.is_empty();
             if alone && !now.is_empty() {
@@ -111,5 +112,16 @@ impl RoomTask {
             planner.head = after;
         }
         Ok(pos)
+    }
+}
+
+/// The event that was in the place of `pdu` in the state before it. That a room's visibility was another one once is known
+/// by this.
+async fn replaced(graph: &Graph, pdu: &Pdu, before: StateId) -> Result<Option<u32>, SendError> {
+    let Some(state_key) = pdu.state_key() else { return Ok(None) };
+    let (view, rooms, room) = (&graph.view, &graph.rooms, graph.room);
+    match rooms.state_place(view, room, pdu.event_type(), state_key).await? {
+        Some(place) => Ok(rooms.state_number(view, room, before, place).await?),
+        None => Ok(None),
     }
 }

@@ -8,9 +8,10 @@ use hearth_event::RoomVersion;
 use hearth_schema::Membership;
 use hearth_store::{Pos, Store, chaos, memory::MemoryStore};
 use ruma_common::{OwnedEventId, RoomId};
+use serde_json::json;
 
 use super::fixture::{label, message, user};
-use super::neighbour::{Town, other};
+use super::neighbour::{Town, event, event_after, name, other, raw};
 use crate::{Direction, EventFilter, HistoryQuery};
 
 async fn say(town: &Town, room_id: &RoomId, body: &str) -> OwnedEventId {
@@ -169,4 +170,32 @@ async fn gaps_are_filled_on_a_bad_day() {
     let (here, there) =
         (town.here.history(&room_id, &user("alice")).await, town.there.history(&room_id, &other("olga")).await);
     assert_eq!(here[here.len() - 13..], there[there.len() - 13..]);
+}
+
+#[tokio::test]
+async fn who_is_banned_does_not_speak_out_of_a_gap() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    let (olga, eve) = (other("olga"), other("eve"));
+    let join = town.there.change(&room_id, (&eve, &eve), Membership::Join).await.expect("join").event_id;
+    Town::deliver(&town.there, &town.here, &room_id, &[&join]).await;
+    let depth = event(&town.there.rooms, &room_id, &join).await.expect("an event").pdu.depth();
+    let (text, body) = (("m.room.message", None), |body: &str| json!({ "body": body }));
+    let prev = [(join.to_string(), depth)];
+    let late = event_after(&town.there, &room_id, &eve, text, body("out of the gap"), &prev).await;
+    let ban = town.there.change(&room_id, (&olga, &eve), Membership::Ban).await.expect("ban").event_id;
+    Town::deliver(&town.there, &town.here, &room_id, &[&ban]).await;
+    // Her server passes on what she says as if it had come before the ban, and somebody else follows it.
+    town.there.rooms.receive(name(1), vec![raw(&late)]).await.expect("received");
+    town.there.settled(&room_id).await;
+    let prev = [(late.event_id().to_string(), late.depth())];
+    let follower = event_after(&town.there, &room_id, &olga, text, body("I follow"), &prev).await;
+    town.neighbour.forgetful.store(true, Ordering::Relaxed);
+    town.here.rooms.receive(name(1), vec![raw(&follower)]).await.expect("received");
+    town.here.settled(&room_id).await;
+    assert_eq!(open_gaps(&town, &room_id).await, 1);
+    town.here.rooms.heal_all().await.expect("readable");
+    let shown = scrolled_back(&town, &room_id, (None, None)).await;
+    assert!(shown.contains(&"I follow".to_owned()) && !shown.contains(&"out of the gap".to_owned()), "{shown:?}");
+    assert!(backfills(&town) > 0);
 }

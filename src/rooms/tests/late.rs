@@ -174,3 +174,20 @@ async fn a_parent_that_comes_after_its_child_has_it() {
     alike(&town, &room_id, &[&top]).await;
     assert_eq!(waiting(&town, &room_id).await, 0);
 }
+
+#[tokio::test]
+async fn what_was_hidden_once_stays_hidden_when_history_comes() {
+    let town = Town::new();
+    let room_id = room_there(&town, "11").await;
+    let olga = other("olga");
+    let place = ("m.room.history_visibility", "");
+    town.there.set(&room_id, &olga, place, json!({ "history_visibility": "joined" })).await.expect("set");
+    plain(&town, &room_id, "for members").await;
+    town.there.set(&room_id, &olga, place, json!({ "history_visibility": "shared" })).await.expect("set");
+    plain(&town, &room_id, "for all").await;
+    town.join(&room_id, &user("alice")).await;
+    scroll_back(&town, &room_id).await;
+    let history = town.here.history(&room_id, &user("alice")).await;
+    assert!(history.contains(&"for all".to_owned()), "{history:?}");
+    assert!(!history.contains(&"for members".to_owned()), "{history:?}");
+}
