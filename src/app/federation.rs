@@ -222,6 +222,41 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_distrusted_by_their_bytes() {
+        let key = SigningKey::from_seed([1; 32], "1").expect("a key");
+        let text = format!("[federation]\ndistrusted_keys = [\"{}=\"]\n", key.public_key_base64());
+        assert_eq!(peers_settings(&settings(&text)).expect("usable").distrusted_keys, [key.public_key()]);
+        let wrong = peers_settings(&settings("[federation]\ndistrusted_keys = [\"AAAA\"]\n"));
+        assert!(wrong.expect_err("no key").to_string().contains("AAAA"));
+    }
+
+    #[test]
+    fn settings_reach_those_who_are_asked() {
+        let usual = api_settings(&settings(""));
+        assert_eq!(format!("{usual:?}"), format!("{:?}", ServerApiSettings::default()), "the same defaults");
+        let chosen = api_settings(&settings("[federation]\nfirst_handshakes = false\nunproven_requests = \"off\"\n"));
+        assert_eq!((chosen.first_handshakes, chosen.rates.unproven), (FirstHandshakes::Unknown, None));
+        let unlimited = api_settings(&settings("[rate_limits]\nenabled = false\n")).rates;
+        assert!(unlimited.requests.is_none() && unlimited.heavy.is_none() && unlimited.unproven.is_none());
+    }
+
+    #[tokio::test]
+    async fn requests_know_where_they_came_from() {
+        use tower::ServiceExt as _;
+        let say = |caller: axum::Extension<Caller>| async move { format!("{:?}", caller.0.0) };
+        let proxies = TrustedProxies { networks: vec!["10.0.0.1".parse().expect("a network")], local: false };
+        let router = with_caller(Router::new().route("/", axum::routing::get(say)), proxies);
+        for (peer, expected) in [("10.0.0.1", "Some(203.0.113.9)"), ("10.0.0.2", "Some(10.0.0.2)")] {
+            let request = Request::get("/").header("x-forwarded-for", "203.0.113.9");
+            let request = request.extension(Peer::Address(peer.parse().expect("an address")));
+            let request = request.body(axum::body::Body::empty()).expect("a request");
+            let answer = router.clone().oneshot(request).await.expect("infallible").into_body();
+            let text = axum::body::to_bytes(answer, 100).await.expect("small");
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
     fn settings_reach_what_leaves() {
         let usual = outbound_settings(&settings(""));
         assert_eq!(format!("{usual:?}"), format!("{:?}", OutboundSettings::default()), "the same defaults");

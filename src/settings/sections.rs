@@ -283,8 +283,8 @@ sections! {
         /// Whether servers may join and leave rooms by the endpoints that were replaced in 2019
         /// (`v1/send_join`, `v1/send_leave`).
         first_handshakes: bool = default(true);
-        /// Public keys in base64 that nothing is believed by, whoever has them: keys that somebody has
-        /// published or lost. What a server that uses one signed before counts no more either.
+        /// Public keys in base64 that are believed nothing, whichever server has them: keys that somebody
+        /// has published or lost. Whatever was signed with one does not count any more, however old it is.
         distrusted_keys: Vec<String> = default(Vec::new());
         /// Whether other servers, and so everybody, may read the directory of public rooms.
         public_rooms: bool = default(false);

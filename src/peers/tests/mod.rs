@@ -3,6 +3,7 @@
 mod authentication;
 mod discovery;
 mod doctor;
+mod files;
 mod keys;
 mod remote;
 mod transport;

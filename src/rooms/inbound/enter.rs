@@ -29,6 +29,8 @@ use crate::task::RoomTask;
 
 /// How often an event is entered again because something else changed.
 const MAX_TRIES: u32 = 8;
+/// Ends that a room has at the most: whoever makes more at will would make every event after them ever more work.
+const MAX_ENDS: usize = 200;
 /// Bytes of outliers in one batch, about.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -58,6 +60,15 @@ struct StateChange {
     after: Option<StateEntry>,
     /// Who sent the event that the entry is after, if that is a member event.
     by: Option<ruma_common::OwnedUserId>,
+}
+
+/// Whether the event would be one more end of a room that has very many.
+fn is_one_too_many(prepared: &Prepared, head: &RoomHead) -> bool {
+    let before = prepared.pdu.prev_events();
+    prepared.soft_fail == SoftFail::Keep
+        && prepared.ends == Ends::Follow
+        && head.extremities.len() >= MAX_ENDS
+        && !head.extremities.iter().any(|end| before.iter().any(|id| id.as_str() == end.event_id))
 }
 
 impl RoomTask {
@@ -103,7 +114,13 @@ impl RoomTask {
             Ok(place) => place,
             Err(known) => return self.known_already(prepared, &known).await,
         };
-        let verdict = self.verdict(&graph.view, prepared, &head).await?;
+        let mut verdict = self.verdict(&graph.view, prepared, &head).await?;
+        if verdict == Verdict::Accepted && is_one_too_many(prepared, &head) {
+            // Known and not shown: what other servers build on it counts, and brings it back.
+            metrics::counter!("hearth_federation_ends_refused_total").increment(1);
+            tracing::debug!(event_id = %pdu.event_id(), "soft-failed: the room has too many ends");
+            verdict = Verdict::SoftFailed;
+        }
         if verdict != Verdict::Accepted && prepared.soft_fail == SoftFail::Refuse {
             return Err(SendError::Forbidden("the room's current state does not allow the event".into()));
         }

@@ -144,8 +144,12 @@ impl Rooms {
             })
             .await?;
             for room in rooms {
-                let meta = self.room(&view, room).await?.ok_or_else(|| damaged("Inbox", "an unknown room"))?;
-                self.work_on(room, crate::query::parse_room_id(&meta.room_id)?);
+                // One damaged row is no reason not to start: `fsck` finds it again.
+                match self.room(&view, room).await?.map(|meta| crate::query::parse_room_id(&meta.room_id)) {
+                    Some(Ok(room_id)) => self.work_on(room, room_id),
+                    Some(Err(error)) => tracing::error!(?room, %error, "a room's inbox waits for ever"),
+                    None => tracing::error!(?room, "the inbox has an event of an unknown room, which waits for ever"),
+                }
             }
         }
         Ok(())
@@ -193,9 +197,17 @@ impl Rooms {
                 return Ok(());
             }
             let version = self.version(&view, room).await?;
-            let arrived: Result<Vec<Arrived>, StoreError> =
-                rows.into_iter().map(|((_, _, arrival), staged)| parsed(arrival, staged, version)).collect();
-            let arrived = arrived?;
+            let mut arrived: Vec<Arrived> = Vec::with_capacity(rows.len());
+            for ((_, _, arrival), staged) in rows {
+                match parsed(arrival, staged, version) {
+                    Ok(one) => arrived.push(one),
+                    Err(error) => {
+                        // Nobody can read it, now or later, and what came after it must not wait for ever.
+                        tracing::error!(%error, %room_id, "a damaged row of a room's inbox is dropped");
+                        self.drop_staged(room, arrival).await?;
+                    }
+                }
+            }
             let mut rest = arrived.as_slice();
             while let [first, others @ ..] = rest {
                 if self.0.is_stopping() {
@@ -222,12 +234,16 @@ impl Rooms {
             Err(error @ (SendError::Store(_) | SendError::Full | SendError::Stopping)) => Err(error),
             Err(error) => {
                 tracing::info!(%error, event_id = %pdu.event_id(), %origin, "an event of another server is dropped");
-                let mut batch = Batch::new(room.lane());
-                batch.delete::<Inbox>(&(room.lane(), room, *arrival));
-                self.0.store.commit(batch).await?;
-                Ok(())
+                self.drop_staged(room, *arrival).await
             }
         }
+    }
+
+    async fn drop_staged(&self, room: RoomNid, arrival: Pos) -> Result<(), SendError> {
+        let mut batch = Batch::new(room.lane());
+        batch.delete::<Inbox>(&(room.lane(), room, arrival));
+        self.0.store.commit(batch).await?;
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ mod federation;
 mod fixture;
 mod founded;
 mod gaps;
+mod hostile;
 mod joining;
 mod late;
 mod members;
