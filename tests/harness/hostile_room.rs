@@ -92,6 +92,14 @@ impl RawEvent {
         Signed { id: self.id_of(&redacted), text: event.with("signatures", &signatures).object(|_| true) }
     }
 
+    /// The event with a hash that is not that of its content, signed by `server` all the same.
+    pub fn sign_with_wrong_hash(&self, server: &Hostile) -> Signed {
+        let event = self.clone().with("hashes", &json!({"sha256": STANDARD_NO_PAD.encode([7_u8; 32])}));
+        let redacted = event.redacted();
+        let signatures = json!({server.name(): {server.key_id(): server.sign(redacted.as_bytes())}});
+        Signed { id: self.id_of(&redacted), text: event.with("signatures", &signatures).object(|_| true) }
+    }
+
     /// The same without any signature.
     pub fn unsigned(&self) -> Signed {
         let hash = STANDARD_NO_PAD.encode(Sha256::digest(self.object(|_| true)));
@@ -162,6 +170,11 @@ fn redacted_content(kind: &str, content: &Value, version: u8) -> Value {
 impl Room {
     /// A room that `creator` of `server` makes, which anybody may join.
     pub fn create(server: &Hostile, creator: &str, version: u8) -> Self {
+        Self::create_with(server, creator, version, |_| json!({}))
+    }
+
+    /// The same with what `more` puts into the content of its creation; it is told the room's ID, but in version 12.
+    pub fn create_with(server: &Hostile, creator: &str, version: u8, more: impl Fn(&str) -> Value) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let id = format!("!room{number}:{}", server.name());
@@ -169,6 +182,9 @@ impl Room {
         let mut content = json!({"room_version": version.to_string()});
         if version < 11 {
             content["creator"] = json!(creator);
+        }
+        for (key, value) in more(&room.id).as_object().into_iter().flatten() {
+            content[key] = value.clone();
         }
         let mut create = room.event("m.room.create", Some(""), creator, &content);
         if version >= 12 {

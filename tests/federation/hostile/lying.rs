@@ -26,11 +26,11 @@ pub(super) fn template(room: &Room, user: &str, membership: &str) -> Value {
 }
 
 /// The right answer to `send_join`.
-fn let_in(room: &Room, mal: &Hostile) -> Value {
+pub(super) fn let_in(room: &Room, mal: &Hostile) -> Value {
     json!({"origin": mal.name(), "members_omitted": false, "state": room.state_events(), "auth_chain": room.auth_chain()})
 }
 
-async fn join(person: &Person, room: &str, mal: &Hostile) -> hearth_test_harness::Answer {
+pub(super) async fn join(person: &Person, room: &str, mal: &Hostile) -> hearth_test_harness::Answer {
     let via = pct(mal.name());
     person.post(&format!("/join/{}?server_name={via}&via={via}", pct(room)), &json!({})).await
 }
@@ -54,6 +54,7 @@ fn lies() -> Vec<(&'static str, Lie)> {
     vec![
         ("no create event", Box::new(|answer, _, _| without(answer, "m.room.create"))),
         ("no state", Box::new(|answer, _, _| answer["state"] = json!([]))),
+        ("members left out", Box::new(|answer, _, _| answer["members_omitted"] = json!(true))),
         ("nothing at all", Box::new(|answer, _, _| *answer = json!({}))),
         ("lists that are none", Box::new(|answer, _, _| answer["state"] = json!({"a": 1}))),
         ("events that are none", Box::new(|answer, _, _| answer["state"] = json!([1, null, "a", {}]))),
@@ -187,7 +188,8 @@ async fn an_honest_answer_lets_somebody_in_also_with_repetitions() {
     let scene = Scene::new().await;
     let mal = &scene.mal;
     for version in [4, 10, 11, 12] {
-        for times in [1, 2000] {
+        // One version is enough to see that nothing is done ten thousand times that could be done once.
+        for times in [1, if version == 11 { 10_000 } else { 3 }] {
             let alice = scene.side().person("alice").await;
             let mut room = Room::create(mal, &mal.user("mallory"), version);
             mal.answer("/make_join/", Reply::json(&template(&room, alice.id(), "join")));

@@ -4,8 +4,12 @@
 //! `hearth fsck` finds nothing wrong with, and without a panic in the log.
 
 mod edus;
+mod floods;
+mod forks;
+mod ingress;
 mod lying;
 mod poison;
+mod predecessors;
 mod reads;
 mod requests;
 mod responses;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hearth_test_harness::{Answer, Hostile, Room, Signed, now, pct};
+use hearth_test_harness::{Answer, Config, Federated, Hostile, Room, Signed, now, pct};
 use serde_json::{Value, json};
 
 use crate::pair::{Ours, ours};
@@ -27,6 +27,22 @@ pub(crate) struct Shared {
 impl Scene {
     pub(crate) async fn new() -> Self {
         Self { ours: ours().await, mal: Hostile::start() }
+    }
+
+    /// With other settings.
+    pub(crate) async fn with(config: Config) -> Self {
+        let server = Federated::start(env!("CARGO_BIN_EXE_hearth"), config).await;
+        Self { ours: Ours::Hearth(Box::new(server)), mal: Hostile::start() }
+    }
+
+    /// Bytes of memory that the server under test has; 0 if it is none of ours.
+    pub(crate) fn memory(&mut self) -> u64 {
+        let Ours::Hearth(server) = &mut self.ours else { return 0 };
+        let pid = server.server().pid().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0);
+        kib << 10
     }
 
     pub(crate) fn side(&self) -> Side {
@@ -105,6 +121,21 @@ impl Scene {
 }
 
 impl Shared {
+    /// Takes what the server under test has sent up to `event` into the hostile server's copy.
+    pub(crate) async fn follow(&mut self, mal: &Hostile, event: &str) {
+        let room = self.room.clone();
+        let of = |asked: &hearth_test_harness::Asked| asked.body["pdus"].as_array().cloned().unwrap_or_default();
+        mal.is_asked(event, |asked| of(asked).iter().any(|pdu| room.received(pdu).id == event)).await;
+        for asked in mal.asked("/send/") {
+            for pdu in of(&asked).iter().filter(|pdu| pdu["room_id"] == room.id) {
+                let received = self.room.received(pdu);
+                if !self.room.events.contains_key(&received.id) {
+                    self.room.add(&received);
+                }
+            }
+        }
+    }
+
     /// What a client is answered about the event.
     pub(crate) async fn shown(&self, event: &str) -> Answer {
         self.alice.get(&format!("/rooms/{}/event/{}", pct(&self.room.id), pct(event))).await

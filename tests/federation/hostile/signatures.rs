@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::scene::Scene;
 
 /// An event that is signed by nobody who may, in each way.
-fn unsigned(event: &RawEvent, scene: &Scene, stranger: &Hostile) -> Vec<(&'static str, Signed)> {
+pub(super) fn unsigned(event: &RawEvent, scene: &Scene, stranger: &Hostile) -> Vec<(&'static str, Signed)> {
     let mal = &scene.mal;
     let good = event.sign(mal);
     let broken = |change: &dyn Fn(&mut Value)| {
