@@ -23,6 +23,9 @@ use crate::remote::{JoinPart, JoinParts, RawPdu, RemoteError};
 
 /// Portions that are verified at the same time: more than there are cores, because some wait for keys.
 const VERIFIED_AT_ONCE: usize = 32;
+/// Events without keys that are verified together, and how often that is tried again.
+const VERIFIED_AGAIN: usize = 1024;
+const MAX_ROUNDS: usize = 4;
 /// Bytes of events that are written together, about.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
 
@@ -31,6 +34,38 @@ struct Fact {
     place: Option<Place>,
     membership: Option<Membership>,
     rejected: bool,
+}
+
+/// Events that could not be verified at first.
+#[derive(Default)]
+struct Again {
+    rounds: usize,
+    last: usize,
+}
+
+impl Again {
+    /// Has them tried again, as long as that makes them fewer.
+    fn spawn(&mut self, verifier: &Arc<Verifier>, verifying: &mut JoinSet<Result<Portion, StoreError>>) -> bool {
+        let keyless = verifier.take_keyless();
+        let vain = self.rounds > 0 && keyless.len() >= self.last;
+        if keyless.is_empty() || vain || self.rounds >= MAX_ROUNDS {
+            if !keyless.is_empty() {
+                tracing::info!(
+                    events = keyless.len(),
+                    "nobody tells the keys for some events of a room that is joined"
+                );
+            }
+            return false;
+        }
+        (self.rounds, self.last) = (self.rounds + 1, keyless.len());
+        for list in [List::State, List::AuthChain] {
+            let raw: Vec<RawPdu> = keyless.iter().filter(|(of, _)| *of == list).map(|(_, raw)| raw.clone()).collect();
+            for some in raw.chunks(VERIFIED_AGAIN) {
+                verifying.spawn(Arc::clone(verifier).verify(list, some.to_vec()));
+            }
+        }
+        true
+    }
 }
 
 /// A room on its way in.
@@ -82,8 +117,8 @@ impl<'a> Importer<'a> {
         let verifier = Arc::new(Verifier::new(self.rooms, &self.join, self.via));
         // They end with this set if it is dropped.
         let mut verifying: JoinSet<Result<Portion, StoreError>> = JoinSet::new();
-        let mut open = true;
-        while open || !verifying.is_empty() {
+        let (mut open, mut again) = (true, Again::default());
+        while open || !verifying.is_empty() || again.spawn(&verifier, &mut verifying) {
             tokio::select! {
                 part = parts.next(), if open && verifying.len() < VERIFIED_AT_ONCE => match part.transpose()? {
                     Some(JoinPart::State(raw)) => {

@@ -40,6 +40,16 @@ pub(super) struct Portion {
     pub items: Vec<Item>,
 }
 
+/// Events for which there were no keys.
+#[derive(Default)]
+struct Keyless {
+    events: Vec<(List, RawPdu)>,
+    bytes: usize,
+}
+
+/// Bytes of events that are tried again because there were no keys for them.
+const KEYLESS_BYTES: usize = 32 << 20;
+
 /// Verifies the events of one room.
 pub(super) struct Verifier {
     rooms: Rooms,
@@ -49,6 +59,8 @@ pub(super) struct Verifier {
     via: OwnedServerName,
     /// Every event that was told so far.
     seen: Mutex<HashSet<OwnedEventId>>,
+    /// Events that nobody could tell the keys for.
+    keyless: Mutex<Keyless>,
     cores: Semaphore,
 }
 
@@ -63,6 +75,7 @@ impl Verifier {
             version: join.version(),
             via: via.clone(),
             seen: Mutex::default(),
+            keyless: Mutex::default(),
             cores: Semaphore::new(cores),
         }
     }
@@ -73,16 +86,16 @@ impl Verifier {
     /// Those of the store.
     pub(super) async fn verify(self: Arc<Self>, of: List, raw: Vec<RawPdu>) -> Result<Portion, StoreError> {
         let version = self.version;
-        let check = move |raw: RawPdu| hearth_event::check(raw.get().as_bytes(), version);
+        let check = move |raw: RawPdu| (hearth_event::check(raw.get().as_bytes(), version), raw);
         let checked = self.on_a_core(move || raw.into_iter().map(check).collect::<Vec<_>>()).await;
         let mut items = Vec::with_capacity(checked.len());
-        let mut fresh: HashMap<OwnedEventId, Checked> = HashMap::new();
+        let mut fresh: HashMap<OwnedEventId, (Checked, RawPdu)> = HashMap::new();
         {
             let mut seen = self.seen.lock();
-            for one in checked {
+            for (one, raw) in checked {
                 match one {
                     Ok(one) if seen.insert(one.event_id().to_owned()) => {
-                        fresh.insert(one.event_id().to_owned(), one);
+                        fresh.insert(one.event_id().to_owned(), (one, raw));
                     }
                     Ok(one) => items.push(Item::Again(one.event_id().to_owned())),
                     Err(error) => self.left_out(None, &error.to_string()),
@@ -95,14 +108,40 @@ impl Verifier {
             fresh.remove(&id);
             items.push(Item::Known(id));
         }
-        let fresh: Vec<Checked> = fresh.into_values().collect();
-        let wishes = wishes(fresh.iter());
+        let wishes = wishes(fresh.values().map(|(one, _)| one));
         let keys = if wishes.is_empty() { PublicKeys::default() } else { self.rooms.0.remote.keys(&wishes).await };
+        let fresh = self.with_keys(of, fresh, &keys);
         let this = Arc::clone(&self);
         let verified = self.on_a_core(move || fresh.into_iter().filter_map(|one| this.verified(one, &keys)).collect());
         let verified: Vec<Pdu> = verified.await;
         items.extend(verified.into_iter().map(Item::Fresh));
         Ok(Portion { of, items })
+    }
+
+    /// Those of `events` for which there are keys; the others are kept for another time.
+    fn with_keys(&self, of: List, events: HashMap<OwnedEventId, (Checked, RawPdu)>, keys: &PublicKeys) -> Vec<Checked> {
+        let mut good = Vec::with_capacity(events.len());
+        for (id, (checked, raw)) in events {
+            if checked.signers().iter().all(|server| keys.knows(server)) {
+                good.push(checked);
+                continue;
+            }
+            let mut keyless = self.keyless.lock();
+            if keyless.bytes + raw.get().len() > KEYLESS_BYTES {
+                self.left_out(Some(&id), "there are no keys for it, as for many others");
+                continue;
+            }
+            keyless.bytes += raw.get().len();
+            keyless.events.push((of, raw));
+            self.seen.lock().remove(&id);
+        }
+        good
+    }
+
+    /// Events for which there were no keys so far: a server that is asked for its keys may have to wait until others,
+    /// which are gone, have not answered.
+    pub(super) fn take_keyless(&self) -> Vec<(List, RawPdu)> {
+        std::mem::take(&mut *self.keyless.lock()).events
     }
 
     fn verified(&self, checked: Checked, keys: &PublicKeys) -> Option<Pdu> {

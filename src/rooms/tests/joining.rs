@@ -475,3 +475,33 @@ async fn who_was_here_before_comes_back_to_a_room_that_has_grown_large() {
     join(&town, &grown, vec![("a.test", door)]).await.expect("joined");
     assert_eq!(told(&town.here, &grown.room_id).await, grown.ids());
 }
+
+#[tokio::test]
+async fn keys_that_could_not_be_had_at_first_are_asked_for_again() {
+    let town = Town::new();
+    let large = Large::new(&town, 300, RoomVersion::DEFAULT).await;
+    // Four portions of members are without keys at first.
+    town.neighbour.keyless.store(4, std::sync::atomic::Ordering::Relaxed);
+    let door = large.door(&town, Manner::Tells(large.parts())).await;
+    join(&town, &large, vec![("a.test", door)]).await.expect("joined");
+    assert_eq!(told(&town.here, &large.room_id).await, large.ids());
+}
+
+#[tokio::test]
+async fn who_never_tells_keys_is_left_out_and_holds_up_nobody() {
+    let town = Town::new();
+    let large = Large::new(&town, 3, RoomVersion::DEFAULT).await;
+    let last = large.members.last().expect("a member");
+    let (ghost, nobody) = (OwnedUserId::try_from("@ghost:other.test").expect("an ID"), "gone.test");
+    let ghost_join =
+        join_after(&large.base, &large.room_id, large.version, &ghost, json!({ "membership": "join" }), last);
+    let text = String::from_utf8(ghost_join.json().to_vec()).expect("text");
+    let foreign =
+        text.replace("@ghost:other.test", "@ghost:gone.test").replace("\"other.test\"", &format!("\"{nobody}\""));
+    let foreign = serde_json::value::RawValue::from_string(foreign).expect("JSON");
+    let mut parts = large.parts();
+    parts.push(JoinPart::State(vec![foreign]));
+    let door = large.door(&town, Manner::Tells(parts)).await;
+    join(&town, &large, vec![("a.test", door)]).await.expect("joined");
+    assert_eq!(told(&town.here, &large.room_id).await, large.ids());
+}
