@@ -93,6 +93,11 @@ impl Counts {
 }
 
 impl RoomCounts {
+    /// Notifications and highlights of the room.
+    pub(crate) const fn total(&self) -> (u64, u64) {
+        (self.room.notifications, self.room.highlights)
+    }
+
     /// Appends the members of the room's object, from the comma on.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"unread_notifications\":");

@@ -104,6 +104,23 @@ impl ReceiptEvents {
         self.by_event.is_empty()
     }
 
+    /// Leaves out those of others but for the events that `is_wanted` names.
+    pub(crate) fn retain(&mut self, reader: &UserId, is_wanted: impl Fn(&str) -> bool) {
+        self.by_event.retain(|event_id, kinds| {
+            if !is_wanted(event_id) {
+                kinds.values_mut().for_each(|users| users.retain(|user_id, _| user_id == reader.as_str()));
+                kinds.retain(|_, users| !users.is_empty());
+            }
+            !kinds.is_empty()
+        });
+    }
+
+    /// Appends one event `m.receipt`, where there is place for no more: of somebody's receipts for the same event in
+    /// several threads it has one.
+    pub(crate) fn write_one(&self, out: &mut Vec<u8>) {
+        self.write_event(0, out);
+    }
+
     /// Appends events `m.receipt`: one, unless somebody has read an event in several threads.
     pub(crate) fn write(&self, list: &mut Parts, out: &mut Vec<u8>) {
         let users = self.by_event.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values);

@@ -46,15 +46,20 @@ impl Answer<'_> {
     /// The stripped state as it was when the user was invited or knocked: what came later is not for
     /// who is outside.
     async fn stripped(&self, room: RoomNid, stay: &Stay, open: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(n) = stay.n else { return self.stripped_elsewhere(room, stay, open).await };
+        let list = self.stripped_list(room, stay).await?;
+        Ok(list.map(|list| [open, b"{\"events\":".as_slice(), &list, b"}}".as_slice()].concat()))
+    }
+
+    /// The array of that.
+    pub(crate) async fn stripped_list(&self, room: RoomNid, stay: &Stay) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(n) = stay.n else { return self.stripped_elsewhere(room, stay).await };
         let own = self.rooms.events(&self.view, room, &[n]).await?;
         let mut events = Vec::new();
         for event in &own {
             events.extend(self.described(room, event).await?);
         }
         events.extend(own);
-        let mut out = open.to_vec();
-        out.extend_from_slice(b"{\"events\":");
+        let mut out = Vec::new();
         let mut list = Parts::open(b'[', &mut out);
         let mut spare = MAX_STRIPPED;
         for event in events {
@@ -66,22 +71,21 @@ impl Answer<'_> {
                 list.part(&mut out).extend_from_slice(&json);
             }
         }
-        out.extend_from_slice(b"]}}");
+        out.push(b']');
         Ok(Some(out))
     }
 
     /// What other servers have said of a room that this one is not in. `None`: it is not so any more, which the next
     /// answer tells.
-    async fn stripped_elsewhere(&self, room: RoomNid, stay: &Stay, open: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn stripped_elsewhere(&self, room: RoomNid, stay: &Stay) -> Result<Option<Vec<u8>>, StoreError> {
         let outside = self.rooms.outside_room(&self.view, (self.who.user, room), stay.pos).await?;
         let Some(outside) = outside else { return Ok(None) };
-        let mut out = open.to_vec();
-        out.extend_from_slice(b"{\"events\":");
+        let mut out = Vec::new();
         let mut list = Parts::open(b'[', &mut out);
         for json in outside.events.iter().map(String::as_bytes).chain(outside.stripped.as_deref()) {
             list.part(&mut out).extend_from_slice(json);
         }
-        out.extend_from_slice(b"]}}");
+        out.push(b']');
         Ok(Some(out))
     }
 
@@ -183,7 +187,7 @@ impl Answer<'_> {
 
     /// Whether the leave ended a membership that was `join`: whoever only turned down an invitation
     /// has seen nothing of the room's state.
-    async fn was_joined(&self, room: RoomNid, stay: &Stay) -> Result<bool, StoreError> {
+    pub(crate) async fn was_joined(&self, room: RoomNid, stay: &Stay) -> Result<bool, StoreError> {
         let Some(n) = stay.n else { return Ok(false) };
         let own = self.rooms.events(&self.view, room, &[n]).await?;
         let Some(before) = own.first().and_then(|event| event.replaces_state) else { return Ok(false) };

@@ -104,7 +104,13 @@ impl Answer<'_> {
         Ok(Some(out))
     }
 
-    async fn summary(&self, room: RoomNid, stay: &Stay, head: Option<&Head>) -> Result<Option<Summary>, StoreError> {
+    /// Who and how many are in the room; `None`: the user is not, any more.
+    pub(crate) async fn summary(
+        &self,
+        room: RoomNid,
+        stay: &Stay,
+        head: Option<&Head>,
+    ) -> Result<Option<Summary>, StoreError> {
         // Counts are those of the view: not for who has left before it.
         let is_in = if self.view.frontier().base() <= self.until.pos {
             stay.membership == Membership::Join
@@ -124,7 +130,8 @@ impl Answer<'_> {
         Summary::read(self.rooms, &self.view, (room, head), &self.who.user_id).await.map(Some)
     }
 
-    async fn joined_page(
+    /// The newest events of a room that the user is in: since the user's own coming in or the answer before.
+    pub(crate) async fn joined_page(
         &self,
         room: RoomNid,
         room_id: &str,
@@ -209,7 +216,7 @@ impl Answer<'_> {
     }
 
     /// Whether the user is joined in `view`, which may be later than the end of the answer.
-    async fn is_in(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
+    pub(crate) async fn is_in(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
         let row = self.rooms.membership(view, self.who.user, room).await?;
         Ok(row.is_some_and(|row| row.membership == Membership::Join))
     }

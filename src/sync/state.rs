@@ -56,9 +56,14 @@ pub(crate) struct Changes {
 impl Changes {
     /// Whether the summary may be another one at `until`.
     pub(crate) fn touch_summary(&self, until: Pos) -> bool {
+        self.touch(until, &[MEMBER, "m.room.name", "m.room.canonical_alias"])
+    }
+
+    /// Whether state of one of these types may be another one at `until`.
+    pub(crate) fn touch(&self, until: Pos, types: &[&str]) -> bool {
         self.log.iter().filter(|(pos, ..)| *pos <= until).any(|(_, _, entry)| {
             let event = entry.n.or(entry.previous).and_then(|n| self.events.get(&n));
-            event.is_some_and(|event| matches!(event.event_type(), MEMBER | "m.room.name" | "m.room.canonical_alias"))
+            event.is_some_and(|event| types.contains(&event.event_type()))
         })
     }
 
@@ -288,13 +293,25 @@ impl Answer<'_> {
         events: &[Arc<RoomEvent>],
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
+        out.extend_from_slice(b"{\"events\":[");
+        self.write_state_events(room, events, out).await?;
+        out.extend_from_slice(b"]}");
+        Ok(())
+    }
+
+    /// Appends the events, with commas between.
+    pub(crate) async fn write_state_events(
+        &self,
+        room: RoomNid,
+        events: &[Arc<RoomEvent>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
         let numbers: Vec<u32> = events.iter().filter_map(|event| event.redacted_by).collect();
         let mut redactions = self.rooms.events(&self.view, room, &numbers).await?;
         if !redactions.is_empty() {
             // One made after the user has left is not for the user to see.
             redactions = self.rooms.visible(&self.view, &self.who.user_id, room, redactions).await?;
         }
-        out.extend_from_slice(b"{\"events\":[");
         let begin = out.len();
         match self.scope.filter.format {
             EventFormat::Client => {
@@ -313,7 +330,6 @@ impl Answer<'_> {
         if let Some(fields) = &self.scope.filter.fields {
             fields.apply(out, begin..);
         }
-        out.extend_from_slice(b"]}");
         Ok(())
     }
 }

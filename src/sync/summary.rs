@@ -36,6 +36,11 @@ impl Summary {
         Ok(Self { joined: head.row.joined_members, invited: head.row.invited_members, heroes })
     }
 
+    /// Members who have joined, and who are invited.
+    pub(crate) const fn counts(&self) -> (u32, u32) {
+        (self.joined, self.invited)
+    }
+
     pub(crate) fn heroes(&self) -> impl Iterator<Item = &str> {
         self.heroes.iter().flatten().map(String::as_str)
     }

@@ -111,6 +111,22 @@ impl Answer<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         out.extend_from_slice(b"{\"events\":[");
+        self.write_timeline_events(room, page, stay, out).await?;
+        out.extend_from_slice(if page.limited { b"],\"limited\":true" } else { b"],\"limited\":false" });
+        out.extend_from_slice(b",\"prev_batch\":");
+        json::plain_string(&Token::pagination(self.until.incarnation, page.prev), out);
+        out.push(b'}');
+        Ok(())
+    }
+
+    /// Appends the events, with commas between.
+    pub(crate) async fn write_timeline_events(
+        &self,
+        room: RoomNid,
+        page: &Page,
+        stay: &Stay,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
         let begin = out.len();
         match self.scope.filter.format {
             EventFormat::Client => {
@@ -133,10 +149,6 @@ impl Answer<'_> {
         if let Some(fields) = &self.scope.filter.fields {
             fields.apply(out, begin..);
         }
-        out.extend_from_slice(if page.limited { b"],\"limited\":true" } else { b"],\"limited\":false" });
-        out.extend_from_slice(b",\"prev_batch\":");
-        json::plain_string(&Token::pagination(self.until.incarnation, page.prev), out);
-        out.push(b'}');
         Ok(())
     }
 }

@@ -111,6 +111,11 @@ impl LiveRoom {
         (self.is_loaded() && newest <= upto).then_some(newest)
     }
 
+    /// Position of the newest event that has come by.
+    pub(crate) fn last_event(&self) -> Pos {
+        Pos::new(self.event.get())
+    }
+
     /// The totals that somebody has read for the event at `newest`.
     pub(crate) fn tally(&self, newest: Pos) -> Option<RoomTally> {
         self.tally.lock().filter(|(pos, _)| *pos == newest).map(|(_, tally)| tally)

@@ -15,6 +15,7 @@ use super::{LiveRoom, Newest, PresenceMark};
 use crate::counts::ReadStates;
 use crate::filter::Filter;
 use crate::lazy::SentMembers;
+use crate::sliding::KnownTraits;
 
 /// Filters remembered for a user.
 const FILTERS: usize = 16;
@@ -41,6 +42,8 @@ pub(crate) struct LiveUser {
     pub(crate) sent_members: SentMembers,
     /// What it has read, as answers have found it.
     pub(crate) read_states: ReadStates,
+    /// What its rooms are, for the filters of lists.
+    pub(crate) traits: KnownTraits,
     /// What is to be told of others' presence.
     pub(crate) presence: PresenceMark,
 }
@@ -70,6 +73,7 @@ impl LiveUser {
             filters: Mutex::default(),
             sent_members: SentMembers::default(),
             read_states: ReadStates::default(),
+            traits: KnownTraits::default(),
             presence: PresenceMark::default(),
         }
     }

@@ -124,7 +124,9 @@ struct Connection {
     /// The newest answer: its `pos`, and what it adds.
     newest: Option<(u64, Added)>,
     turns: watch::Sender<u64>,
+    /// Of all that is remembered, and of the newest answer alone.
     weight: usize,
+    newest_weight: usize,
     used: u64,
 }
 
@@ -169,12 +171,18 @@ impl Connections {
     /// The request is answered; `false`: another one has begun, and the answer is of no use.
     pub(crate) fn finish(&self, turn: &Turn, (pos, added): (u64, Added)) -> bool {
         let mut inner = self.0.lock();
+        let inner = &mut *inner;
         let Some(connection) = inner.all.get_mut(&turn.key) else { return false };
-        let is_newest = *connection.turns.borrow() == turn.number;
-        if is_newest {
-            connection.newest = Some((pos, added));
+        if *connection.turns.borrow() != turn.number {
+            return false;
         }
-        is_newest
+        let weight: usize = added.rooms.values().map(SentRoom::weight).sum();
+        connection.newest = Some((pos, added));
+        let lost = std::mem::replace(&mut connection.newest_weight, weight);
+        connection.weight = connection.weight + weight - lost;
+        inner.weight = inner.weight + weight - lost;
+        inner.make_room(&turn.key);
+        true
     }
 }
 
@@ -194,6 +202,7 @@ impl Inner {
             newest: None,
             turns: watch::Sender::new(0),
             weight: OWN_WEIGHT,
+            newest_weight: 0,
             used,
         };
         self.weight += OWN_WEIGHT;
@@ -215,23 +224,20 @@ impl Inner {
 
     fn go_on(&mut self, key: &ConnectionKey, pos: u64) -> Option<()> {
         let connection = self.all.get_mut(key)?;
-        match connection.newest.take() {
-            Some((newest, added)) if newest == pos => {
-                let sent = Arc::make_mut(&mut connection.sent);
-                let (gained, lost) = sent.add(added);
-                connection.weight = (connection.weight + gained).saturating_sub(lost);
-                connection.arrived = Some(pos);
-                self.weight = (self.weight + gained).saturating_sub(lost);
-                self.make_room(key);
-                Some(())
-            }
-            // The newest answer was lost; what it had comes again.
-            _ if connection.arrived == Some(pos) => Some(()),
-            newest => {
-                connection.newest = newest;
-                None
-            }
+        let is_newest = connection.newest.as_ref().is_some_and(|(newest, _)| *newest == pos);
+        if !is_newest && connection.arrived != Some(pos) {
+            return None;
         }
+        let (mut gained, mut lost) = (0, std::mem::take(&mut connection.newest_weight));
+        // Unless it is this one the newest answer was lost; what it had comes again.
+        if let Some((_, added)) = connection.newest.take().filter(|_| is_newest) {
+            let (new, old) = Arc::make_mut(&mut connection.sent).add(added);
+            (gained, lost) = (gained + new, lost + old);
+            connection.arrived = Some(pos);
+        }
+        connection.weight = connection.weight + gained - lost;
+        self.weight = self.weight + gained - lost;
+        Some(())
     }
 
     fn remove(&mut self, key: &ConnectionKey) {

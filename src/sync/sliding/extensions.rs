@@ -6,8 +6,11 @@ use hearth_rooms::{ThreadChange, ThreadChanges};
 use hearth_schema::Subscription;
 use hearth_store::{Pos, StoreError};
 
+use super::by_room::write_by_room;
 use super::compose::Slide;
 use super::connection::Added;
+use super::list::Rules;
+use super::room::Told;
 use crate::json::{self, Parts};
 use crate::token::{Incarnation, Token};
 
@@ -23,11 +26,14 @@ pub(super) struct Extensions {
 }
 
 impl Slide<'_> {
-    pub(super) async fn extensions(&self, added: &mut Added) -> Result<Extensions, StoreError> {
+    pub(super) async fn extensions(
+        &self,
+        (rules, told): (&Rules<'_>, &[Told]),
+        added: &mut Added,
+    ) -> Result<Extensions, StoreError> {
         let asked = &self.body.extensions;
         let mut out = Vec::new();
         let mut object = Parts::members();
-        let mut empty = true;
         if asked.to_device.is_on() {
             // Nothing can be sent to devices yet.
             let out = object.key("to_device", &mut out);
@@ -39,19 +45,42 @@ impl Slide<'_> {
             // As in `/v3/sync`.
             object.key("e2ee", &mut out).extend_from_slice(b"{\"device_one_time_keys_count\":{}}");
         }
+        let without_news = out.len();
+        if asked.account_data.is_on()
+            && let Some(json) = self.account_data(rules, added).await?
+        {
+            object.key("account_data", &mut out).extend_from_slice(&json);
+        }
+        if asked.receipts.is_on() {
+            let rooms = self.receipts((rules, told), added).await?;
+            if !rooms.is_empty() {
+                write_by_room(&rooms, object.key("receipts", &mut out));
+            }
+        }
+        if asked.typing.is_on() {
+            let rooms = self.typing(rules, added).await?;
+            if !rooms.is_empty() {
+                write_by_room(&rooms, object.key("typing", &mut out));
+            }
+        }
         if asked.thread_subscriptions.is_on() {
-            let limit = asked.thread_subscriptions.limit.unwrap_or(MAX_THREADS).clamp(1, MAX_THREADS);
-            let window = (self.sent.threads.unwrap_or(Pos::ZERO), self.until);
-            let limit = usize::try_from(limit).unwrap_or(1);
-            let found = self.rooms.thread_changes(&self.view, self.who.user, window, limit).await?;
+            let found = self.threads(asked.thread_subscriptions.limit).await?;
             added.threads = Some(self.until);
             if !found.changes.is_empty() {
-                empty = false;
                 let out = object.key("io.element.msc4308.thread_subscriptions", &mut out);
                 write_threads(&found, ("prev_batch", self.incarnation), out);
             }
         }
-        Ok(Extensions { json: out, empty })
+        Ok(Extensions { empty: out.len() == without_news, json: out })
+    }
+
+    async fn threads(&self, limit: Option<u64>) -> Result<ThreadChanges, StoreError> {
+        let limit = usize::try_from(limit.unwrap_or(MAX_THREADS).clamp(1, MAX_THREADS)).unwrap_or(1);
+        let since = self.sent.threads.unwrap_or(Pos::ZERO);
+        if self.sent.threads.is_some() && !self.user.has_threads(since) {
+            return Ok(ThreadChanges::default());
+        }
+        self.rooms.thread_changes(&self.view, self.who.user, (since, self.until), limit).await
     }
 }
 

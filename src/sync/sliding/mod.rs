@@ -9,11 +9,18 @@
 //!
 //! See [MSC4186](https://github.com/matrix-org/matrix-spec-proposals/pull/4186).
 
+mod by_room;
 mod compose;
 mod connection;
 mod extensions;
+mod list;
 mod request;
 mod required;
+mod room;
+#[cfg(test)]
+mod tests;
+mod traits;
+mod write;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -33,6 +40,7 @@ pub(crate) use connection::Connections;
 use connection::{ConnectionKey, Turn};
 pub(crate) use extensions::write_threads;
 pub use request::SlidingBody;
+pub(crate) use traits::KnownTraits;
 
 /// A request.
 #[derive(Clone, Copy, Debug)]

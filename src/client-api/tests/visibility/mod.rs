@@ -8,6 +8,7 @@
 mod model;
 mod room;
 mod rows;
+mod sliding;
 
 use std::collections::BTreeMap;
 

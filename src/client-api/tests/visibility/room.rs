@@ -37,6 +37,8 @@ pub(super) struct Stage {
     pub history: History,
     /// For each point at which everybody synced: how many events there were, and the token of each reader.
     pub tokens: Vec<(usize, BTreeMap<&'static str, String>)>,
+    /// The same for sliding sync: each time is a connection by itself, named by its index.
+    pub slides: Vec<BTreeMap<&'static str, String>>,
     oldest: String,
     newest: String,
     next: AtomicUsize,
@@ -65,9 +67,10 @@ impl Stage {
             people.insert(name, world.register(name).await);
         }
         let initial = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": visibility}}]);
-        let (history, tokens) = (History::new(Vec::new()), Vec::new());
+        let (history, tokens, slides) = (History::new(Vec::new()), Vec::new(), Vec::new());
         let (room, oldest, newest) = (String::new(), String::new(), String::new());
-        let mut stage = Self { world, room, people, history, tokens, oldest, newest, next: AtomicUsize::new(0) };
+        let mut stage =
+            Self { world, room, people, history, tokens, slides, oldest, newest, next: AtomicUsize::new(0) };
         stage.everybody_syncs().await;
         let body = json!({"preset": "public_chat", "initial_state": initial, "name": stage.mark()});
         stage.room = stage.world.create_room(stage.person("creator"), body).await;
@@ -194,6 +197,13 @@ impl Stage {
             let answer = self.world.get("/sync", self.person(name)).await.ok();
             tokens.insert(name, answer["next_batch"].as_str().unwrap().to_owned());
         }
+        let mut slides = BTreeMap::new();
+        for name in READERS {
+            let body = super::sliding::body(self, self.slides.len(), 3);
+            let answer = super::sliding::ask(self, self.person(name), body).await;
+            slides.insert(name, answer["pos"].as_str().unwrap().to_owned());
+        }
+        self.slides.push(slides);
         let mut count = 0;
         if !self.room.is_empty() {
             let path = in_room(&self.room, "messages?dir=f&limit=1000");

@@ -12,9 +12,9 @@ use super::room::Stage;
 
 /// A reader before a stage.
 pub(super) struct Reading<'s> {
-    stage: &'s Stage,
-    name: &'static str,
-    person: &'s Person,
+    pub(super) stage: &'s Stage,
+    pub(super) name: &'static str,
+    pub(super) person: &'s Person,
     access: Access,
     visible: BTreeSet<usize>,
     known: BTreeSet<usize>,
@@ -52,6 +52,7 @@ pub(super) const ROWS: &[(&str, Check)] = &[
     ("/_matrix/client/v3/rooms/{room_id}/joined_members", |r| joined_members(r).boxed_local()),
     ("/_matrix/client/v1/rooms/{room_id}/timestamp_to_event", |r| at_time(r).boxed_local()),
     ("/_matrix/client/v3/sync", |r| sync(r).boxed_local()),
+    (super::sliding::ROUTE, |r| super::sliding::sliding(r).boxed_local()),
     ("/_matrix/client/v1/room_summary/{room}", |r| summary(r).boxed_local()),
     ("/_matrix/client/v3/publicRooms", |r| directory(r).boxed_local()),
 ];
@@ -81,18 +82,18 @@ impl<'s> Reading<'s> {
         self.problems.take()
     }
 
-    fn problem(&self, what: &str) {
+    pub(super) fn problem(&self, what: &str) {
         self.problems.borrow_mut().push(format!("{} ({:?}): {what}", self.name, self.access));
     }
 
-    fn same<T: PartialEq + std::fmt::Debug>(&self, what: &str, got: &T, wanted: &T) {
+    pub(super) fn same<T: PartialEq + std::fmt::Debug>(&self, what: &str, got: &T, wanted: &T) {
         if got != wanted {
             self.problem(&format!("{what}: {got:?} instead of {wanted:?}"));
         }
     }
 
     /// Nothing anywhere in the answer is of an event that is not `allowed`.
-    fn no_leak(&self, what: &str, answer: &Value, allowed: &BTreeSet<usize>) {
+    pub(super) fn no_leak(&self, what: &str, answer: &Value, allowed: &BTreeSet<usize>) {
         for mark in marks(answer) {
             match self.marks.get(&mark) {
                 Some(event) if allowed.contains(event) => {}
@@ -108,7 +109,7 @@ impl<'s> Reading<'s> {
     }
 
     /// Numbers of the events of a list.
-    fn numbers(&self, events: &Value) -> Vec<usize> {
+    pub(super) fn numbers(&self, events: &Value) -> Vec<usize> {
         let events = events.as_array().into_iter().flatten();
         events.map(|event| self.ids[event["event_id"].as_str().expect("an event has an ID")]).collect()
     }
@@ -333,18 +334,18 @@ async fn at_time(r: &Reading<'_>) {
 
 /// What `/sync` may show: all that is visible to who is or was in, whether or not that is forgotten, and of a room
 /// that one is only asked into, what describes it.
-struct Told {
-    visible: BTreeSet<usize>,
-    known: BTreeSet<usize>,
-    membership: String,
+pub(super) struct Told {
+    pub visible: BTreeSet<usize>,
+    pub known: BTreeSet<usize>,
+    pub membership: String,
     /// The newest event of the own membership.
     own: Option<usize>,
     /// For a member, and for who has left: the state at the end.
-    state: Option<State>,
+    pub state: Option<State>,
 }
 
 impl Told {
-    fn of(r: &Reading<'_>) -> Self {
+    pub(super) fn of(r: &Reading<'_>) -> Self {
         let (history, id) = (&r.stage.history, r.person.id.as_str());
         let now = history.events.len();
         let membership = history.membership(id, now).to_owned();
@@ -379,7 +380,7 @@ impl Told {
     }
 
     /// Those of `events` that must not be shown.
-    fn hides(&self, events: &[usize]) -> Vec<usize> {
+    pub(super) fn hides(&self, events: &[usize]) -> Vec<usize> {
         events.iter().copied().filter(|event| !self.visible.contains(event)).collect()
     }
 }
