@@ -39,6 +39,8 @@ pub(crate) use backfill::Backfilled;
 pub(crate) use heal::OpenGap;
 pub(crate) use inbox::Workers;
 pub(crate) use judge::by_auth_events;
+#[cfg(test)]
+pub(crate) use judge::sorted;
 pub(crate) use outliers::put as put_outliers;
 pub(crate) use run::RunRequest;
 pub(crate) use take::Taker;

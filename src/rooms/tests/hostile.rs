@@ -9,8 +9,9 @@ use ruma_common::{EventId, OwnedEventId, RoomId};
 use serde_json::json;
 
 use super::fixture::user;
-use super::neighbour::{Town, answer, event, event_after, name, other, raw};
+use super::neighbour::{Town, event, event_after, name, other, raw};
 use crate::inbound::sorted;
+use crate::remote::{JoinPart, join_parts};
 
 /// The ends of the room there, as what an event may come after.
 async fn ends(on: &super::fixture::Fixture, room_id: &RoomId) -> Vec<(String, u64)> {
@@ -127,9 +128,7 @@ async fn auth_events_in_a_circle_are_sorted_once_and_found_wrong() {
         found.sort();
         assert_eq!(found, ids, "each once");
         // An answer to a join that consists of them alone is no room.
-        let mut told = answer(&town.there.rooms, &room_id).await;
-        told.state = circle.values().map(raw).collect();
-        told.auth_chain.clear();
+        let told = join_parts(vec![JoinPart::State(circle.values().map(raw).collect())]);
         let elsewhere = Town::new();
         let alice = user("alice");
         let join = super::neighbour::event_on(

@@ -242,14 +242,6 @@ pub(super) async fn event_after(
     build(draft, version, server, &key_of(server)).expect("an event")
 }
 
-/// The answer to a join now.
-pub(super) async fn answer(rooms: &Rooms, room_id: &RoomId) -> JoinParts {
-    let view = rooms.view().await.expect("a view");
-    let room = rooms.ids().room(room_id);
-    let state = rooms.head(&view, room).await.expect("a head").state;
-    answer_of(rooms, room_id, state).await
-}
-
 /// The answer to a join that has been answered before.
 async fn answer_before(rooms: &Rooms, room_id: &RoomId, join: &EventId) -> JoinParts {
     let state = event(rooms, room_id, join).await.expect("a join").state_before;
