@@ -57,16 +57,16 @@ impl Rooms {
         let complete = log.len() <= limit;
         log.truncate(limit);
         let more = log.last().filter(|_| !complete).map(|((_, last), _)| Pos::new(last.get().saturating_sub(1)));
-        let keys: Vec<_> = log.iter().map(|(_, root)| (user, root.room, root.n)).collect();
+        let keys: Vec<_> = log.iter().map(|(_, top)| (user, top.room, top.n)).collect();
         let rows = view.get_many::<ThreadSubscriptions>(&keys).await?;
         let roots = self.roots(view, &keys).await?;
         let mut changes = Vec::with_capacity(log.len());
         for (((_, pos), _), ((_, room, n), row)) in log.iter().zip(keys.into_iter().zip(rows)) {
             let row = row.filter(|row| row.pos == *pos).ok_or_else(|| damaged("a decision is logged but absent"))?;
-            let root = roots.get(&(room, n)).ok_or_else(|| damaged("the root of a thread is absent"))?;
+            let top = roots.get(&(room, n)).ok_or_else(|| damaged("the root of a thread is absent"))?;
             changes.push(ThreadChange {
-                room_id: root.pdu.room_id().to_owned(),
-                root: root.event_id().to_owned(),
+                room_id: top.pdu.room_id().to_owned(),
+                root: top.event_id().to_owned(),
                 subscription: row.subscription,
                 pos: *pos,
             });

@@ -21,9 +21,9 @@ async fn say(world: &World, room: &str, by: &Person, txn: usize) -> String {
     sent["event_id"].as_str().unwrap().to_owned()
 }
 
-async fn follow(world: &World, by: &Person, (room, root): (&str, &str), method: Method) {
+async fn follow(world: &World, by: &Person, (room, top): (&str, &str), method: Method) {
     let base = "/_matrix/client/unstable/io.element.msc4306/rooms";
-    let path = format!("{base}/{}/thread/{}/subscription", pct(room), pct(root));
+    let path = format!("{base}/{}/thread/{}/subscription", pct(room), pct(top));
     world.raw(method, &path, Some(by), "{}").await.ok();
 }
 
@@ -42,11 +42,11 @@ async fn threads(world: &World, by: &Person, pos: Option<&str>, limit: Option<u6
 
 /// Roots of threads in an answer about them.
 fn roots(threads: &Value, of: &str, room: &str) -> BTreeSet<String> {
-    threads[of][room].as_object().into_iter().flatten().map(|(root, _)| root.clone()).collect()
+    threads[of][room].as_object().into_iter().flatten().map(|(top, _)| top.clone()).collect()
 }
 
 fn set(roots: &[&String]) -> BTreeSet<String> {
-    roots.iter().map(|root| (*root).clone()).collect()
+    roots.iter().map(|top| (*top).clone()).collect()
 }
 
 #[tokio::test]
@@ -54,22 +54,22 @@ async fn followed_threads_come_first_and_then_as_they_change() {
     let world = World::new();
     let ann = world.register("ann").await;
     let room = world.create_room(&ann, json!({})).await;
-    let root = say(&world, &room, &ann, 1).await;
+    let top = say(&world, &room, &ann, 1).await;
     let (first, found) = threads(&world, &ann, None, Some(2)).await;
     assert_eq!(found, Value::Null);
-    follow(&world, &ann, (&room, &root), Method::PUT).await;
+    follow(&world, &ann, (&room, &top), Method::PUT).await;
     for _ in 0..2 {
         // An answer that was lost comes again.
         let (_, found) = threads(&world, &ann, Some(&first), Some(2)).await;
-        let subscribed = &found["subscribed"][&room][&root];
+        let subscribed = &found["subscribed"][&room][&top];
         assert!(subscribed["bump_stamp"].is_u64() && subscribed["automatic"] == json!(false), "{found}");
     }
     let (second, found) = threads(&world, &ann, None, Some(2)).await;
-    let followed = found["subscribed"][&room][&root]["bump_stamp"].as_u64();
+    let followed = found["subscribed"][&room][&top]["bump_stamp"].as_u64();
     assert!(followed.is_some(), "a new connection begins anew: {found}");
-    follow(&world, &ann, (&room, &root), Method::DELETE).await;
+    follow(&world, &ann, (&room, &top), Method::DELETE).await;
     let (third, found) = threads(&world, &ann, Some(&second), None).await;
-    assert!(found["unsubscribed"][&room][&root]["bump_stamp"].as_u64() > followed, "{found}");
+    assert!(found["unsubscribed"][&room][&top]["bump_stamp"].as_u64() > followed, "{found}");
     assert!(found.get("subscribed").is_none() && found.get("prev_batch").is_none(), "{found}");
     assert_eq!(threads(&world, &ann, Some(&third), None).await.1, Value::Null, "it has arrived");
     let old = slide(&world, &ann, &format!("?pos={second}"), json!({})).await;
@@ -83,9 +83,9 @@ async fn what_does_not_fit_into_an_answer_is_fetched_in_pages() {
     let room = world.create_room(&ann, json!({})).await;
     let mut all = Vec::new();
     for txn in 0..5 {
-        let root = say(&world, &room, &ann, txn).await;
-        follow(&world, &ann, (&room, &root), Method::PUT).await;
-        all.push(root);
+        let top = say(&world, &room, &ann, txn).await;
+        follow(&world, &ann, (&room, &top), Method::PUT).await;
+        all.push(top);
     }
     follow(&world, &ann, (&room, &all[0]), Method::DELETE).await;
     let (seen, found) = threads(&world, &ann, None, Some(2)).await;
@@ -104,9 +104,9 @@ async fn what_does_not_fit_into_an_answer_is_fetched_in_pages() {
     assert_eq!(page(format!("dir=b&limit=2&from={end}")).await, (set(&[&all[1]]), set(&[]), None));
     let whole = (set(&[&all[1], &all[2], &all[3], &all[4]]), set(&[&all[0]]), None);
     assert_eq!(page("dir=b".to_owned()).await, whole);
-    let root = say(&world, &room, &ann, 9).await;
-    follow(&world, &ann, (&room, &root), Method::PUT).await;
-    assert_eq!(page(format!("to={seen}")).await, (set(&[&root]), set(&[]), None), "since an answer");
+    let top = say(&world, &room, &ann, 9).await;
+    follow(&world, &ann, (&room, &top), Method::PUT).await;
+    assert_eq!(page(format!("to={seen}")).await, (set(&[&top]), set(&[]), None), "since an answer");
     for wrong in ["dir=f", "limit=0", "limit=x", "from=x", "to=s1"] {
         let answer = world.raw(Method::GET, &format!("{FOLLOWED}?{wrong}"), Some(&ann), "").await;
         assert_eq!(answer.verdict(), (400, "M_INVALID_PARAM"), "{wrong}");
@@ -118,18 +118,18 @@ async fn a_poll_ends_when_a_thread_is_followed_elsewhere() {
     let world = World::new();
     let ann = world.register("ann").await;
     let room = world.create_room(&ann, json!({})).await;
-    let root = say(&world, &room, &ann, 1).await;
+    let top = say(&world, &room, &ann, 1).await;
     let (since, _) = threads(&world, &ann, None, None).await;
     let body = json!({"extensions": {THREADS: {"enabled": true}}});
     let query = format!("?pos={since}&timeout=30000");
     let poll = slide(&world, &ann, &query, body);
     let later = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        follow(&world, &ann, (&room, &root), Method::PUT).await;
+        follow(&world, &ann, (&room, &top), Method::PUT).await;
     };
     let both = async { tokio::join!(poll, later) };
     let (answer, ()) = timeout(Duration::from_secs(5), both).await.expect("at once");
-    assert_eq!(roots(&answer.ok()["extensions"][THREADS], "subscribed", &room), set(&[&root]));
+    assert_eq!(roots(&answer.ok()["extensions"][THREADS], "subscribed", &room), set(&[&top]));
 }
 
 #[tokio::test]

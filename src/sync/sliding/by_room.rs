@@ -8,8 +8,8 @@ use hearth_store::{Pos, StoreError};
 
 use super::compose::Slide;
 use super::connection::{Added, SentRoom};
-use super::list::{Ruled, Rules};
-use super::request::ByRoom;
+use super::list::{Ruled, Wishes};
+use super::request::{ByRoom, Shown};
 use super::room::Told;
 use crate::account_data::{all, write_items};
 use crate::ephemeral::{ReceiptEvents, write_typing};
@@ -48,20 +48,19 @@ impl Slide<'_> {
     }
 
     /// The joined rooms that an extension is about and that the client has.
-    fn covered<'r>(&self, ask: &ByRoom, rules: &'r Rules<'_>, added: &Added) -> Vec<&'r Ruled<'r>> {
+    fn covered<'r>(&self, ask: &ByRoom, wishes: &'r Wishes<'_>, added: &Added) -> Vec<&'r Ruled<'r>> {
         let is_covered = |ruled: &&Ruled<'_>| {
             let row = &ruled.standing.row;
-            row.membership == Membership::Join
-                && ask.covers(&row.room_id, &ruled.lists, ruled.subscribed)
-                && self.so_far(added, ruled.room).is_some()
+            let shown = Shown { room_id: &row.room_id, lists: &ruled.lists, subscribed: ruled.subscribed };
+            row.membership == Membership::Join && ask.covers(&shown) && self.so_far(added, ruled.room).is_some()
         };
-        rules.rooms.iter().filter(is_covered).collect()
+        wishes.rooms.iter().filter(is_covered).collect()
     }
 
     /// Appends the extension's object if there is anything in it.
     pub(super) async fn account_data(
         &self,
-        rules: &Rules<'_>,
+        wishes: &Wishes<'_>,
         added: &mut Added,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let items = match self.sent.account_data {
@@ -78,7 +77,7 @@ impl Slide<'_> {
             changed.entry(item.room.as_str()).or_default().push(item);
         }
         let mut rooms = ByRoomId::new();
-        for ruled in self.covered(&self.body.extensions.account_data, rules, added) {
+        for ruled in self.covered(&self.body.extensions.account_data, wishes, added) {
             if self.so_far(added, ruled.room).is_some_and(|known| known.account_data) {
                 continue;
             }
@@ -114,12 +113,12 @@ impl Slide<'_> {
     /// Receipts: of a room that is new to the client those for the events that it is shown, and its own.
     pub(super) async fn receipts(
         &self,
-        (rules, told): (&Rules<'_>, &[Told]),
+        (wishes, told): (&Wishes<'_>, &[Told]),
         added: &mut Added,
     ) -> Result<ByRoomId, StoreError> {
         let mut rooms = ByRoomId::new();
         let reader = &self.who.user_id;
-        for ruled in self.covered(&self.body.extensions.receipts, rules, added) {
+        for ruled in self.covered(&self.body.extensions.receipts, wishes, added) {
             let room = ruled.room;
             let since = self.so_far(added, room).and_then(|known| known.receipts);
             let live = ruled.standing.live.as_deref();
@@ -148,9 +147,9 @@ impl Slide<'_> {
     }
 
     /// Who is typing.
-    pub(super) async fn typing(&self, rules: &Rules<'_>, added: &mut Added) -> Result<ByRoomId, StoreError> {
+    pub(super) async fn typing(&self, wishes: &Wishes<'_>, added: &mut Added) -> Result<ByRoomId, StoreError> {
         let mut rooms = ByRoomId::new();
-        for ruled in self.covered(&self.body.extensions.typing, rules, added) {
+        for ruled in self.covered(&self.body.extensions.typing, wishes, added) {
             let seen = self.so_far(added, ruled.room).map_or(0, |known| known.typing);
             if ruled.standing.live.as_ref().is_some_and(|live| live.typing() <= seen) {
                 continue;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::begin;
 use super::connection::{Added, Sent};
-use super::list::Rules;
+use super::list::Wishes;
 use super::request::SlidingBody;
 use super::room::Told;
 use crate::answer::{Answer, Scope};
@@ -118,9 +118,9 @@ impl Slide<'_> {
 
     /// The JSON, whether it says nothing new, and what the connection has with it.
     async fn write(&self, number: u64) -> Result<(Vec<u8>, bool, Added), StoreError> {
-        let rules = self.rules().await?;
+        let wishes = self.wishes().await?;
         // Not a closure within the stream: the compiler could not see that the answer is `Send`.
-        let answers: Vec<_> = rules.rooms.iter().map(|ruled| self.room(ruled)).collect();
+        let answers: Vec<_> = wishes.rooms.iter().map(|ruled| self.room(ruled)).collect();
         let told: Vec<Option<Told>> = stream::iter(answers).buffered(CONCURRENT).try_collect().await?;
         let told: Vec<Told> = told.into_iter().flatten().collect();
         let mut added = Added {
@@ -129,13 +129,13 @@ impl Slide<'_> {
             threads: self.sent.threads,
             rooms: told.iter().map(|told| (told.room, told.sent.clone())).collect::<HashMap<_, _>>(),
         };
-        let extensions = self.extensions((&rules, &told), &mut added).await?;
+        let extensions = self.extensions((&wishes, &told), &mut added).await?;
         let empty = extensions.empty && told.iter().all(|told| told.json.is_none());
         let rooms: usize = told.iter().map(|told| told.json.as_ref().map_or(0, |json| json.len() + 80)).sum();
         let mut out = Vec::with_capacity(256 + extensions.json.len() + rooms);
         let at = Token::pagination(self.incarnation, self.until);
         begin(&SlidingToken { number, at }, self.body, &mut out);
-        write_rooms((&rules, &told), &mut out);
+        write_rooms((&wishes, &told), &mut out);
         out.extend_from_slice(b",\"extensions\":{");
         out.extend_from_slice(&extensions.json);
         out.extend_from_slice(b"}}");
@@ -143,10 +143,10 @@ impl Slide<'_> {
     }
 }
 
-fn write_rooms((rules, told): (&Rules<'_>, &[Told]), out: &mut Vec<u8>) {
+fn write_rooms((wishes, told): (&Wishes<'_>, &[Told]), out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"lists\":");
     let mut lists = Parts::open(b'{', out);
-    for (name, count) in &rules.counts {
+    for (name, count) in &wishes.counts {
         let out = lists.key(name, out);
         out.extend_from_slice(b"{\"count\":");
         json::display(count, out);

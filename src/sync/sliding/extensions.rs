@@ -9,7 +9,7 @@ use hearth_store::{Pos, StoreError};
 use super::by_room::write_by_room;
 use super::compose::Slide;
 use super::connection::Added;
-use super::list::Rules;
+use super::list::Wishes;
 use super::room::Told;
 use crate::json::{self, Parts};
 use crate::token::{Incarnation, Token};
@@ -28,7 +28,7 @@ pub(super) struct Extensions {
 impl Slide<'_> {
     pub(super) async fn extensions(
         &self,
-        (rules, told): (&Rules<'_>, &[Told]),
+        (wishes, told): (&Wishes<'_>, &[Told]),
         added: &mut Added,
     ) -> Result<Extensions, StoreError> {
         let asked = &self.body.extensions;
@@ -47,18 +47,18 @@ impl Slide<'_> {
         }
         let without_news = out.len();
         if asked.account_data.is_on()
-            && let Some(json) = self.account_data(rules, added).await?
+            && let Some(json) = self.account_data(wishes, added).await?
         {
             object.key("account_data", &mut out).extend_from_slice(&json);
         }
         if asked.receipts.is_on() {
-            let rooms = self.receipts((rules, told), added).await?;
+            let rooms = self.receipts((wishes, told), added).await?;
             if !rooms.is_empty() {
                 write_by_room(&rooms, object.key("receipts", &mut out));
             }
         }
         if asked.typing.is_on() {
-            let rooms = self.typing(rules, added).await?;
+            let rooms = self.typing(wishes, added).await?;
             if !rooms.is_empty() {
                 write_by_room(&rooms, object.key("typing", &mut out));
             }

@@ -35,7 +35,7 @@ pub(super) struct Ruled<'a> {
 
 /// What a request wants.
 #[derive(Default)]
-pub(super) struct Rules<'a> {
+pub(super) struct Wishes<'a> {
     pub rooms: Vec<Ruled<'a>>,
     /// The lists, with the number of rooms in each.
     pub counts: Vec<(&'a str, usize)>,
@@ -56,7 +56,7 @@ struct Looks {
     tags: HashMap<RoomNid, HashSet<String>>,
 }
 
-impl<'a> Rules<'a> {
+impl<'a> Wishes<'a> {
     fn add(&mut self, at: &mut HashMap<RoomNid, usize>, (room, standing): (RoomNid, &Standing), how: &How<'a>) {
         let index = *at.entry(room).or_insert(self.rooms.len());
         if index == self.rooms.len() {
@@ -89,8 +89,8 @@ impl<'a> How<'a> {
 
 impl<'a> Slide<'a> {
     /// Everything that the request wants.
-    pub(super) async fn rules(&self) -> Result<Rules<'a>, StoreError> {
-        let mut rules = Rules::default();
+    pub(super) async fn wishes(&self) -> Result<Wishes<'a>, StoreError> {
+        let mut wishes = Wishes::default();
         let mut at = HashMap::new();
         if !self.body.lists.is_empty() {
             let entries = self.entries().await?;
@@ -106,21 +106,21 @@ impl<'a> Slide<'a> {
                         continue;
                     }
                     if ask.shows(count) {
-                        rules.add(&mut at, (entry.room, &entry.standing), &how);
+                        wishes.add(&mut at, (entry.room, &entry.standing), &how);
                     }
                     count += 1;
                 }
-                rules.counts.push((name.as_str(), count));
+                wishes.counts.push((name.as_str(), count));
             }
         }
         for (room_id, ask) in &self.body.room_subscriptions {
             let room = self.rooms.ids().room(room_id);
             let Some(standing) = self.user.standing(room) else { continue };
             if self.may_subscribe(room, &standing).await? {
-                rules.add(&mut at, (room, &standing), &How::new(ask, None));
+                wishes.add(&mut at, (room, &standing), &How::new(ask, None));
             }
         }
-        Ok(rules)
+        Ok(wishes)
     }
 
     /// The user's rooms, the most active first.

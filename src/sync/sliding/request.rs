@@ -22,6 +22,8 @@ const MAX_RANGES: usize = 20;
 const MAX_ELEMENTS: usize = 500;
 /// Events of a room in one answer.
 const MAX_TIMELINE: u64 = 100;
+/// Spaces of one filter, each of which may have many rooms.
+const MAX_SPACES: usize = 20;
 /// Rooms that an extension names.
 const MAX_NAMED: usize = 1_000;
 
@@ -121,32 +123,43 @@ impl ByRoom {
         self.enabled == Some(true)
     }
 
-    /// Whether it is about a room that is shown by these lists, or by a subscription.
-    pub(crate) fn covers(&self, room_id: &str, lists: &[&str], subscribed: bool) -> bool {
-        let named = |names: &Option<Vec<String>>, name: &str| {
-            names.as_ref().is_none_or(|names| names.iter().any(|known| known == "*" || known == name))
+    /// Whether it is about a room that is shown so.
+    pub(crate) fn covers(&self, shown: &Shown<'_>) -> bool {
+        let named = |names: Option<&Vec<String>>, name: &str| {
+            names.is_none_or(|names| names.iter().any(|known| known == "*" || known == name))
         };
-        lists.iter().any(|list| named(&self.lists, list)) || (subscribed && named(&self.rooms, room_id))
+        shown.lists.iter().any(|list| named(self.lists.as_ref(), list))
+            || (shown.subscribed && named(self.rooms.as_ref(), shown.room_id))
     }
 
     fn check(&self, name: &'static str) -> Result<(), SlidingError> {
         let lists = [&self.lists, &self.rooms];
-        within(lists.into_iter().flatten().all(|list| list.len() <= MAX_NAMED), name)
+        lists.into_iter().flatten().try_for_each(|list| within(list.len(), MAX_NAMED, name))
     }
 }
 
-fn within(is_within: bool, name: &'static str) -> Result<(), SlidingError> {
-    if is_within { Ok(()) } else { Err(SlidingError::Invalid(name)) }
+/// Why a room is in an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a> {
+    pub room_id: &'a str,
+    /// By these lists.
+    pub lists: &'a [&'a str],
+    /// By a subscription.
+    pub subscribed: bool,
+}
+
+fn within(found: usize, limit: usize, name: &'static str) -> Result<(), SlidingError> {
+    if found <= limit { Ok(()) } else { Err(SlidingError::Invalid(name)) }
 }
 
 impl SlidingBody {
     /// Refuses what is too much, or means nothing.
     pub(crate) fn check(&self) -> Result<(), SlidingError> {
-        within(self.conn_id.as_ref().is_none_or(|id| id.len() <= MAX_CONN_ID), "conn_id")?;
-        within(self.txn_id.as_ref().is_none_or(|id| id.len() <= MAX_TXN_ID), "txn_id")?;
-        within(self.lists.len() <= MAX_RULES, "lists")?;
-        within(self.lists.keys().all(|name| name.len() <= MAX_NAME), "lists")?;
-        within(self.room_subscriptions.len() <= MAX_RULES, "room_subscriptions")?;
+        within(self.conn_id.as_ref().map_or(0, String::len), MAX_CONN_ID, "conn_id")?;
+        within(self.txn_id.as_ref().map_or(0, String::len), MAX_TXN_ID, "txn_id")?;
+        within(self.lists.len(), MAX_RULES, "lists")?;
+        self.lists.keys().try_for_each(|name| within(name.len(), MAX_NAME, "lists"))?;
+        within(self.room_subscriptions.len(), MAX_RULES, "room_subscriptions")?;
         self.room_subscriptions.values().try_for_each(RoomAsk::check)?;
         self.lists.values().try_for_each(ListAsk::check)?;
         self.extensions.account_data.check("extensions")?;
@@ -157,7 +170,7 @@ impl SlidingBody {
 
 impl RoomAsk {
     fn check(&self) -> Result<(), SlidingError> {
-        within(self.required_state.len() <= MAX_ELEMENTS, "required_state")
+        within(self.required_state.len(), MAX_ELEMENTS, "required_state")
     }
 
     /// Events at the most.
@@ -173,8 +186,10 @@ impl RoomAsk {
 impl ListAsk {
     fn check(&self) -> Result<(), SlidingError> {
         self.room.check()?;
-        within(self.ranges.as_ref().is_none_or(|ranges| ranges.len() <= MAX_RANGES), "ranges")?;
-        within(self.windows().all(|(first, last)| first <= last), "ranges")?;
+        within(self.ranges.as_ref().map_or(0, Vec::len), MAX_RANGES, "ranges")?;
+        if self.windows().any(|(first, last)| first > last) {
+            return Err(SlidingError::Invalid("ranges"));
+        }
         self.filters.as_ref().map_or(Ok(()), ListFilters::check)
     }
 
@@ -192,11 +207,10 @@ impl ListAsk {
 
 impl ListFilters {
     fn check(&self) -> Result<(), SlidingError> {
-        let few = |list: &Option<Vec<String>>| list.as_ref().is_none_or(|list| list.len() <= MAX_ELEMENTS);
-        let few_types =
-            |list: &Option<Vec<Option<String>>>| list.as_ref().is_none_or(|list| list.len() <= MAX_ELEMENTS);
-        within([&self.spaces, &self.tags, &self.not_tags].into_iter().all(few), "filters")?;
-        within([&self.room_types, &self.not_room_types].into_iter().all(few_types), "filters")
+        let lists = [&self.spaces, &self.tags, &self.not_tags].into_iter().flatten().map(Vec::len);
+        let types = [&self.room_types, &self.not_room_types].into_iter().flatten().map(Vec::len);
+        lists.chain(types).try_for_each(|found| within(found, MAX_ELEMENTS, "filters"))?;
+        within(self.spaces.as_ref().map_or(0, Vec::len), MAX_SPACES, "filters")
     }
 }
 
@@ -260,11 +274,12 @@ mod tests {
     #[test]
     fn an_extension_covers_what_it_names() {
         let ask = |value: Value| -> ByRoom { serde_json::from_value(value).expect("an extension") };
+        let by = |room_id, lists, subscribed| Shown { room_id, lists, subscribed };
         let all = ask(json!({"enabled": true}));
-        assert!(all.covers("!a:x", &["l"], false) && all.covers("!a:x", &[], true));
+        assert!(all.covers(&by("!a:x", &["l"], false)) && all.covers(&by("!a:x", &[], true)));
         let named = ask(json!({"enabled": true, "lists": ["l"], "rooms": ["!a:x"]}));
-        assert!(named.covers("!b:x", &["k", "l"], false) && named.covers("!a:x", &[], true));
-        assert!(!named.covers("!b:x", &["k"], true) && !named.covers("!a:x", &["k"], false));
-        assert!(ask(json!({"lists": [], "rooms": ["*"]})).covers("!b:x", &[], true));
+        assert!(named.covers(&by("!b:x", &["k", "l"], false)) && named.covers(&by("!a:x", &[], true)));
+        assert!(!named.covers(&by("!b:x", &["k"], true)) && !named.covers(&by("!a:x", &["k"], false)));
+        assert!(ask(json!({"lists": [], "rooms": ["*"]})).covers(&by("!b:x", &[], true)));
     }
 }

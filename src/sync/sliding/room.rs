@@ -116,8 +116,10 @@ impl Slide<'_> {
 
     /// A room that the user is invited to, or has knocked on.
     fn outside(&self, ruled: &Ruled<'_>, (stay, known): (&Stay, Option<&SentRoom>), stripped: &[u8]) -> Told {
-        let mut json = RoomJson::open(stay.membership, known.is_none());
-        json.flag("is_dm", self.is_dm(ruled));
+        let mut json = RoomJson::open(stay.membership, known);
+        if self.is_dm(ruled) {
+            json.flag("is_dm");
+        }
         let name = if stay.membership == Membership::Invite { "invite_state" } else { "knock_state" };
         json.raw(name, stripped);
         json.number("bump_stamp", stay.pos.get());
@@ -174,17 +176,19 @@ impl Slide<'_> {
         }
         let members = state.iter().chain(&page.events).filter(|event| event.event_type() == MEMBER);
         sent.members = sent.members_with(members.filter_map(|event| event.state_key()));
-        let mut json = RoomJson::open(Membership::Join, known.is_none());
+        let mut json = RoomJson::open(Membership::Join, *known);
         if is_summed_up && let Some(summary) = answer.summary(room, stay, head.as_ref()).await? {
             self.write_summary(room, &summary, &mut json).await?;
         }
         if known.map_or(sent.is_dm, |known| known.is_dm != sent.is_dm) {
-            json.boolean("is_dm", sent.is_dm);
+            json.raw("is_dm", if sent.is_dm { b"true" } else { b"false" });
         }
         json.state(answer, room, &state).await?;
         json.timeline(answer, room, (page, stay)).await?;
         let oldest = page.events.first().map(|event| event.pos);
-        json.flag("unstable_expanded_timeline", known.zip(oldest).is_some_and(|(known, oldest)| oldest <= known.upto));
+        if known.zip(oldest).is_some_and(|(known, oldest)| oldest <= known.upto) {
+            json.flag("unstable_expanded_timeline");
+        }
         json.number("num_live", self.live_events(page));
         json.number("notification_count", counts.0);
         json.number("highlight_count", counts.1);
@@ -273,7 +277,7 @@ impl Slide<'_> {
         (stay, known): (&Stay, Option<&SentRoom>),
     ) -> Result<Option<Told>, StoreError> {
         let room = ruled.room;
-        let mut json = RoomJson::open(stay.membership, known.is_none());
+        let mut json = RoomJson::open(stay.membership, known);
         let mut events = Vec::new();
         if let Some(n) = stay.n {
             let room_id = &ruled.standing.row.room_id;

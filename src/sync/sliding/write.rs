@@ -39,12 +39,15 @@ pub(super) struct RoomJson {
 }
 
 impl RoomJson {
-    pub(super) fn open(membership: Membership, is_initial: bool) -> Self {
+    /// `known` is what the client has of the room; if nothing, it is to forget what it knew.
+    pub(super) fn open(membership: Membership, known: Option<&SentRoom>) -> Self {
         let mut out = Vec::with_capacity(1024);
         let object = Parts::open(b'{', &mut out);
         let mut this = Self { out, object };
         json::string(membership.as_str(), this.key("membership"));
-        this.flag("initial", is_initial);
+        if known.is_none() {
+            this.flag("initial");
+        }
         this
     }
 
@@ -52,15 +55,9 @@ impl RoomJson {
         self.object.key(name, &mut self.out)
     }
 
-    /// Says so if it is.
-    pub(super) fn flag(&mut self, name: &str, value: bool) {
-        if value {
-            self.boolean(name, value);
-        }
-    }
-
-    pub(super) fn boolean(&mut self, name: &str, value: bool) {
-        json::display(&value, self.key(name));
+    /// Says that it is so.
+    pub(super) fn flag(&mut self, name: &str) {
+        self.raw(name, b"true");
     }
 
     pub(super) fn number(&mut self, name: &str, value: u64) {
@@ -108,7 +105,9 @@ impl RoomJson {
         answer.write_timeline_events(room, page, stay, out).await?;
         out.push(b']');
         json::plain_string(&Token::pagination(answer.until.incarnation, page.prev), self.key("prev_batch"));
-        self.flag("limited", page.limited);
+        if page.limited {
+            self.flag("limited");
+        }
         Ok(())
     }
 
