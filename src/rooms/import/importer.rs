@@ -11,7 +11,7 @@ use ruma_common::{EventId, OwnedEventId, OwnedServerName};
 use tokio::task::JoinSet;
 
 use super::ImportError;
-use super::judging::{Judge, Judged, stored};
+use super::judging::{Judge, Judged, first_stored, stored};
 use super::rows::Writer;
 use super::sorter::Sorter;
 use super::told::{Place, Told};
@@ -114,6 +114,7 @@ impl<'a> Importer<'a> {
     /// # Errors
     /// [`RemoteError::Invalid`] if it contradicts itself or the room version.
     pub(super) async fn told(mut self, mut parts: JoinParts) -> Result<Told, ImportError> {
+        self.begin().await?;
         let verifier = Arc::new(Verifier::new(self.rooms, &self.join, self.via));
         // They end with this set if it is dropped.
         let mut verifying: JoinSet<Result<Portion, StoreError>> = JoinSet::new();
@@ -144,6 +145,20 @@ impl<'a> Importer<'a> {
             }
         }
         self.finish().await
+    }
+
+    /// A room has one create event for ever. Whoever has made another one for it is told apart by the first; what is
+    /// stored was judged by it.
+    async fn begin(&mut self) -> Result<(), ImportError> {
+        let graph = self.writer.graph().await?;
+        let create = if self.rooms.room(&graph.view, graph.room).await?.is_some() {
+            let create = self.rooms.current_event(&graph.view, graph.room, "m.room.create", "").await?;
+            create.map(|event| event.pdu.clone())
+        } else {
+            first_stored(&graph).await?
+        };
+        let Some(create) = create else { return Ok(()) };
+        self.judge.know(&create).map_err(|why| self.invalid(&why))
     }
 
     async fn take(&mut self, portion: Portion) -> Result<(), ImportError> {

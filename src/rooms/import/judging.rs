@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use hearth_event::{Pdu, RoomVersion};
 use hearth_schema::{Events, Verdict};
-use hearth_store::StoreError;
-use ruma_common::OwnedEventId;
+use hearth_store::{Order, StoreError};
+use ruma_common::{EventId, OwnedEventId};
 
 use super::verify::blocking;
 use crate::gather::damaged;
@@ -132,6 +132,16 @@ impl Judge {
         found.extend(stored(graph, &absent).await?);
         Ok(found)
     }
+}
+
+/// The create event that is stored of a room that is not here: it is the first event of a join that was cut off.
+pub(super) async fn first_stored(graph: &Graph) -> Result<Option<Pdu>, StoreError> {
+    let page = graph.view.page::<Events, _>(&(graph.room,), Order::Ascending, 1).await?;
+    let Some(((_, n), row)) = page.into_iter().next() else { return Ok(None) };
+    let id = EventId::parse(&*row.event_id).map_err(|error| damaged("Events", format!("event {n}: {error}")))?;
+    let pdu = Pdu::from_stored(&id, row.json, graph.version);
+    let pdu = pdu.map_err(|error| damaged("Events", format!("event {n}: {error}")))?;
+    Ok(Some(pdu).filter(|pdu| pdu.is_state("m.room.create", "") && row.verdict != Verdict::Rejected))
 }
 
 /// Those of `ids` that are stored in the room, which need not be there yet: each knows whether it was rejected.

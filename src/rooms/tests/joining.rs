@@ -505,3 +505,48 @@ async fn who_never_tells_keys_is_left_out_and_holds_up_nobody() {
     join(&town, &large, vec![("a.test", door)]).await.expect("joined");
     assert_eq!(told(&town.here, &large.room_id).await, large.ids());
 }
+
+#[tokio::test]
+async fn what_was_told_of_a_room_with_another_beginning_does_not_count() {
+    let town = Town::new();
+    let large = Large::new(&town, 3, version("11")).await;
+    let olga = other("olga");
+    let draft = EventDraft {
+        room_id: Some(large.room_id.clone()),
+        event_type: "m.room.create".to_owned(),
+        state_key: Some(String::new()),
+        sender: olga.clone(),
+        content: object(json!({ "room_version": "11", "other": true })),
+        origin_server_ts: 1,
+        prev_events: Vec::new(),
+        auth_events: Vec::new(),
+        depth: 1,
+        redacts: None,
+    };
+    let create = build(draft, large.version, olga.server_name(), &key_of(olga.server_name())).expect("an event");
+    let mut made_up = vec![raw(&create)];
+    for n in 0..150 {
+        let content = json!({ "membership": "join", "pad": "x".repeat(8000) });
+        let member = other(&format!("ghost{n}"));
+        let base = std::slice::from_ref(&create);
+        made_up.push(raw(&join_after(base, &large.room_id, large.version, &member, content, &create)));
+    }
+    let liar = large.door(&town, Manner::BreaksOff(vec![JoinPart::State(made_up)])).await;
+    let refused = join(&town, &large, vec![("liar.test", liar.clone())]).await;
+    assert!(matches!(refused, Err(JoinError::Remote(RemoteError::Unreachable { .. }))), "{refused:?}");
+    assert!(rows(&town.here, &large.room_id).await > 100, "what it told is there to be used");
+    // The first that tells of the real beginning contradicts it, and all of it goes.
+    let good = large.door(&town, Manner::Tells(large.parts())).await;
+    join(&town, &large, vec![("b.test", good.clone()), ("c.test", good)]).await.expect("joined");
+    assert_eq!(told(&town.here, &large.room_id).await, large.ids());
+    assert_eq!(rows(&town.here, &large.room_id).await, large.ids().len() + 1);
+
+    // Now that the room is here, nobody gives it another beginning.
+    let alice = user("alice");
+    town.here.change(&large.room_id, (&alice, &alice), Membership::Leave).await.expect("left");
+    let liar =
+        Door { manner: Manner::Tells(vec![JoinPart::State(vec![raw(&create)]), JoinPart::AuthChain(vec![])]), ..liar };
+    let refused = join(&town, &large, vec![("liar.test", liar)]).await;
+    let Err(JoinError::Remote(RemoteError::Invalid { why, .. })) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("two create events"), "{why}");
+}
