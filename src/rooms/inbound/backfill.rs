@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use hearth_event::Pdu;
-use hearth_schema::{RoomNid, StateId, Timeline, Verdict};
+use hearth_schema::{RoomNid, Source, StateId, Timeline, Verdict};
 use hearth_store::{Order, Pos, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedServerName};
 
 use super::fetch::FetchError;
+use super::heal::floor_before;
 use super::take::Taker;
 use super::{Inbound, Outlier, Past, judge};
 use crate::SendError;
@@ -38,10 +39,9 @@ impl Rooms {
     /// Fetches what came before the oldest events of a room's timeline.
     pub(crate) async fn backfill(&self, room: RoomNid) -> Result<Backfilled, SendError> {
         let view = self.view().await?;
-        let rows = view.page::<Timeline, _>(&(room,), Order::Ascending, EDGE).await?;
+        let rows = view.page::<Timeline, _>(&(room,), Order::Ascending, 1).await?;
         let Some(((_, oldest), _)) = rows.first() else { return Ok(Backfilled::Nothing) };
-        let numbers: Vec<u32> = rows.iter().map(|(_, n)| *n).collect();
-        let events = self.events(&view, room, &numbers).await?;
+        let events = self.oldest(&view, room).await?;
         let edge = self.edge(&view, room, &events).await?;
         let (Some(first), false) = (events.first(), edge.is_empty()) else { return Ok(Backfilled::Nothing) };
         let lock = self.0.joins.of(room);
@@ -66,10 +66,23 @@ impl Rooms {
 
     /// Whether the oldest events here have predecessors that are not.
     pub(crate) async fn has_edge(&self, view: &View, room: RoomNid) -> Result<bool, StoreError> {
+        let events = self.oldest(view, room).await?;
+        Ok(!self.edge(view, room, &events).await?.is_empty())
+    }
+
+    /// The oldest events here, up to the first gap: what is missing there has its place there, and is not older than
+    /// everything here.
+    async fn oldest(&self, view: &View, room: RoomNid) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
         let rows = view.page::<Timeline, _>(&(room,), Order::Ascending, EDGE).await?;
         let numbers: Vec<u32> = rows.iter().map(|(_, n)| *n).collect();
-        let events = self.events(view, room, &numbers).await?;
-        Ok(!self.edge(view, room, &events).await?.is_empty())
+        let mut events = self.events(view, room, &numbers).await?;
+        let open = self.open_gaps(view, room).await?.into_iter().map(|gap| gap.floor());
+        let after = events.iter().filter(|event| event.source == Source::AfterGap);
+        let floors = after.map(|event| floor_before(event.pos));
+        if let Some(first) = open.chain(floors).min() {
+            events.retain(|event| event.pos < first);
+        }
+        Ok(events)
     }
 
     /// Predecessors of `events` that no timeline has.

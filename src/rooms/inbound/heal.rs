@@ -57,8 +57,13 @@ impl OpenGap {
 
     /// What was here before the gap is below.
     pub(crate) fn floor(&self) -> Pos {
-        Pos::new(self.at.get().saturating_sub(u64::from(GAP_ROOM)))
+        floor_before(self.at)
     }
+}
+
+/// The first of the positions that an event after a gap, at `at`, has drawn.
+pub(super) fn floor_before(at: Pos) -> Pos {
+    Pos::new(at.get().saturating_sub(u64::from(GAP_ROOM)))
 }
 
 /// Draws what has to be free before an event that came in such a way.
