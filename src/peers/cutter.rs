@@ -147,9 +147,7 @@ impl Cutter {
                 } else {
                     self.value = Some((reading, value));
                 }
-            } else if byte.is_ascii_whitespace() {
-                rest = &rest[1..];
-            } else if self.step(*byte)? == Step::Taken {
+            } else if byte.is_ascii_whitespace() || self.step(*byte)? == Step::Taken {
                 rest = &rest[1..];
             }
         }

@@ -81,16 +81,14 @@ impl From<MembershipError> for ApiError {
     fn from(error: MembershipError) -> Self {
         match error {
             MembershipError::Send(error) => error.into(),
-            // It was that server that asked for the invitation.
-            MembershipError::Remote(RemoteError::Refused { .. } | RemoteError::Invalid { .. }) => {
-                Self::forbidden(error.to_string())
-            }
-            MembershipError::Remote(_) => {
+            MembershipError::Remote(RemoteError::Unreachable { .. } | RemoteError::Off) => {
                 Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", "the invited user's server did not answer")
             }
-            MembershipError::NotInState(_) | MembershipError::CannotAuthorise | MembershipError::CannotGrant => {
-                Self::forbidden(error.to_string())
-            }
+            // What that server says no to is what the asking one wanted.
+            MembershipError::Remote(RemoteError::Refused { .. } | RemoteError::Invalid { .. })
+            | MembershipError::NotInState(_)
+            | MembershipError::CannotAuthorise
+            | MembershipError::CannotGrant => Self::forbidden(error.to_string()),
         }
     }
 }

@@ -150,7 +150,7 @@ struct Taken {
 
 impl Unproven<'_> {
     /// A server that was known before has signed it.
-    pub(crate) fn is_proven(self) {
+    pub(crate) fn prove(self) {
         self.give_back_name();
         if let Some(Taken { rate, address, .. }) = self.taken {
             self.limits.buckets.give_back(address, rate);

@@ -50,7 +50,7 @@ impl FromRequest<Arc<Api>> for Signed {
             api.peers.authenticate(&authorization, parts.method.as_str(), uri, signed).await.map_err(refused)?;
         // To meet a new server has cost something, however well it signs: there may be thousands of names.
         if known {
-            unproven.is_proven();
+            unproven.prove();
         }
         api.limits.take(&origin, Work::of(route))?;
         Ok(Self { origin, body })

@@ -108,7 +108,9 @@ impl ReceiptEvents {
     pub(crate) fn retain(&mut self, reader: &UserId, is_wanted: impl Fn(&str) -> bool) {
         self.by_event.retain(|event_id, kinds| {
             if !is_wanted(event_id) {
-                kinds.values_mut().for_each(|users| users.retain(|user_id, _| user_id == reader.as_str()));
+                for users in kinds.values_mut() {
+                    users.retain(|user_id, _| user_id == reader.as_str());
+                }
                 kinds.retain(|_, users| !users.is_empty());
             }
             !kinds.is_empty()

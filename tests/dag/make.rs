@@ -95,7 +95,7 @@ impl<'a> Maker<'a> {
         let server = creator.server_name();
         let create = build(draft, recipe.version, server, &key_of(server)).expect("an event");
         let mut maker = Self { recipe, dag: Dag::new(create), time: 1_700_000_000_000 };
-        maker.follow(&creator, member(&creator, json!({ "membership": "join" })));
+        maker.follow(&creator, &member(&creator, json!({ "membership": "join" })));
         let mut users = json!({ user(2, recipe.servers).as_str(): 50 });
         if !rules.explicitly_privilege_room_creators {
             users[creator.as_str()] = json!(100);
@@ -103,24 +103,24 @@ impl<'a> Maker<'a> {
         if !(rules.additional_room_creators && recipe.more_creators) {
             users[user(1, recipe.servers).as_str()] = json!(100);
         }
-        maker.follow(&creator, state("m.room.power_levels", "", json!({ "users": users })));
-        maker.follow(&creator, state("m.room.join_rules", "", json!({ "join_rule": "public" })));
+        maker.follow(&creator, &state("m.room.power_levels", "", json!({ "users": users })));
+        maker.follow(&creator, &state("m.room.join_rules", "", json!({ "join_rule": "public" })));
         for index in 1..recipe.users.min(4) {
             let user = user(index, recipe.servers);
-            maker.follow(&user, member(&user, json!({ "membership": "join" })));
+            maker.follow(&user, &member(&user, json!({ "membership": "join" })));
         }
-        maker.follow(&observer(), member(&observer(), json!({ "membership": "join" })));
+        maker.follow(&observer(), &member(&observer(), json!({ "membership": "join" })));
         maker.dag.founded = maker.dag.events.len() - 1;
         maker
     }
 
     /// An event of the founding, after the one before it.
-    fn follow(&mut self, sender: &UserId, draft: Draft) {
+    fn follow(&mut self, sender: &UserId, draft: &Draft) {
         self.time += 1000;
         let parents = [self.dag.events.len() - 1];
         let before = self.dag.state_after(&parents);
         let place = Place { parents: &parents, before: &before, flaw: None };
-        let pdu = self.event(sender, &draft, &place);
+        let pdu = self.event(sender, draft, &place);
         let index = self.dag.add(&pdu, before).expect("a new event");
         assert_eq!(self.dag.events[index].rejected, None, "what founds a room is allowed");
     }
@@ -219,7 +219,7 @@ impl<'a> Maker<'a> {
             Act::Levels(field, whom, level) => self.levels((field, whom, level), before),
             Act::Rules(rule) => state("m.room.join_rules", "", json!({ "join_rule": pick(&RULES, rule), "allow": [] })),
             Act::Offer(token) => {
-                let key = identity_key(false).public_key_base64();
+                let key = identity_key(0).public_key_base64();
                 let content = json!({
                     "display_name": "somebody", "key_validity_url": "https://id.test/valid", "public_key": key,
                     "public_keys": [{ "public_key": key }],
@@ -228,7 +228,7 @@ impl<'a> Maker<'a> {
             }
             Act::Claim(token, whom, forged) => {
                 let whom = self.user(whom);
-                let signed = signed_invite(&whom, &format!("t{}", token % 3), &identity_key(forged));
+                let signed = signed_invite(&whom, &format!("t{}", token % 3), &identity_key(u8::from(forged)));
                 let invite = json!({ "display_name": "somebody", "signed": signed });
                 member(&whom, json!({ "membership": "invite", "third_party_invite": invite }))
             }

@@ -192,7 +192,7 @@ impl Rooms {
 impl Taker {
     /// Fetches what came before the lowest of what is filled in, and places it.
     async fn fill(&self, edge: &[OwnedEventId], gap: OpenGap) -> Result<Backfilled, FetchError> {
-        let mut events = reachable(self.older_events(edge).await?, edge);
+        let mut events = reachable(&self.older_events(edge).await?, edge);
         let banned = self.banned_around(gap, &events).await?;
         events.retain(|event| !banned.contains(event.sender()));
         let numbers = self.keep_all_with_state(events).await?;
@@ -238,7 +238,7 @@ impl Taker {
 
 /// Those of `events`, oldest first, that `edge` leads to: a server may tell of times before the gap, which belong
 /// elsewhere.
-fn reachable(events: Vec<Pdu>, edge: &[OwnedEventId]) -> Vec<Pdu> {
+fn reachable(events: &[Pdu], edge: &[OwnedEventId]) -> Vec<Pdu> {
     let by_id: HashMap<OwnedEventId, usize> =
         events.iter().enumerate().map(|(i, event)| (event.event_id().to_owned(), i)).collect();
     let mut wanted = vec![false; events.len()];

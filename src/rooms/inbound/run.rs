@@ -149,20 +149,20 @@ impl RoomTask {
         let nodes = |id| inner.caches.node(self.room, id);
         let context = Context { signer: &inner.signer, now: inner.clock.now(), nodes: &nodes };
         for _ in 0..MAX_LOADS {
-            let planner = self.planner.as_mut().ok_or_else(|| SendError::Internal("no planner".into()))?;
-            match planner.follow(pdu, &context) {
+            let future = self.planner.as_mut().ok_or_else(|| SendError::Internal("no planner".into()))?;
+            match future.follow(pdu, &context) {
                 Ok(None) => return Ok(None),
                 Ok(Some(planned)) => {
                     let relation = match bound {
-                        Bound::To(bond) => Some(bond.change(&planned)),
+                        Bound::To(parent) => Some(parent.change(&planned)),
                         Bound::No | Bound::Drain => None,
                     };
                     if let Some(change) = &relation {
-                        planner.relations.apply(change);
+                        future.relations.apply(change);
                     }
                     return Ok(Some((planned, Attached { source: Source::Remote, relation, ..Attached::default() })));
                 }
-                Err(PlanError::Need(need)) => gather(view, planner, need).await?,
+                Err(PlanError::Need(need)) => gather(view, future, need).await?,
                 Err(PlanError::Refused(error)) => return Err(error),
             }
         }

@@ -47,7 +47,7 @@ impl Neighbour {
         self.doors.lock().expect("not poisoned").get(via.as_str()).cloned()
     }
 
-    pub(super) async fn door_template(&self, via: &ServerName) -> Result<Template, RemoteError> {
+    pub(super) fn door_template(&self, via: &ServerName) -> Result<Template, RemoteError> {
         let Some(door) = self.door(via) else { return Self::unknown() };
         match door.manner {
             Manner::Refuses(status, errcode) => Err(refusal(via, status, errcode)),
@@ -130,6 +130,7 @@ impl Large {
 }
 
 /// The join of `member` after `last`, in a room of which `base` is the state that counts.
+#[expect(clippy::too_many_arguments, reason = "an event has that many parts")]
 fn join_after(
     base: &[Pdu],
     room_id: &RoomId,

@@ -304,7 +304,7 @@ impl Remote for Neighbour {
         _: &'a RoomId,
         _: &'a OwnedUserId,
     ) -> Answer<'a, Template> {
-        Box::pin(self.door_template(via))
+        Box::pin(std::future::ready(self.door_template(via)))
     }
     fn send_join<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, JoinParts> {
         Box::pin(self.door_answer(via, event))

@@ -1,5 +1,6 @@
 //! Extensions about the rooms that an answer is about: account data, receipts, typing.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use hearth_accounts::{AccountDataItem, account_data_of_room, account_data_since};
@@ -36,10 +37,10 @@ fn write_rooms(rooms: &ByRoomId, out: &mut Vec<u8>) {
 impl Slide<'_> {
     /// What the connection has of a room with this answer; `None`: nothing.
     fn remembered_of<'m>(&self, added: &'m mut Added, room: RoomNid) -> Option<&'m mut SentRoom> {
-        if !added.rooms.contains_key(&room) {
-            added.rooms.insert(room, self.sent.rooms.get(&room)?.clone());
+        match added.rooms.entry(room) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) => Some(entry.insert(self.sent.rooms.get(&room)?.clone())),
         }
-        added.rooms.get_mut(&room)
     }
 
     /// What the connection has of a room so far, with what this answer says of it.

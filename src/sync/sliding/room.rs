@@ -123,11 +123,7 @@ impl Slide<'_> {
         let name = if stay.membership == Membership::Invite { "invite_state" } else { "knock_state" };
         json.raw(name, stripped);
         json.number("bump_stamp", stay.pos.get());
-        self.told(ruled, Some(json.close()), self.remembered(ruled, known))
-    }
-
-    fn told(&self, ruled: &Ruled<'_>, json: Option<Vec<u8>>, sent: SentRoom) -> Told {
-        Told { room: ruled.room, room_id: ruled.standing.row.room_id.clone(), json, sent, events: Vec::new() }
+        told(ruled, Some(json.close()), self.remembered(ruled, known))
     }
 
     async fn joined(
@@ -172,7 +168,7 @@ impl Slide<'_> {
         let is_summed_up = known.is_none() || joined.changes.touch(self.until, &SUMMED_UP);
         let has_news = !page.events.is_empty() || page.limited || !state.is_empty() || is_summed_up;
         if known.is_some_and(|known| !has_news && known.counts == counts && known.is_dm == sent.is_dm) {
-            return Ok(self.told(ruled, None, sent));
+            return Ok(told(ruled, None, sent));
         }
         let members = state.iter().chain(&page.events).filter(|event| event.event_type() == MEMBER);
         sent.members = sent.members_with(members.filter_map(|event| event.state_key()));
@@ -195,7 +191,7 @@ impl Slide<'_> {
         if let Some(bump) = self.bump(room, (page, *known)).await? {
             json.number("bump_stamp", bump.get());
         }
-        let told = self.told(ruled, Some(json.close()), sent);
+        let told = told(ruled, Some(json.close()), sent);
         Ok(Told { events: joined.page.events, ..told })
     }
 
@@ -309,7 +305,7 @@ impl Slide<'_> {
             }
         }
         json.number("bump_stamp", stay.pos.get());
-        Ok(Some(Told { events, ..self.told(ruled, Some(json.close()), self.remembered(ruled, known)) }))
+        Ok(Some(Told { events, ..told(ruled, Some(json.close()), self.remembered(ruled, known)) }))
     }
 }
 
@@ -328,4 +324,8 @@ fn needed_members(page: &Page) -> HashSet<String> {
     let senders = page.events.iter().map(|event| event.sender().to_string());
     let members = page.events.iter().filter(|event| event.event_type() == MEMBER);
     senders.chain(members.filter_map(|event| event.state_key().map(str::to_owned))).collect()
+}
+
+fn told(ruled: &Ruled<'_>, json: Option<Vec<u8>>, sent: SentRoom) -> Told {
+    Told { room: ruled.room, room_id: ruled.standing.row.room_id.clone(), json, sent, events: Vec::new() }
 }

@@ -52,11 +52,11 @@ fn list(first: u64, last: u64) -> Value {
     json!({"lists": {"l": {"ranges": [[first, last]], "timeline_limit": 10, "required_state": []}}})
 }
 
-fn requiring(state: Value) -> Value {
+fn requiring(state: &Value) -> Value {
     json!({"lists": {"l": {"ranges": [[0, 9]], "timeline_limit": 10, "required_state": state}}})
 }
 
-fn filtered(filters: Value) -> Value {
+fn filtered(filters: &Value) -> Value {
     json!({"lists": {"l": {"timeline_limit": 1, "filters": filters}}})
 }
 
@@ -196,7 +196,7 @@ async fn state_comes_as_it_is_required() {
     let world = World::new();
     let (ann, bob, cem) = (world.user("ann").await, world.user("bob").await, world.user("cem").await);
     let room_id = world.room(&ann, &[&bob, &cem]).await;
-    let ask = async |state: Value| state_of(room(&Client::new(&world, &ann).ask(requiring(state)).await, &room_id));
+    let ask = async |state: Value| state_of(room(&Client::new(&world, &ann).ask(requiring(&state)).await, &room_id));
     assert_eq!(ask(json!([])).await, Vec::<String>::new());
     assert_eq!(ask(json!([["m.room.create", ""], ["m.room.member", "$ME"]])).await.len(), 2);
     let all = ask(json!([["*", "*"]])).await;
@@ -210,18 +210,18 @@ async fn state_comes_as_it_is_required() {
     assert!(few.contains(&"m.room.member/@bob:hearth.test".to_owned()) && few.len() == all.len() - 2, "{few:?}");
 
     let mut client = Client::new(&world, &ann);
-    client.ask(requiring(json!([["m.room.topic", ""], ["m.room.member", "$LAZY"]]))).await;
+    client.ask(requiring(&json!([["m.room.topic", ""], ["m.room.member", "$LAZY"]]))).await;
     world.event(&room_id, &ann, ("m.room.topic", Some("")), json!({"topic": "t"})).await;
     world.event(&room_id, &ann, ("m.room.name", Some("")), json!({"name": "n"})).await;
     world.say(&room_id, &bob, "known").await;
     world.say(&room_id, &cem, "new").await;
-    let news = client.ask(requiring(json!([["m.room.topic", ""], ["m.room.member", "$LAZY"]]))).await;
+    let news = client.ask(requiring(&json!([["m.room.topic", ""], ["m.room.member", "$LAZY"]]))).await;
     let members = ["m.room.member/@ann:hearth.test", "m.room.member/@cem:hearth.test"];
     assert_eq!(state_of(room(&news, &room_id)), [&members[..], &["m.room.topic/"]].concat());
     let more =
-        client.ask(requiring(json!([["m.room.topic", ""], ["m.room.name", ""], ["m.room.member", "$LAZY"]]))).await;
+        client.ask(requiring(&json!([["m.room.topic", ""], ["m.room.name", ""], ["m.room.member", "$LAZY"]]))).await;
     assert_eq!(state_of(room(&more, &room_id)), ["m.room.name/"], "what was not asked for before");
-    let same = client.ask(requiring(json!([["m.room.name", ""], ["m.room.member", "$LAZY"]]))).await;
+    let same = client.ask(requiring(&json!([["m.room.name", ""], ["m.room.member", "$LAZY"]]))).await;
     assert_eq!(shown(&same, &[&room_id]), Vec::<usize>::new());
 }
 
@@ -265,7 +265,7 @@ async fn invitations_show_no_more_than_the_door() {
     world.change(&room_id, &ann, &bob, Membership::Invite).await;
     world.change(&spam, &eve, &bob, Membership::Invite).await;
     let mut client = Client::new(&world, &bob);
-    let all = || requiring(json!([["*", "*"]]));
+    let all = || requiring(&json!([["*", "*"]]));
     let first = client.ask(all()).await;
     assert_eq!((shown(&first, &[&room_id]), &first["lists"]["l"]["count"]), (vec![0], &json!(1)));
     let told = room(&first, &room_id);
@@ -289,7 +289,7 @@ async fn who_is_put_out_is_shown_that_and_nothing_after_it() {
     let world = World::new();
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let (room_id, left) = (world.room(&ann, &[&bob]).await, world.room(&ann, &[&bob]).await);
-    let all = || requiring(json!([["*", "*"]]));
+    let all = || requiring(&json!([["*", "*"]]));
     let mut client = Client::new(&world, &bob);
     assert_eq!(shown(&client.ask(all()).await, &[&room_id, &left]), [0, 1]);
     world.say(&room_id, &ann, "before").await;
@@ -328,7 +328,7 @@ async fn a_member_kicked_during_a_long_poll_gets_no_byte_after_the_leave() {
     let world = Arc::new(World::new());
     let (ann, bob) = (world.user("ann").await, world.user("bob").await);
     let body = || {
-        let mut body = requiring(json!([["*", "*"]]));
+        let mut body = requiring(&json!([["*", "*"]]));
         body["extensions"] = json!({"typing": {"enabled": true}, "receipts": {"enabled": true}});
         body
     };
@@ -404,7 +404,7 @@ async fn lists_are_filtered() {
         (json!({"not_tags": ["u.x"]}), vec![2, 3]),
     ] {
         client.pos = None;
-        let answer = client.ask(filtered(filters.clone())).await;
+        let answer = client.ask(filtered(&filters)).await;
         assert_eq!(
             (shown(&answer, &rooms), &answer["lists"]["l"]["count"]),
             (wanted.clone(), &json!(wanted.len())),
@@ -414,7 +414,7 @@ async fn lists_are_filtered() {
     let algorithm = json!({"algorithm": "m.megolm.v1.aes-sha2"});
     world.event(&plain, &ann, ("m.room.encryption", Some("")), algorithm).await;
     client.pos = None;
-    assert_eq!(shown(&client.ask(filtered(json!({"is_encrypted": true}))).await, &rooms), [0, 1], "it is now");
+    assert_eq!(shown(&client.ask(filtered(&json!({"is_encrypted": true}))).await, &rooms), [0, 1], "it is now");
 }
 
 #[tokio::test]
