@@ -1,8 +1,9 @@
 //! A destination's rows.
 //!
 //! The consumer adds to the queue; only the destination's one task takes from it. A transaction is stored with its id
-//! before it is sent, and goes in the same batch as its events: so after a crash it is sent again as it was. What is
-//! deleted needs no sync: a deletion that is lost means that the transaction is repeated, and its receiver knows it.
+//! before it is sent, and goes in the same batch as its events: so after a crash it is sent again as it was. Nothing here
+//! needs a sync. A deletion that is lost means that the transaction is repeated, and its receiver knows it; a transaction
+//! that is lost means that its events, which are still queued, go in another one, and their receiver knows them.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -68,7 +69,7 @@ impl Queue {
 
     /// `transaction` is sent from now on, until it is taken.
     pub(super) async fn begin(&self, transaction: &Transaction) -> Result<(), ConsumeError> {
-        let mut batch = Batch::new(self.nid.lane());
+        let mut batch = self.relaxed();
         batch.put::<Transactions>(&(self.nid,), transaction);
         self.store.commit(batch).await?;
         Ok(())

@@ -25,7 +25,7 @@ pub(super) async fn followed(
     let mut todo: Vec<OwnedEventId> = followed.iter().cloned().collect();
     while !todo.is_empty() && followed.len() < MAX_WALK && !all_in(ends, &followed) {
         let found = graph.find(&todo).await?;
-        let refused = found.values().filter(|event| event.verdict != Verdict::Accepted);
+        let refused = found.values().filter(|event| matches!(event.verdict, Verdict::Rejected | Verdict::SoftFailed));
         let before: BTreeSet<OwnedEventId> =
             refused.flat_map(|event| event.pdu.prev_events().iter().cloned()).collect();
         todo = before.into_iter().filter(|id| followed.insert(id.clone())).collect();
