@@ -117,10 +117,10 @@ impl Graph {
         Ok(Self { router, rooms, rooms_stopping })
     }
 
-    /// Starts what makes other servers turn to this one, which can be reached now. They are not asked yet for what was
-    /// missed (`Rooms::run_catching_up`): what they send by themselves meanwhile would come behind it in the timeline.
+    /// Starts what makes other servers turn to this one, which can be reached now.
     pub(crate) fn reachable(&self, settings: &Settings, requests: &Supervisor) {
         if settings.federation.enabled {
+            requests.spawn("what was missed", self.rooms.clone().run_catching_up(requests.stopping()));
             requests.spawn("gaps", self.rooms.clone().run_healing(requests.stopping()));
         }
     }

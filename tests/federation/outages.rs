@@ -104,6 +104,21 @@ async fn a_killed_server_catches_up() {
     assert_eq!(state[&("m.room.topic".to_owned(), String::new())], topic);
 }
 
+#[tokio::test]
+async fn a_restarted_server_asks_for_what_it_missed() {
+    let mut pair = Pair::apart().await;
+    // Synapse asks nobody.
+    if pair.is_self_check() {
+        return;
+    }
+    let (alice, bob, room) = moderated(&pair.ours(), &pair.theirs(), "11").await;
+    pair.kill_ours();
+    let sent = said(&bob, &room).await;
+    pair.restart_ours().await;
+    sees_history(&alice, &room, &sent).await;
+    agree(&room, &alice, &bob).await;
+}
+
 /// Many messages; gives their IDs.
 async fn said(person: &Person, room: &str) -> Vec<String> {
     let mut sent = Vec::new();

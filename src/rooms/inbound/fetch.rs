@@ -13,10 +13,8 @@ use super::{Inbound, Outlier, admit};
 use crate::SendError;
 use crate::gather::damaged;
 use crate::graph::{Graph, judged};
-use crate::remote::{MissingEvents, RawPdu, RemoteError, StateIds};
+use crate::remote::{RawPdu, RemoteError, StateIds};
 
-/// Events asked for in one `get_missing_events`.
-const MISSING_LIMIT: usize = 20;
 /// Events of a state or an auth chain that are fetched one by one; if more are missing, all come at once.
 const ONE_BY_ONE: usize = 50;
 /// Requests for single events at a time.
@@ -27,45 +25,6 @@ const MAX_SERVERS: usize = 4;
 const MAX_STATE: usize = 200_000;
 
 impl Taker {
-    /// Fetches what lies between what is here and `pdu`, and takes it. What cannot be had stays a gap.
-    pub(super) async fn fill_gap(&self, pdu: &Pdu) -> Result<(), SendError> {
-        let graph = self.graph().await?;
-        let head = self.rooms.head(&graph.view, self.room).await?;
-        let earliest = head.extremities.iter().filter_map(|end| OwnedEventId::try_from(end.event_id.as_str()).ok());
-        let ask = MissingEvents {
-            latest: vec![pdu.event_id().to_owned()],
-            earliest: earliest.collect(),
-            limit: MISSING_LIMIT,
-            min_depth: 0,
-        };
-        let raw = match self.rooms.0.remote.missing_events(&self.origin, &self.room_id, &ask).await {
-            Ok(raw) => raw,
-            Err(error) => {
-                tracing::debug!(%error, event_id = %pdu.event_id(), "the gap before an event was not filled");
-                return Ok(());
-            }
-        };
-        let raw: Vec<RawPdu> = raw.into_iter().take(MISSING_LIMIT).collect();
-        if let Some(error) = raw.iter().find_map(|raw| hearth_event::check(raw.get().as_bytes(), self.version).err()) {
-            // Whoever builds on what is no event of this room version builds on nothing.
-            let why = format!("what came before it is no event: {error}");
-            return Err(SendError::BadContent(why));
-        }
-        let mut events = self.admitted(raw).await;
-        events.retain(|event| event.event_id() != pdu.event_id());
-        events.sort_by(|a, b| a.depth().cmp(&b.depth()).then_with(|| a.event_id().cmp(b.event_id())));
-        for event in events {
-            let event_id = event.event_id().to_owned();
-            if let Err(error) = Box::pin(self.take_plainly(event)).await {
-                if matches!(error, SendError::Store(_) | SendError::Full | SendError::Stopping) {
-                    return Err(error);
-                }
-                tracing::debug!(%error, %event_id, "an event before another was not taken");
-            }
-        }
-        Ok(())
-    }
-
     /// The events among `raw` that are what they say.
     pub(super) async fn admitted(&self, raw: Vec<RawPdu>) -> Vec<Pdu> {
         let admitted = admit(&self.rooms, &self.room_id, self.version, raw).await;

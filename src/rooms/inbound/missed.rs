@@ -3,7 +3,11 @@
 //! The problem: a peer that could not reach us tries again when its pause ends, hours later perhaps, and until then it
 //! has nothing to say to us. No endpoint tells what the newest events of a room are. But `timestamp_to_event`, asked for
 //! the last event before a time that has not come yet, tells one of them. What is not here is fetched and goes the way of
-//! an event that was sent, which also fetches what lies between. That we ask shows the peer besides that we live.
+//! an event that was sent, which also fetches what lies between.
+//!
+//! That we ask shows the peer besides that we live, and it sends what it has kept, the oldest first. If the newest event
+//! were taken at once, what comes after it would stand behind it. So that one waits until the room is quiet, and by then
+//! it is mostly here.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -11,7 +15,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use hearth_schema::{RoomLast, RoomNid, Verdict};
 use hearth_store::{Lane, Order, Pos, StoreError, View};
-use ruma_common::{OwnedRoomId, OwnedServerName};
+use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName};
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::FetchError;
@@ -24,7 +28,7 @@ const MAX_ROOMS: usize = 5_000;
 /// Rooms read at a time.
 const PAGE: usize = 1024;
 /// Rooms that are asked about at a time.
-const PARALLEL: usize = 4;
+const PARALLEL: usize = 16;
 /// The longest pause before a room: peers are not asked about all rooms at one moment.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Servers of a room that are tried.
@@ -33,6 +37,8 @@ const TRIED: usize = 4;
 const ENOUGH: usize = 2;
 /// How far clocks of other servers may go ahead of ours.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
+/// How long a room has to be quiet before what is missing there is fetched, and how often that is looked at.
+const QUIET: (Duration, usize) = (Duration::from_secs(4), 75);
 /// When rooms are asked about of which nobody could tell: at once, and when a network may be there.
 const ROUNDS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(120), Duration::from_secs(900)];
 
@@ -174,8 +180,7 @@ impl Taker {
         let remote = &self.rooms.0.remote;
         let time = self.rooms.0.clock.now().plus(AHEAD);
         let newest = remote.event_before(&self.origin, &self.room_id, time).await?;
-        let found = self.graph().await?.find(std::slice::from_ref(&newest)).await?;
-        if found.get(&newest).is_some_and(|event| event.verdict != Verdict::Outlier) {
+        if self.is_here(&newest).await? || self.comes_by_itself(&newest).await? {
             return Ok(());
         }
         let raw = remote.event(&self.origin, &newest).await?;
@@ -188,5 +193,27 @@ impl Taker {
             Some(Err(why)) => Err(FetchError::Useless(why)),
             None => Err(FetchError::Useless("the event is not what was asked for".to_owned())),
         }
+    }
+
+    async fn is_here(&self, event_id: &OwnedEventId) -> Result<bool, FetchError> {
+        let found = self.graph().await?.find(std::slice::from_ref(event_id)).await?;
+        Ok(found.get(event_id).is_some_and(|event| event.verdict != Verdict::Outlier))
+    }
+
+    /// Waits while something happens in the room; says whether the event is here then.
+    async fn comes_by_itself(&self, event_id: &OwnedEventId) -> Result<bool, FetchError> {
+        let mut before = None;
+        for _ in 0..QUIET.1 {
+            let generation = self.rooms.head(&self.rooms.view().await?, self.room).await?.generation;
+            let moved = before.replace(generation) != Some(generation);
+            if self.is_here(event_id).await? {
+                return Ok(true);
+            }
+            if !moved && !self.rooms.has_mail(self.room).await? {
+                break;
+            }
+            self.rooms.0.pause(QUIET.0).await;
+        }
+        self.is_here(event_id).await
     }
 }

@@ -25,6 +25,7 @@ mod outliers;
 mod past;
 mod run;
 mod take;
+mod walk;
 
 use hearth_event::{Pdu, Verified};
 use hearth_schema::{RoomNid, Source, StateId};

@@ -1,12 +1,13 @@
 //! Events and states by number.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use hearth_event::RoomVersion;
 use hearth_schema::{
     CurrentState, EventNid, Events, Membership, NodeId, RoomHead, RoomHeads, RoomMeta, RoomNid, Rooms as RoomRows,
-    StateEntry, StateId, StateKeyNid, StateKeys, StateLog, StateLogEntry, Timeline, UserNid, UserRoom, UserRooms,
-    Verdict,
+    StateEntry, StateId, StateKeyNid, StateKeys, StateLog, StateLogEntry, StoredEvent, Timeline, UserNid, UserRoom,
+    UserRooms, Verdict,
 };
 use hearth_store::{Order, Pos, StoreError, View};
 use ruma_common::{EventId, OwnedRoomId, RoomId, UserId};
@@ -21,6 +22,8 @@ use crate::state::{self, Missing, Node};
 const PAGE: usize = 512;
 /// Rooms of one user that are listed at the most.
 const MAX_USER_ROOMS: usize = 100_000;
+/// Events with numbers next to each other are read as a range from this many on, which costs less than looking up each.
+const RANGE_OF: usize = 8;
 
 impl Rooms {
     /// The room's unchanging facts; `None`: no such room here.
@@ -77,8 +80,8 @@ impl Rooms {
         let missing: Vec<usize> = (0..numbers.len()).filter(|i| events[*i].is_none()).collect();
         if !missing.is_empty() {
             let version = self.version(view, room).await?;
-            let keys: Vec<_> = missing.iter().map(|i| (room, numbers[*i])).collect();
-            let rows = view.get_many::<Events>(&keys).await?;
+            let wanted: Vec<u32> = missing.iter().map(|i| numbers[*i]).collect();
+            let rows = stored_events(view, room, &wanted).await?;
             for (i, row) in missing.into_iter().zip(rows) {
                 let n = numbers[i];
                 let stored = row.ok_or_else(|| damaged("Events", format!("event {n} is named but absent")))?;
@@ -292,4 +295,20 @@ impl Rooms {
 /// A stored room ID.
 pub(crate) fn parse_room_id(text: &str) -> Result<OwnedRoomId, StoreError> {
     <&RoomId>::try_from(text).map(ToOwned::to_owned).map_err(|error| damaged("Rooms", error.to_string()))
+}
+
+/// `result[i]` belongs to `numbers[i]`.
+async fn stored_events(view: &View, room: RoomNid, numbers: &[u32]) -> Result<Vec<Option<StoredEvent>>, StoreError> {
+    let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) else { return Ok(Vec::new()) };
+    let span = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(1);
+    if numbers.len() < RANGE_OF || span > numbers.len() + numbers.len() / 4 {
+        let keys: Vec<_> = numbers.iter().map(|n| (room, *n)).collect();
+        return view.get_many::<Events>(&keys).await;
+    }
+    let rows = match first.checked_sub(1) {
+        Some(before) => view.page_after::<Events, _>(&(room,), &(room, before), span).await?,
+        None => view.page::<Events, _>(&(room,), Order::Ascending, span).await?,
+    };
+    let rows: HashMap<u32, StoredEvent> = rows.into_iter().map(|((_, n), row)| (n, row)).collect();
+    Ok(numbers.iter().map(|n| rows.get(n).cloned()).collect())
 }

@@ -199,3 +199,27 @@ async fn who_is_banned_does_not_speak_out_of_a_gap() {
     assert!(shown.contains(&"I follow".to_owned()) && !shown.contains(&"out of the gap".to_owned()), "{shown:?}");
     assert!(backfills(&town) > 0);
 }
+
+#[tokio::test]
+async fn what_lies_before_an_event_is_fetched_page_by_page() {
+    // How many are missing, and how often they are asked for: a page is 20, and there are 10 at the most.
+    for (missing, pages) in [(1, 1), (20, 1), (21, 2), (150, 8), (199, 10), (300, 10)] {
+        let town = Town::new();
+        let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+        for n in 0..missing {
+            say(&town, &room_id, &format!("missing {n}")).await;
+        }
+        let after = say(&town, &room_id, "after").await;
+        Town::deliver(&town.there, &town.here, &room_id, &[&after]).await;
+        let asked = town.neighbour.asked.lock().expect("not poisoned").clone();
+        let asked = asked.iter().filter(|asked| **asked == "missing_events").count();
+        assert_eq!(asked, pages, "{missing} missing");
+        let open = usize::from(missing > 200);
+        assert_eq!(open_gaps(&town, &room_id).await, open, "{missing} missing");
+        let here = town.here.history(&room_id, &user("alice")).await;
+        let there = town.there.history(&room_id, &other("olga")).await;
+        let here: Vec<_> = here.iter().filter(|label| label.starts_with("missing")).collect();
+        let there: Vec<_> = there.iter().filter(|label| label.starts_with("missing")).collect();
+        assert_eq!(here, there[missing - missing.min(200)..], "{missing} missing");
+    }
+}

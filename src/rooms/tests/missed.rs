@@ -1,6 +1,7 @@
 //! After a start: what came meanwhile.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hearth_event::RoomVersion;
 use ruma_common::RoomId;
@@ -66,4 +67,29 @@ async fn who_cannot_tell_is_left_alone() {
     catch_up(&town, &room_id).await;
     assert_eq!(asked(&town), ["event_before"], "once: it would not know later");
     assert!(!town.here.history(&room_id, &user("alice")).await.contains(&"one".to_owned()));
+}
+
+#[tokio::test]
+async fn what_a_peer_has_kept_comes_before_the_newest() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    // More than is fetched before one event.
+    let mut kept = Vec::new();
+    for n in 0..250 {
+        let body = format!("kept {n}");
+        kept.push(town.there.rooms.send(message(&room_id, &other("olga"), &body, &body)).await.expect("sent").event_id);
+    }
+    let sending = async {
+        for some in kept.chunks(50) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let some: Vec<_> = some.iter().map(|id| &**id).collect();
+            Town::deliver(&town.there, &town.here, &room_id, &some).await;
+        }
+    };
+    tokio::join!(catch_up(&town, &room_id), sending);
+    let here = town.here.history(&room_id, &user("alice")).await;
+    let expected: Vec<_> = (0..250).map(|n| format!("kept {n}")).collect();
+    assert_eq!(here[here.len() - expected.len()..], expected);
+    let asked = asked(&town);
+    assert!(!asked.contains(&"event") && !asked.contains(&"missing_events"), "it all came by itself: {asked:?}");
 }

@@ -1,9 +1,12 @@
 //! Reading: visibility, pages, states of the past.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_base::Millis;
 use hearth_schema::{Membership, ReceiptKind};
+use hearth_store::Store;
+use hearth_store::memory::MemoryStore;
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, creation, label, object, user};
@@ -212,4 +215,35 @@ async fn receipts_never_move_backwards() {
     assert_eq!(fixture.store.frontier(), after);
     let stranger = NewReceipt { user_id: user("eve"), ..receipt(&first.event_id) };
     assert!(matches!(fixture.rooms.set_receipt(&stranger).await, Err(ReceiptError::NotJoined)));
+}
+
+#[tokio::test]
+async fn events_read_as_a_range_are_those_that_were_asked_for() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let fixture = Fixture::on(Arc::clone(&store));
+    let room_id = fixture.room(Preset::PublicChat).await;
+    for n in 0..30 {
+        fixture.say(&room_id, &user("alice"), "hello", &n.to_string()).await.expect("sent");
+    }
+    let (view, room) = (fixture.rooms.view().await.expect("a view"), fixture.rooms.ids().room(&room_id));
+    let newest = fixture.rooms.head(&view, room).await.expect("a head").next_event - 1;
+    for numbers in [
+        (0..=newest).collect::<Vec<_>>(),
+        (3..20).rev().collect(),
+        // One twice, and one left out.
+        (5..15).chain([7, 16, 17, 18]).collect(),
+        vec![1, newest],
+        Vec::new(),
+    ] {
+        // Nothing is in its memory.
+        let other = Fixture::on(Arc::clone(&store));
+        let found = other.rooms.events(&view, room, &numbers).await.expect("readable");
+        assert_eq!(found.iter().map(|event| event.n).collect::<Vec<_>>(), numbers);
+        for event in found {
+            let one = fixture.rooms.events(&view, room, &[event.n]).await.expect("readable");
+            assert_eq!(one[0].event_id(), event.event_id());
+        }
+    }
+    let beyond: Vec<u32> = (newest - 8..newest + 2).collect();
+    assert!(Fixture::on(store).rooms.events(&view, room, &beyond).await.is_err(), "one is absent");
 }

@@ -1,0 +1,93 @@
+//! The walk back from an event to what is here: a page at a time, a bounded number of pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hearth_event::Pdu;
+use ruma_common::OwnedEventId;
+use tokio::time::Instant;
+
+use super::take::Taker;
+use crate::SendError;
+use crate::graph::has_state;
+use crate::remote::{MissingEvents, RawPdu};
+
+/// Events asked for in one `get_missing_events`: more than that no server tells.
+const PAGE: usize = 20;
+/// Pages asked for before one event. What lies further back stays a gap, which is filled in the background.
+const MAX_PAGES: usize = 10;
+/// How long the walk goes on, at the most: an event may take longer than that with all that it stands on.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Taker {
+    /// Fetches what lies between what is here and `pdu`, and takes it. What cannot be had stays a gap.
+    pub(super) async fn fill_gap(&self, pdu: &Pdu) -> Result<(), SendError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut found: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
+        let mut edge = vec![pdu.event_id().to_owned()];
+        for _ in 0..MAX_PAGES {
+            let Ok(page) = tokio::time::timeout_at(deadline, self.page_before(edge)).await else { break };
+            let new: Vec<Pdu> = page?
+                .into_iter()
+                .filter(|event| event.event_id() != pdu.event_id() && !found.contains_key(event.event_id()))
+                .collect();
+            if new.is_empty() {
+                break;
+            }
+            found.extend(new.iter().map(|event| (event.event_id().to_owned(), event.clone())));
+            edge = self.edge_of(&new, &found).await?;
+            if edge.is_empty() {
+                break;
+            }
+        }
+        let mut events: Vec<Pdu> = found.into_values().collect();
+        events.sort_by(|a, b| a.depth().cmp(&b.depth()).then_with(|| a.event_id().cmp(b.event_id())));
+        for event in events {
+            let event_id = event.event_id().to_owned();
+            if let Err(error) = Box::pin(self.take_plainly(event)).await {
+                if matches!(error, SendError::Store(_) | SendError::Full | SendError::Stopping) {
+                    return Err(error);
+                }
+                tracing::debug!(%error, %event_id, "an event before another was not taken");
+            }
+        }
+        Ok(())
+    }
+
+    /// What the origin tells of the times before `latest`.
+    async fn page_before(&self, latest: Vec<OwnedEventId>) -> Result<Vec<Pdu>, SendError> {
+        let graph = self.graph().await?;
+        let head = self.rooms.head(&graph.view, self.room).await?;
+        let earliest = head.extremities.iter().filter_map(|end| OwnedEventId::try_from(end.event_id.as_str()).ok());
+        let ask = MissingEvents { latest, earliest: earliest.collect(), limit: PAGE, min_depth: 0 };
+        let raw = match self.rooms.0.remote.missing_events(&self.origin, &self.room_id, &ask).await {
+            Ok(raw) => raw,
+            Err(error) => {
+                tracing::debug!(%error, room_id = %self.room_id, "a gap was not filled");
+                return Ok(Vec::new());
+            }
+        };
+        let raw: Vec<RawPdu> = raw.into_iter().take(PAGE).collect();
+        if let Some(error) = raw.iter().find_map(|raw| hearth_event::check(raw.get().as_bytes(), self.version).err()) {
+            // Whoever builds on what is no event of this room version builds on nothing.
+            let why = format!("what came before it is no event: {error}");
+            return Err(SendError::BadContent(why));
+        }
+        Ok(self.admitted(raw).await)
+    }
+
+    /// Those of `events` that follow something that is neither here nor in `found`.
+    async fn edge_of(
+        &self,
+        events: &[Pdu],
+        found: &BTreeMap<OwnedEventId, Pdu>,
+    ) -> Result<Vec<OwnedEventId>, SendError> {
+        let before: BTreeSet<&OwnedEventId> = events.iter().flat_map(|event| event.prev_events()).collect();
+        let before: Vec<OwnedEventId> = before.into_iter().filter(|id| !found.contains_key(*id)).cloned().collect();
+        let here = self.graph().await?.find(&before).await?;
+        let missing =
+            |id: &OwnedEventId| !found.contains_key(id) && !here.get(id).is_some_and(|event| has_state(event));
+        let edge = events.iter().filter(|event| event.prev_events().iter().any(missing));
+        Ok(edge.map(|event| event.event_id().to_owned()).take(PAGE).collect())
+    }
+}
