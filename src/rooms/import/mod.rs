@@ -18,8 +18,11 @@ mod told;
 mod verify;
 mod write;
 
+use std::time::Duration;
+
 use hearth_event::Pdu;
 use hearth_schema::Source;
+use hearth_store::{Pos, StoreError};
 use ruma_common::{OwnedServerName, ServerName};
 
 use crate::SendError;
@@ -31,6 +34,11 @@ use importer::Importer;
 pub(crate) use rows::Joins;
 use rows::Writer;
 use told::Told;
+
+/// How often a room that was told is tried to be entered, because something else changed meanwhile.
+const MAX_TRIES: u32 = 8;
+/// How long it is waited after the first of these; longer after each.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Why what another server told of a room was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -70,33 +78,48 @@ impl Rooms {
             }
             told => told?,
         };
-        let mut numbers = writer.alone().await;
         let event_id = told.join.event_id().to_owned();
+        let mut tries = 1;
+        loop {
+            match self.let_in(&via, &writer, &told).await {
+                // All of the room has been told and is stored: only the end of it is done again.
+                Err(ImportError::Here(SendError::Busy | SendError::Store(StoreError::SnapshotExpired)))
+                    if tries < MAX_TRIES =>
+                {
+                    tokio::time::sleep(PAUSE * tries).await;
+                    tries += 1;
+                }
+                entered => return Ok(Sent { event_id, pos: entered? }),
+            }
+        }
+    }
+
+    /// Makes the room exist, with our join in it, or puts our join into the room that is there.
+    async fn let_in(&self, via: &ServerName, writer: &Writer, told: &Told) -> Result<Pos, ImportError> {
+        let mut numbers = writer.alone().await;
         let graph = writer.graph().await?;
-        let pos = if self.room(&graph.view, writer.room).await?.is_none() {
-            let head = writer.head(&graph.view, &mut numbers).await?.clone();
-            let written = self.write_room(&graph, &told, head).await;
-            // Whatever became of it, the store knows what is free now.
-            *numbers = None;
-            written?
-        } else {
+        if self.room(&graph.view, writer.room).await?.is_some() {
             drop(numbers);
-            self.come_back(&via, &writer, told).await?
-        };
-        Ok(Sent { event_id, pos })
+            return self.come_back(via, writer, told).await;
+        }
+        let head = writer.head(&graph.view, &mut numbers).await?.clone();
+        let written = self.write_room(&graph, told, head).await;
+        // Whatever became of it, the store knows what is free now.
+        *numbers = None;
+        written
     }
 
     /// Joins a room that was known before.
-    async fn come_back(&self, via: &ServerName, writer: &Writer, told: Told) -> Result<hearth_store::Pos, ImportError> {
+    async fn come_back(&self, via: &ServerName, writer: &Writer, told: &Told) -> Result<Pos, ImportError> {
         let taker = Taker::new(self, told.join.room_id(), via).await?.ok_or(SendError::UnknownRoom)?;
         let own = self.0.signer.server_name.clone();
         let graph = writer.graph().await?;
         if self.server_in_room(&graph.view, writer.room, &own).await? {
-            return Ok(taker.take_strictly(told.join, Source::Remote).await?.pos);
+            return Ok(taker.take_strictly(told.join.clone(), Source::Remote).await?.pos);
         }
-        let (state_before, _) = self.write_trie(&graph, &told).await?;
+        let (state_before, _) = self.write_trie(&graph, told).await?;
         let prepared = Prepared {
-            pdu: told.join,
+            pdu: told.join.clone(),
             source: Source::AfterGap,
             state_before,
             rejected: None,

@@ -5,9 +5,10 @@ use std::time::Duration;
 use hearth_event::{EventDraft, Pdu, RoomVersion};
 use hearth_schema::{Membership, Outside, OutsideState, UserRoom};
 use hearth_store::{CommitError, Pos};
-use ruma_common::{OwnedEventId, OwnedServerName, ServerName};
+use ruma_common::{OwnedServerName, ServerName};
 
-use super::{MAX_SERVERS, MAX_TRIES, NewOutside, is_pending, stripped, version_of};
+use super::damage::Remains;
+use super::{MAX_SERVERS, MAX_TRIES, NewOutside, is_pending, stripped};
 use crate::command::{MembershipChange, Sent};
 use crate::intake::Rooms;
 use crate::joining::more_telling;
@@ -31,9 +32,9 @@ impl Rooms {
     ) -> Result<Sent, MembershipError> {
         let view = self.view().await?;
         let (user, room) = (self.ids().user(&change.target), self.ids().room(&change.room_id));
-        let (outside, state) = self.outside(&view, user, room).await?;
+        let remains = self.remains(&view, (user, room), change).await?;
         // Versions 1 and 2 look alike, so whoever told of the room may have meant the other.
-        let version = Some(version_of(&state)?).filter(|version| !matches!(version.as_str(), "1" | "2"));
+        let version = remains.version.filter(|version| !matches!(version.as_str(), "1" | "2"));
         let told = async {
             for via in candidates.iter().take(LEAVE_CANDIDATES) {
                 let event = self.own_event(Handshake::Leave, via, (change, additions), version).await;
@@ -55,20 +56,16 @@ impl Rooms {
             event
         } else {
             tracing::info!(room_id = %change.room_id, "no server was told that an invitation was turned down");
-            self.leave_of_our_own(change, additions, &outside, version_of(&state)?)
+            self.leave_of_our_own(change, additions, &remains)
         };
-        self.ended(change, event, (outside, state)).await
+        self.ended(change, event, remains).await
     }
 
     /// A leave that no other server gets to see: for the user, whose other devices must learn of it.
-    fn leave_of_our_own(
-        &self,
-        change: &MembershipChange,
-        additions: &Additions,
-        outside: &Outside,
-        version: RoomVersion,
-    ) -> Option<Pdu> {
-        let invitation = outside.invitation.as_ref().and_then(|id| OwnedEventId::try_from(id.as_str()).ok());
+    fn leave_of_our_own(&self, change: &MembershipChange, additions: &Additions, remains: &Remains) -> Option<Pdu> {
+        // Nobody else sees it, so any version does where the room's cannot be read.
+        let version = remains.version.unwrap_or(RoomVersion::DEFAULT);
+        let invitation = remains.invitation.clone();
         let draft = EventDraft {
             room_id: Some(change.room_id.clone()),
             event_type: "m.room.member".into(),
@@ -90,12 +87,11 @@ impl Rooms {
         &self,
         change: &MembershipChange,
         event: Option<Pdu>,
-        (outside, state): (Outside, OutsideState),
+        Remains { outside, state, invitation, event_id, .. }: Remains,
     ) -> Result<Sent, MembershipError> {
         let (user, room) = (self.ids().user(&change.target), self.ids().room(&change.room_id));
-        let named = event.as_ref().map(|event| event.event_id().to_string()).or_else(|| outside.invitation.clone());
-        let event_id = named.or_else(|| state.event.as_ref().map(|(event_id, _)| event_id.clone()));
-        let event_id = event_id.and_then(|event_id| OwnedEventId::try_from(event_id).ok());
+        let new = event.as_ref().map(|event| event.event_id().to_owned());
+        let event_id = new.or(invitation).or(event_id);
         let event_id = event_id.ok_or_else(|| SendError::Internal("a membership without any event".into()))?;
         for _ in 0..MAX_TRIES {
             let view = self.view().await?;
@@ -103,8 +99,9 @@ impl Rooms {
             let Some(row) = row.filter(is_pending) else { return Ok(Sent { event_id, pos: Pos::ZERO }) };
             let outside =
                 Outside { membership: Membership::Leave, sender: change.target.to_string(), ..outside.clone() };
+            let version = event.as_ref().map_or_else(|| state.version.clone(), |event| event.version().as_str().into());
             let event = event.as_ref().map(|event| (event.event_id().to_string(), event.json().to_vec()));
-            let state = OutsideState { event, ..state.clone() };
+            let state = OutsideState { version, event, ..state.clone() };
             match self.keep_member(Some(&row), change, outside, state).await {
                 Ok(pos) => return Ok(Sent { event_id, pos }),
                 Err(CommitError::Conflict(_)) => {}

@@ -4,6 +4,7 @@
 //! Such a room has no events here, so there is nothing for its task to do: what is known lives in the user's lane. The
 //! user's row of the room has no event number then, which tells every reader to look here.
 
+mod damage;
 mod handshake;
 mod invite;
 mod rescind;
@@ -139,12 +140,7 @@ impl Rooms {
     ) -> Result<Vec<OwnedServerName>, StoreError> {
         let (user, room) = (self.ids().user(user), self.ids().room(room_id));
         let mut all: Vec<OwnedServerName> = via.to_vec();
-        if let Some(outside) = view.get::<Outsides>(&(user, room)).await? {
-            for server in outside.servers {
-                let server = OwnedServerName::try_from(server);
-                all.push(server.map_err(|error| damaged("Outsides", error.to_string()))?);
-            }
-        }
+        all.extend(self.bringers(view, (user, room), room_id).await?);
         // Who is in the room is known while this server is; what it remembers of another time is a guess.
         let known = self.room(view, room).await?.is_some();
         if known && (all.is_empty() || self.is_resident(view, room).await?) {

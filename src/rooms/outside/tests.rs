@@ -1,5 +1,6 @@
 //! Another server that says what a test wants it to say.
 
+mod damaged;
 mod hostile;
 mod leaving;
 mod out;

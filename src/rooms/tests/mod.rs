@@ -1,5 +1,6 @@
 //! Rooms on the memory engine and on one that misbehaves.
 
+mod contested;
 mod current;
 mod dag;
 mod delayed;
@@ -20,3 +21,4 @@ mod runs;
 mod sending;
 mod serving;
 mod upgrade;
+mod watched;

@@ -81,14 +81,8 @@ impl Town {
         .await;
         let entered = self.there.rooms.enter_handshake(name(0), verified(&join).await).await.expect("a join");
         assert!(entered.pos > hearth_store::Pos::ZERO);
-        loop {
-            let state = answer_before(&self.there.rooms, room_id, join.event_id()).await;
-            match self.here.rooms.import(name(1), join.clone(), state).await {
-                // On a bad day.
-                Err(crate::import::ImportError::Here(SendError::Busy)) => {}
-                imported => return imported.expect("an import"),
-            }
-        }
+        let state = answer_before(&self.there.rooms, room_id, join.event_id()).await;
+        self.here.rooms.import(name(1), join, state).await.expect("an import")
     }
 
     /// Gives `to` the events of `from` with these IDs, in one transaction.
@@ -243,7 +237,7 @@ pub(super) async fn event_after(
 }
 
 /// The answer to a join that has been answered before.
-async fn answer_before(rooms: &Rooms, room_id: &RoomId, join: &EventId) -> JoinParts {
+pub(super) async fn answer_before(rooms: &Rooms, room_id: &RoomId, join: &EventId) -> JoinParts {
     let state = event(rooms, room_id, join).await.expect("a join").state_before;
     answer_of(rooms, room_id, state).await
 }
