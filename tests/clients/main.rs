@@ -5,7 +5,7 @@
 //! that is done.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 
@@ -119,5 +119,5 @@ fn tell(input: &mut ChildStdin, line: &str) {
 }
 
 fn script(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(path)
+    hearth_test_harness::root().join("tests/clients").join(path)
 }

@@ -26,4 +26,4 @@ pub use hostile::{Ask, Asked, Claim, Hostile, Reply, now};
 pub use hostile_room::{RawEvent, Room, Signed};
 pub use server::{Server, free_port};
 pub use synapse::Synapse;
-pub use tools::{synapse_python, tool};
+pub use tools::{root, synapse_python, tool};

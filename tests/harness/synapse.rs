@@ -149,7 +149,7 @@ impl Drop for Synapse {
 fn configure(directory: &Path, name: &str, clients: u16, servers: u16) {
     let key = format!("ed25519 a_test {}\n", base64_of(&fresh_seed()));
     fs::write(directory.join("signing.key"), key).expect("the key can be written");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/synapse_config.py");
+    let script = crate::root().join("benches/synapse_config.py");
     let made = Command::new(synapse_python())
         .arg(script)
         .arg(directory)

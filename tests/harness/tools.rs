@@ -25,3 +25,8 @@ pub fn synapse_python() -> PathBuf {
     );
     python
 }
+
+/// The checkout that is tested. Asked when the test runs: what was compiled may come from another one.
+pub fn root() -> PathBuf {
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests"))
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// The answers to `requests`, in their order.
 pub(crate) fn ask(requests: impl Iterator<Item = Value>) -> Vec<Value> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/synapse_oracle.py");
+    let script = hearth_test_harness::root().join("tests/oracle/synapse_oracle.py");
     let mut child = Command::new(hearth_test_harness::synapse_python())
         .arg(script)
         .stdin(Stdio::piped())

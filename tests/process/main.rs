@@ -5,7 +5,6 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -265,7 +264,7 @@ fn a_development_server_makes_its_own_configuration() {
 
 #[test]
 fn generated_files_are_up_to_date() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = hearth_test_harness::root();
     for (flag, file) in [("--example", "config/example.toml"), ("--docs", "docs/configuration.md")] {
         let output = Command::new(BINARY).args(["generate-config", flag]).output().expect("starts");
         let kept = fs::read_to_string(root.join(file)).expect("kept");
