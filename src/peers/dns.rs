@@ -168,15 +168,15 @@ mod tests {
     #[tokio::test]
     async fn names_that_only_lead_to_names_are_given_up() {
         let circle = |name: &str| if name.starts_with('a') { "b.test." } else { "a.test." }.to_owned();
-        let itself = |name: &str| name.to_owned();
-        let on_and_on = |name: &str| after(name);
-        for (what, (dns, asked)) in
-            [("a circle", misled(circle).await), ("itself", misled(itself).await), ("no end", misled(on_and_on).await)]
-        {
-            for n in 0..2 {
+        for (what, (dns, asked)) in [
+            ("a circle", misled(circle).await),
+            ("itself", misled(str::to_owned).await),
+            ("no end", misled(after).await),
+        ] {
+            for host in ["a.test", "b.test"] {
                 // Whether there is no such name or it cannot be found out: nobody is connected to.
-                if let Ok(found) = dns.addresses(["a.test", "b.test"][n]).await {
-                    assert_eq!(found, [IpAddr::from([0, 0, 0, 0]); 0], "{what}");
+                if let Ok(found) = dns.addresses(host).await {
+                    assert!(found.is_empty(), "{what}: {found:?}");
                 }
                 if let Ok(found) = dns.srv("_matrix-fed._tcp.a.test").await {
                     assert_eq!(found, [], "{what}");
