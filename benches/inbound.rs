@@ -15,8 +15,7 @@ use hearth_schema::Ids;
 use hearth_store::Store;
 use hearth_store_rocks::{Identity, RocksOptions, RocksStore};
 use ruma_common::{
-    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
-    ServerName, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, UserId,
 };
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -37,55 +36,12 @@ fn there() -> SigningKey {
 /// Only its keys are known.
 struct Silent;
 
-fn silence<'a, T: Send + 'a>() -> Answer<'a, T> {
-    Box::pin(async { Err(RemoteError::Off) })
-}
-
 impl Remote for Silent {
     fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
         let mut keys = PublicKeys::default();
         let key = there();
         keys.insert(&name("there.test"), key.key_id(), &key.public_key_base64(), u64::MAX).expect("a key");
         Box::pin(async { keys })
-    }
-    fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
-        silence()
-    }
-    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinParts> {
-        silence()
-    }
-    fn send_leave<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, ()> {
-        silence()
-    }
-    fn send_knock<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, Vec<RawPdu>> {
-        silence()
-    }
-    fn invite<'a>(&'a self, _: &'a ServerName, _: &'a InviteOut) -> Answer<'a, RawPdu> {
-        silence()
-    }
-    fn event<'a>(&'a self, _: &'a ServerName, _: &'a EventId) -> Answer<'a, RawPdu> {
-        silence()
-    }
-    fn missing_events<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, _: &'a MissingEvents) -> Answer<'a, Vec<RawPdu>> {
-        silence()
-    }
-    fn state_ids<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, _: &'a EventId) -> Answer<'a, StateIds> {
-        silence()
-    }
-    fn state<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, _: &'a EventId) -> Answer<'a, RemoteState> {
-        silence()
-    }
-    fn event_auth<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, _: &'a EventId) -> Answer<'a, Vec<RawPdu>> {
-        silence()
-    }
-    fn backfill<'a>(
-        &'a self,
-        _: &'a ServerName,
-        _: &'a RoomId,
-        _: &'a [OwnedEventId],
-        _: usize,
-    ) -> Answer<'a, Vec<RawPdu>> {
-        silence()
     }
 }
 

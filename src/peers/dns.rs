@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
 use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use parking_lot::Mutex;
 
 /// How long one name server may think.
@@ -62,7 +63,11 @@ impl SystemDns {
 }
 
 fn system() -> Result<TokioResolver, NetError> {
-    let mut builder = TokioResolver::builder_tokio()?;
+    bounded(TokioResolver::builder_tokio()?)
+}
+
+/// A resolver that does not ask for ever.
+fn bounded(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
     let options = builder.options_mut();
     options.timeout = TIMEOUT;
     options.attempts = 2;
@@ -113,7 +118,75 @@ impl Dns for SystemDns {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+    use hickory_resolver::proto::op::Message;
+    use hickory_resolver::proto::rr::rdata::CNAME;
+    use hickory_resolver::proto::rr::{Name, Record};
+    use tokio::net::UdpSocket;
+
     use super::*;
+
+    /// What a name server of a test was asked.
+    type Asked = Arc<Mutex<Vec<String>>>;
+
+    /// A resolver, and a name server for which every name is another name for that of `next`.
+    async fn misled(next: impl Fn(&str) -> String + Send + 'static) -> (SystemDns, Asked) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        let SocketAddr::V4(address) = socket.local_addr().expect("bound") else { panic!("it was bound to IPv4") };
+        let asked = Asked::default();
+        let log = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let mut datagram = [0; 4096];
+            while let Ok((length, peer)) = socket.recv_from(&mut datagram).await {
+                let question = Message::from_vec(&datagram[..length]).expect("a question");
+                let query = question.queries.first().expect("of something").clone();
+                let name = query.name().to_ascii();
+                let other = Name::from_ascii(next(&name)).expect("a name");
+                log.lock().push(name);
+                let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+                let record = Record::from_rdata(query.name().clone(), 60, RData::CNAME(CNAME(other)));
+                answer.add_query(query).add_answer(record);
+                let bytes = answer.to_vec().expect("an answer");
+                socket.send_to(&bytes, peer).await.expect("sent");
+            }
+        });
+        let mut server = NameServerConfig::udp((*address.ip()).into());
+        server.connections.iter_mut().for_each(|connection| connection.port = address.port());
+        let config = ResolverConfig::from_name_servers(vec![server]);
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        (SystemDns(Mutex::new(Some(bounded(builder).expect("usable")))), asked)
+    }
+
+    fn after(name: &str) -> String {
+        let number: u32 = name.trim_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap_or(0);
+        format!("n{}.test.", number + 1)
+    }
+
+    #[tokio::test]
+    async fn names_that_only_lead_to_names_are_given_up() {
+        let circle = |name: &str| if name.starts_with('a') { "b.test." } else { "a.test." }.to_owned();
+        for (what, (dns, asked)) in [
+            ("a circle", misled(circle).await),
+            ("itself", misled(str::to_owned).await),
+            ("no end", misled(after).await),
+        ] {
+            for host in ["a.test", "b.test"] {
+                // Whether there is no such name or it cannot be found out: nobody is connected to.
+                if let Ok(found) = dns.addresses(host).await {
+                    assert!(found.is_empty(), "{what}: {found:?}");
+                }
+                if let Ok(found) = dns.srv("_matrix-fed._tcp.a.test").await {
+                    assert_eq!(found, [], "{what}");
+                }
+            }
+            let asked = asked.lock().len();
+            // Addresses of two kinds and a service, each tried twice, each a few names deep.
+            assert!((3..=2 * 3 * 2 * 10).contains(&asked), "{what}: {asked} questions");
+        }
+    }
 
     #[tokio::test]
     async fn the_hosts_file_is_read() {

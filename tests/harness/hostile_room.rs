@@ -164,7 +164,15 @@ fn redacted_content(kind: &str, content: &Value, version: u8) -> Value {
         _ => &[],
     };
     let kept = keys.iter().filter_map(|key| Some(((*key).to_owned(), content.get(*key)?.clone())));
-    Value::Object(kept.collect())
+    let mut kept: serde_json::Map<String, Value> = kept.collect();
+    if kind == "m.room.member"
+        && version >= 11
+        && let Some(invite) = content["third_party_invite"].as_object()
+    {
+        let signed = invite.iter().filter(|(key, _)| *key == "signed").map(|(key, value)| (key.clone(), value.clone()));
+        kept.insert("third_party_invite".to_owned(), Value::Object(signed.collect()));
+    }
+    Value::Object(kept)
 }
 
 impl Room {

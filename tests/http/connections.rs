@@ -107,6 +107,24 @@ async fn a_body_that_says_it_is_too_large_is_refused_unread() {
 }
 
 #[tokio::test]
+async fn who_has_sent_too_much_reads_the_refusal() {
+    let server = Server::start(BINARY, &Config::open()).await;
+    let user = user(&server).await;
+    let mut socket = TcpStream::connect(server.address()).await.expect("the server listens");
+    let length = 4 << 20;
+    let head = format!(
+        "POST /_matrix/client/v3/createRoom HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: {length}\r\n\r\n",
+        user.token
+    );
+    socket.write_all(head.as_bytes()).await.expect("it reads");
+    socket.write_all(&vec![b' '; length]).await.expect("it does not break the connection");
+    let mut answer = String::new();
+    timeout(Duration::from_secs(30), socket.read_to_string(&mut answer)).await.expect("in time").expect("not reset");
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("M_TOO_LARGE"), "{answer}");
+}
+
+#[tokio::test]
 async fn nonsense_on_the_wire_harms_nobody() {
     let server = Server::start(BINARY, &Config::open()).await;
     for nonsense in [

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// How long the rest of a request that is answered already is waited for.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// Milliseconds since the connection began, plus one; 0 is "not".
 #[derive(Debug, Default)]
 struct Since(AtomicU64);
@@ -36,6 +39,10 @@ pub(super) struct Activity {
     quiet: Since,
     /// The peer accepts no bytes.
     stuck: Since,
+    /// Bytes of the last request's body that nobody has read; [`u64::MAX`] if it does not say how many.
+    unread: AtomicU64,
+    /// All is answered, and the rest of a body is thrown away.
+    lingering: Since,
 }
 
 /// Why a connection is ended.
@@ -47,6 +54,8 @@ pub(super) enum Overdue {
     Idle,
     /// The peer does not take the answer.
     Stuck,
+    /// The peer has its answer, and does not hang up.
+    Lingering,
 }
 
 impl Activity {
@@ -58,6 +67,8 @@ impl Activity {
             head: Since::default(),
             quiet: Since::default(),
             stuck: Since::default(),
+            unread: AtomicU64::new(0),
+            lingering: Since::default(),
         };
         activity.head.begin(0);
         activity.quiet.begin(0);
@@ -91,9 +102,25 @@ impl Activity {
             self.http2.store(true, Ordering::Relaxed);
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.unread.store(0, Ordering::Relaxed);
         self.head.end();
         self.quiet.end();
         OpenRequest(self.clone())
+    }
+
+    /// So many bytes of the request's body were left; [`u64::MAX`] if it does not say how many.
+    pub(super) fn left_unread(&self, bytes: u64) {
+        self.unread.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What was left of the last request's body.
+    pub(super) fn unread(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Nothing more is said, only read.
+    pub(super) fn lingers(&self, now: Instant) {
+        self.lingering.begin(self.age(now));
     }
 
     /// What has taken too long, if anything.
@@ -102,6 +129,9 @@ impl Activity {
         let over = |since: &Since, deadline| since.lasts(now).is_some_and(|lasts| lasts >= deadline);
         if over(&self.stuck, idle_deadline) {
             return Some(Overdue::Stuck);
+        }
+        if over(&self.lingering, header_deadline.min(LINGER)) {
+            return Some(Overdue::Lingering);
         }
         if self.requests.load(Ordering::Relaxed) > 0 {
             return None;
@@ -192,6 +222,26 @@ mod tests {
         assert_eq!(activity.overdue(after(began, 75), HEAD, IDLE), Some(Overdue::Stuck));
         activity.sent();
         assert_eq!(activity.overdue(after(began, 75), HEAD, IDLE), None);
+    }
+
+    #[test]
+    fn who_has_the_answer_must_hang_up_soon() {
+        let (activity, quiet) = used(http::Version::HTTP_11);
+        activity.lingers(quiet);
+        activity.received(after(quiet, 3));
+        assert_eq!(activity.overdue(after(quiet, 4), HEAD, IDLE), None);
+        assert_eq!(activity.overdue(after(quiet, 6), HEAD, IDLE), Some(Overdue::Lingering));
+    }
+
+    #[test]
+    fn the_next_request_forgets_what_was_left_of_the_last() {
+        let activity = Activity::begin(Instant::now());
+        let first = activity.request(http::Version::HTTP_11);
+        activity.left_unread(7);
+        drop(first);
+        assert_eq!(activity.unread(), 7);
+        let _second = activity.request(http::Version::HTTP_11);
+        assert_eq!(activity.unread(), 0);
     }
 
     #[test]

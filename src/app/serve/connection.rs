@@ -2,17 +2,15 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use hearth_client_api::Peer;
+use http::header::CONNECTION;
+use http::{HeaderValue, Version};
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -23,10 +21,14 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::activity::Activity;
-use super::body::Answer;
+use super::body::{Answer, Question};
+use super::watched::Watched;
 
 /// How many headers a request may have.
 const MAX_HEADERS: usize = 100;
+
+/// Bytes of a body that nobody wanted and that may be read all the same, so that the connection can be used again.
+const READ_ON: u64 = 16 << 10;
 
 /// Bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +88,7 @@ impl Server {
         let builder = self.builder.clone();
         async move {
             let activity = Activity::begin(Instant::now());
-            let io = Watched { inner: TokioIo::new(socket), activity: activity.clone() };
+            let io = Watched::new(TokioIo::new(socket), activity.clone());
             let requests = activity.clone();
             let service = service_fn(move |request| answer(router.clone(), &requests, peer, request));
             let connection = builder.serve_connection(io, service);
@@ -123,62 +125,19 @@ fn answer(
     mut request: http::Request<Incoming>,
 ) -> impl Future<Output = Result<http::Response<Answer>, Infallible>> + Send + use<> {
     let open = activity.request(request.version());
+    let activity = (request.version() < Version::HTTP_2).then(|| Arc::clone(activity));
     request.extensions_mut().insert(peer);
-    let response = router.call(request.map(Body::new));
-    async move { response.await.map(|response| response.map(|inner| Answer { inner, _open: open })) }
-}
-
-/// A socket that tells its [`Activity`] what happens.
-struct Watched<S> {
-    inner: TokioIo<S>,
-    activity: Arc<Activity>,
-}
-
-impl<S> Watched<S> {
-    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if result.is_pending() {
-            self.activity.blocked(Instant::now());
-        } else {
-            self.activity.sent();
+    let request = request.map(|body| match &activity {
+        Some(activity) => Body::new(Question::new(body, activity)),
+        // Ends a request by itself without ending the connection.
+        None => Body::new(body),
+    });
+    let response = router.call(request);
+    async move {
+        let mut response = response.await?;
+        if activity.is_some_and(|activity| activity.unread() > READ_ON) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        result
-    }
-}
-
-impl<S: AsyncRead + Unpin> Read for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if matches!(result, Poll::Ready(Ok(()))) {
-            self.activity.received(Instant::now());
-        }
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Write for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.wrote(result)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.wrote(result)
+        Ok(response.map(|inner| Answer { inner, _open: open }))
     }
 }

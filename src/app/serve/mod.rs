@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod listener;
 mod tls;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,5 +87,7 @@ pub(crate) fn listen(
 
 #[cfg(test)]
 mod flood_tests;
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn limits() -> HttpLimits {
+pub(super) fn limits() -> HttpLimits {
     HttpLimits {
         request_head: 8 * 1024,
         header_deadline: Duration::from_millis(200),
@@ -46,7 +46,7 @@ async fn send(address: SocketAddr, bytes: &str) -> TcpStream {
 }
 
 /// Everything until the server closes the connection, and how long that took.
-async fn rest(socket: &mut TcpStream) -> (String, Duration) {
+pub(super) async fn rest(socket: &mut TcpStream) -> (String, Duration) {
     let began = Instant::now();
     let mut bytes = Vec::new();
     // A reset is a close too: the server may still have had bytes to read.

@@ -2,6 +2,7 @@
 
 mod authentication;
 mod discovery;
+mod discovery_limits;
 mod doctor;
 mod files;
 mod keys;

@@ -16,8 +16,8 @@ use hearth_store::memory::MemoryStore;
 use hearth_store::{Batch, Owner as _, Store};
 use parking_lot::Mutex;
 use ruma_common::{
-    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName,
-    UserId, room_id, server_name, user_id,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId,
+    room_id, server_name, user_id,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -98,10 +98,6 @@ impl Mal {
     }
 }
 
-fn off<'a, T: Send + 'a>() -> Answer<'a, T> {
-    Box::pin(async { Err(RemoteError::Off) })
-}
-
 impl Remote for Mal {
     fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
         Box::pin(async move {
@@ -115,9 +111,6 @@ impl Remote for Mal {
     }
     fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
         Box::pin(async { self.template.lock().clone().map_or_else(Self::refusal, Ok) })
-    }
-    fn send_join<'a>(&'a self, _: &'a ServerName, _: &'a Pdu) -> Answer<'a, JoinParts> {
-        off()
     }
     fn send_leave<'a>(&'a self, _: &'a ServerName, event: &'a Pdu) -> Answer<'a, ()> {
         self.take(event);
@@ -143,30 +136,6 @@ impl Remote for Mal {
                 }
             })
         })
-    }
-    fn event<'a>(&'a self, _: &'a ServerName, _: &'a EventId) -> Answer<'a, RawPdu> {
-        off()
-    }
-    fn missing_events<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, _: &'a MissingEvents) -> Answer<'a, Vec<RawPdu>> {
-        off()
-    }
-    fn state_ids<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, _: &'a EventId) -> Answer<'a, StateIds> {
-        off()
-    }
-    fn state<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, _: &'a EventId) -> Answer<'a, RemoteState> {
-        off()
-    }
-    fn event_auth<'a>(&'a self, _: &'a ServerName, _: &'a RoomId, _: &'a EventId) -> Answer<'a, Vec<RawPdu>> {
-        off()
-    }
-    fn backfill<'a>(
-        &'a self,
-        _: &'a ServerName,
-        _: &'a RoomId,
-        _: &'a [OwnedEventId],
-        _: usize,
-    ) -> Answer<'a, Vec<RawPdu>> {
-        off()
     }
 }
 

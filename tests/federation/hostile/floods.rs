@@ -95,5 +95,9 @@ async fn a_state_that_is_asked_for_all_the_time_is_worked_out_once() {
     let answer = mal.post(&to, &uri, &body).send().await;
     assert!([200, 413].contains(&answer.status), "{} {}", answer.status, answer.text);
     assert!(answer.body["events"].as_array().is_none_or(|events| events.len() <= 20), "{}", answer.text);
+    // What is too large to be read is refused in words, not with a broken connection.
+    let body = json!({"latest_events": vec![&last; 20_000], "earliest_events": vec![&last; 20_000], "limit": 20});
+    let answer = mal.post(&to, &uri, &body).send().await;
+    assert_eq!((answer.status, answer.errcode()), (413, "M_TOO_LARGE"), "{}", answer.text);
     scene.end().await;
 }

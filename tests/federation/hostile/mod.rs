@@ -8,6 +8,7 @@ mod floods;
 mod forks;
 mod ingress;
 mod lying;
+mod malformed;
 mod poison;
 mod predecessors;
 mod reads;
