@@ -9,6 +9,7 @@ mod forks;
 mod ingress;
 mod lying;
 mod malformed;
+mod omitted;
 mod poison;
 mod predecessors;
 mod reads;
