@@ -43,7 +43,7 @@ impl Fallen {
     /// Five seconds pass; how each of these has ended.
     async fn due(&self, delay_ids: &[&String]) -> Vec<DelayedOutcome> {
         self.world.clock.advance(Duration::from_secs(5));
-        let user = self.ann.id.as_str().try_into().unwrap();
+        let user: &ruma_common::UserId = self.ann.id.as_str().try_into().unwrap();
         let mut outcomes = Vec::new();
         for delay_id in delay_ids {
             let ended = async {

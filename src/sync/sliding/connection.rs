@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let connections = Connections::new(7);
-        let heavy = || (0..300).map(|n| (room(n), sent_room(1_000))).collect::<HashMap<_, _>>();
+        let heavy = || (0..240).map(|n| (room(n), sent_room(1_000))).collect::<HashMap<_, _>>();
         for n in 0..MAX_OF_DEVICE {
             let turn = connections.begin(key(&n.to_string()), None).expect("anew");
             let pos = connections.number();
@@ -445,6 +445,13 @@ mod tests {
             assert_eq!(inner.weight, inner.all.values().map(|connection| connection.weight).sum::<usize>());
         }
         assert!(connections.0.lock().all.len() < MAX_OF_DEVICE);
+        let turn = connections.begin(key("0"), None).expect("anew");
+        let rooms = (0..300).map(|n| (room(n), sent_room(1_000))).collect();
+        let pos = connections.number();
+        assert!(connections.finish(&turn, (pos, Added { rooms, ..Added::default() })));
+        let turn = connections.begin(key("0"), Some(pos)).expect("the newest");
+        assert!(turn.sent.rooms.values().all(|room| room.members.is_empty()), "too many for one");
+        assert_eq!(turn.sent.rooms.len(), 300);
         let members = sent_room(MAX_MEMBERS).members_with(["@new:x"].into_iter());
         assert_eq!(members.len(), 1);
     }

@@ -115,7 +115,7 @@ impl Places {
     }
 
     /// What is said of a type, and of all.
-    fn about<'p>(&'p self, kind: &str) -> impl Iterator<Item = &'p Keys> + use<'p> {
+    fn about(&self, kind: &str) -> impl Iterator<Item = &Keys> + use<'_> {
         self.by_type.get(kind).into_iter().chain([&self.of_any_type])
     }
 
