@@ -11,7 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use hearth_schema::{AccountData, Ids, UserNid};
+use hearth_schema::{AccountData, IGNORED_USERS, Ids, UserNid, ignored_users};
 use hearth_store::StoreError;
 use moka::sync::Cache;
 use parking_lot::Mutex;
@@ -21,7 +21,6 @@ use serde_json::Value;
 use crate::Accounts;
 use crate::error::damaged;
 
-const IGNORED: &str = "m.ignored_user_list";
 /// Account data that decides about invitations: the stable name, and those of the proposals.
 const PERMISSIONS: [&str; 3] = [
     "m.invite_permission_config",
@@ -57,6 +56,11 @@ impl Screening {
     /// the room would look different to this user.
     pub fn hides(&self, sender: &UserId, state_key: Option<&str>) -> bool {
         state_key.is_none() && self.ignores(sender)
+    }
+
+    /// Whether the user ignores anybody at all.
+    pub fn ignores_anybody(&self) -> bool {
+        !self.ignored.is_empty()
     }
 
     /// Whether the user ignores `other`.
@@ -99,13 +103,6 @@ impl Screening {
     fn read(ignored: Option<&Value>, permissions: &[Value]) -> Self {
         let permissions = permissions.iter().map(Permissions::read).collect();
         Self { ignored: ignored.map(ignored_users).unwrap_or_default(), permissions, verdicts: Mutex::default() }
-    }
-}
-
-fn ignored_users(content: &Value) -> HashSet<String> {
-    match content.get("ignored_users") {
-        Some(Value::Object(users)) => users.keys().cloned().collect(),
-        _ => HashSet::new(),
     }
 }
 
@@ -231,14 +228,14 @@ impl ScreeningCache {
 
 /// Whether account data of this room (`""`: global) and type is read here.
 pub(crate) fn decides(room: &str, kind: &str) -> bool {
-    room.is_empty() && (kind == IGNORED || PERMISSIONS.contains(&kind))
+    room.is_empty() && (kind == IGNORED_USERS || PERMISSIONS.contains(&kind))
 }
 
 /// Whether `json`, to be stored as global account data of this type, makes `user` ignore itself.
 pub(crate) fn ignores_itself(ids: &Ids, user: UserNid, kind: &str, json: &str) -> bool {
     let is_user = |name: &String| <&UserId>::try_from(name.as_str()).is_ok_and(|id| ids.user(id) == user);
     // The caller has parsed it.
-    kind == IGNORED && serde_json::from_str(json).is_ok_and(|content| ignored_users(&content).iter().any(is_user))
+    kind == IGNORED_USERS && serde_json::from_str(json).is_ok_and(|content| ignored_users(&content).iter().any(is_user))
 }
 
 impl Accounts {
@@ -251,13 +248,13 @@ impl Accounts {
             return Ok(known);
         }
         let epoch = *self.screenings.epoch.lock();
-        let kinds = std::iter::once(IGNORED).chain(PERMISSIONS);
+        let kinds = std::iter::once(IGNORED_USERS).chain(PERMISSIONS);
         let keys: Vec<_> = kinds.map(|kind| (user, String::new(), kind.to_owned())).collect();
         let (mut ignored, mut permissions) = (None, Vec::new());
         for ((.., kind), row) in keys.iter().zip(self.view().await?.get_many::<AccountData>(&keys).await?) {
             let Some(row) = row else { continue };
             let content: Value = serde_json::from_str(&row.json).map_err(|error| damaged("AccountData", error))?;
-            if kind == IGNORED {
+            if kind == IGNORED_USERS {
                 ignored = Some(content);
             } else {
                 permissions.push(content);

@@ -104,7 +104,8 @@ pub(crate) fn locked() -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "M_USER_LOCKED", "this account has been locked").with("soft_logout", true)
 }
 
-fn suspended() -> ApiError {
+/// 403 `M_USER_SUSPENDED`
+pub(crate) fn suspended() -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "M_USER_SUSPENDED", "you cannot do this while your account is suspended")
 }
 

@@ -28,6 +28,12 @@ pub enum SendError {
     /// The sender has annotated the event with the same key before.
     #[error("you have sent this annotation before")]
     DuplicateAnnotation,
+    /// The sender's account is locked.
+    #[error("this account has been locked")]
+    Locked,
+    /// The sender's account is suspended.
+    #[error("you cannot do this while your account is suspended")]
+    Suspended,
     /// Too many requests wait for this room.
     #[error("the room is busy")]
     Busy,

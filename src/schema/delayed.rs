@@ -72,6 +72,10 @@ pub enum DelayedFailure {
     BadRelation,
     /// The sender has annotated the event with the same key before.
     DuplicateAnnotation,
+    /// The sender's account was locked.
+    Locked,
+    /// The sender's account was suspended.
+    Suspended,
 }
 
 /// All delayed events of a user: so many are scheduled, and no more is known of which.

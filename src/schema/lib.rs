@@ -8,6 +8,7 @@ mod account;
 mod delayed;
 mod event;
 mod ids;
+mod ignored;
 mod outbound;
 mod outside;
 mod peer;
@@ -30,6 +31,7 @@ pub use event::{Source, StagedEvent, StoredEvent, Verdict};
 pub use ids::{
     AliasKey, DestinationNid, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
 };
+pub use ignored::{IGNORED_USERS, ignored_users};
 pub use outbound::{BackOff, Destination, QueuedPdu, Transaction};
 pub use outside::{Outside, OutsideState};
 pub use peer::{PeerKey, PeerKeyAnswer, PeerKeys as PeerKeysRow};

@@ -2,6 +2,7 @@
 
 use hearth_accounts::{AccountDataItem, Requester, all_account_data};
 use hearth_store::{StoreError, View};
+use serde_json::Value;
 
 use crate::json::{self, Parts};
 
@@ -20,6 +21,12 @@ pub(crate) async fn all(view: &View, who: &Requester) -> Result<Vec<AccountDataI
         items.push(AccountDataItem { room: String::new(), kind: PUSH_RULES.to_owned(), json });
     }
     Ok(items)
+}
+
+/// The content of a stored item. All that is stored was JSON when it came.
+pub(crate) fn content(json: &str) -> Result<Value, StoreError> {
+    serde_json::from_str(json)
+        .map_err(|error| StoreError::Corrupt { keyspace: "AccountData", detail: error.to_string().into() })
 }
 
 /// Appends the array of events.

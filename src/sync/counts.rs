@@ -36,12 +36,15 @@ pub(crate) struct RoomCounts {
     threads: Vec<(String, Counts)>,
 }
 
+/// A mention: its position, and the root of its thread.
+pub(crate) type UnreadMention = (Pos, Option<u32>);
+
 /// What a user has read of a room.
 #[derive(Debug)]
 pub(crate) struct ReadState {
     pub point: ReadPoint,
-    /// Unread mentions, oldest first: position, root of the thread.
-    pub mentions: Vec<(Pos, Option<u32>)>,
+    /// Unread mentions, oldest first.
+    pub mentions: Vec<UnreadMention>,
 }
 
 /// States of reading of one user.
@@ -121,17 +124,18 @@ impl Answer<'_> {
         let Some(state) = self.read_state(room).await? else { return Ok(RoomCounts::default()) };
         let upto = self.until.pos;
         let tally = tally(&self.view, room, live, upto).await?;
-        let mentions = |in_thread: bool| {
-            state.mentions.iter().filter(|(pos, thread)| *pos <= upto && thread.is_some() == in_thread).count()
-        };
-        let main = Counts::new(tally.main.since(state.point.main), mentions(false));
+        let silenced = self.silenced(room, &state).await?;
+        let mut mentions = state.mentions.clone();
+        mentions.retain(|(pos, _)| *pos <= upto && !silenced.mentions.contains(pos));
+        let (in_threads, in_main): (Vec<_>, Vec<_>) = mentions.into_iter().partition(|(_, thread)| thread.is_some());
+        let main = Counts::new(tally.main.since(state.point.main).since(silenced.main), in_main.len());
         let unread = tally.threads.since(state.point.threads);
-        let threads = Counts::new(unread, mentions(true));
+        let threads = Counts::new(unread.since(silenced.all_threads()), in_threads.len());
         match self.scope.filter.timeline.thread_counts {
             ThreadCounts::Together => Ok(RoomCounts { room: main.plus(threads), threads: Vec::new() }),
             ThreadCounts::Apart if threads == Counts::default() => Ok(RoomCounts { room: main, threads: Vec::new() }),
             ThreadCounts::Apart => {
-                let threads = self.thread_counts(room, &state, unread).await?;
+                let threads = self.thread_counts(room, &state.point, (unread, &in_threads, &silenced)).await?;
                 Ok(RoomCounts { room: main, threads })
             }
         }
@@ -166,7 +170,7 @@ async fn read_state(view: &View, user: UserNid, room: RoomNid) -> Result<Option<
 }
 
 /// How far the user has read in these threads, where that is further than nothing.
-async fn read_to(
+pub(crate) async fn read_to(
     view: &View,
     (user, room): (UserNid, RoomNid),
     roots: &[u32],

@@ -22,6 +22,7 @@ mod member;
 mod outside;
 mod presence;
 mod room;
+mod silenced;
 mod sliding;
 mod state;
 mod stay;

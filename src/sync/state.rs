@@ -67,6 +67,16 @@ impl Changes {
         })
     }
 
+    /// Places that had something and have nothing any more at `until`, by type and key.
+    pub(crate) fn removed(&self, until: Pos) -> Vec<(&str, &str)> {
+        let mut seen = HashSet::new();
+        let stretch = self.log.iter().rev().filter(|(pos, ..)| *pos <= until);
+        let newest = stretch.filter(|(_, nid, _)| seen.insert(*nid));
+        let gone = newest.filter(|(.., entry)| entry.n.is_none()).filter_map(|(.., entry)| entry.previous);
+        let events = gone.filter_map(|n| self.events.get(&n));
+        events.map(|event| (event.event_type(), event.state_key().unwrap_or_default())).collect()
+    }
+
     /// What stood at the places that changed after `at`, by type and key.
     fn undone(&self, at: Pos) -> HashMap<(&str, &str), Option<u32>> {
         let mut before = HashMap::new();

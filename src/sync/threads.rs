@@ -11,7 +11,8 @@ use hearth_schema::{ReadPoint, RoomNid, RoomTallies, Tally, ThreadReads, ThreadT
 use hearth_store::{Order, Pos, StoreError};
 
 use crate::answer::Answer;
-use crate::counts::{Counts, ReadState};
+use crate::counts::{Counts, UnreadMention};
+use crate::silenced::Silenced;
 
 /// Rows of the walk read at a time.
 const PAGE: usize = 128;
@@ -19,35 +20,37 @@ const PAGE: usize = 128;
 const MAX_PAGES: usize = 32;
 
 impl Answer<'_> {
-    /// Threads with something unread, by event ID of their roots; `unread` is what is unread of all.
+    /// Threads with something unread, by event ID of their roots; `unread` is what is unread of all by anybody, and
+    /// `unread_mentions` are the mentions in threads that count.
     pub(crate) async fn thread_counts(
         &self,
         room: RoomNid,
-        state: &ReadState,
-        unread: Tally,
+        point: &ReadPoint,
+        (unread, unread_mentions, silenced): (Tally, &[UnreadMention], &Silenced),
     ) -> Result<Vec<(String, Counts)>, StoreError> {
         let mut mentions: HashMap<u32, usize> = HashMap::new();
-        for (_, thread) in state.mentions.iter().filter(|(pos, _)| *pos <= self.until.pos) {
-            if let Some(root) = thread {
-                *mentions.entry(*root).or_default() += 1;
-            }
+        for root in unread_mentions.iter().filter_map(|(_, thread)| *thread) {
+            *mentions.entry(root).or_default() += 1;
         }
         let mut found = HashMap::new();
         let mut seen: HashSet<u32> = mentions.keys().copied().collect();
-        self.add_unread(room, &state.point, seen.iter().copied().collect(), &mut found).await?;
+        self.add_unread(room, point, seen.iter().copied().collect(), &mut found).await?;
         let mut upto = self.until.pos;
         for _ in 0..MAX_PAGES {
-            if sum(&found) == unread || upto <= state.point.pos {
+            if sum(&found) == unread || upto <= point.pos {
                 break;
             }
-            let window = (Bound::Excluded(state.point.pos), Bound::Included(upto));
+            let window = (Bound::Excluded(point.pos), Bound::Included(upto));
             let rows = self.view.page_between::<RoomTallies, _>(&(room,), window, Order::Descending, PAGE).await?;
             let new = rows.iter().filter_map(|(_, tally)| tally.thread).filter(|root| seen.insert(*root)).collect();
-            self.add_unread(room, &state.point, new, &mut found).await?;
+            self.add_unread(room, point, new, &mut found).await?;
             match rows.last() {
                 Some(((_, last), _)) if rows.len() == PAGE => upto = Pos::new(last.get().saturating_sub(1)),
                 _ => break,
             }
+        }
+        for (root, tally) in &mut found {
+            *tally = tally.since(silenced.thread(*root));
         }
         self.by_event_id(room, &found, &mentions).await
     }

@@ -1,6 +1,7 @@
 //! What the real server answers to requests that are wrong, and what it does with connections.
 
 mod connections;
+mod idle;
 mod refusals;
 mod wire;
 

@@ -5,6 +5,7 @@ use hearth_rooms::{AliasError, CreateError, MembershipError, QueryError, Receipt
 use http::StatusCode;
 
 use crate::error::ApiError;
+use crate::standing;
 
 /// How long a client waits before it tries a busy room again, in milliseconds.
 const ROOM_RETRY_MS: u64 = 500;
@@ -25,6 +26,8 @@ impl From<SendError> for ApiError {
                 "M_DUPLICATE_ANNOTATION",
                 "you have annotated this event with the same key before",
             ),
+            SendError::Locked => standing::locked(),
+            SendError::Suspended => standing::suspended(),
             SendError::Busy => Self::busy(ROOM_RETRY_MS),
             SendError::Stopping => Self::stopping(),
             SendError::Full => Self::disk_full(),

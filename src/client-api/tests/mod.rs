@@ -12,6 +12,7 @@ mod elsewhere;
 mod entering;
 mod ephemeral;
 mod exactness;
+mod fallen;
 mod legacy;
 mod limits;
 mod presence;

@@ -171,3 +171,59 @@ async fn invitations_are_filtered_by_lists_of_users_and_servers() {
     invite(&eve).await.ok();
     assert_eq!(sync(&world, &ann, None).await["rooms"]["invite"], Value::Null);
 }
+
+/// `notification_count` and `highlight_count` of a room and of its threads, by `/sync` and by sliding sync.
+async fn unread(world: &World, by: &Person, room: &str) -> (Value, Value) {
+    let filter = pct(r#"{"room":{"timeline":{"unread_thread_notifications":true}}}"#);
+    let answer = world.get(&format!("/sync?filter={filter}"), by).await.ok();
+    let told = &answer["rooms"]["join"][room];
+    let apart = json!([told["unread_notifications"], told["unread_thread_notifications"]]);
+    let path = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    let body = json!({"room_subscriptions": {room: {"timeline_limit": 1}}}).to_string();
+    let answer = world.raw(Method::POST, path, Some(by), body).await.ok();
+    let told = &answer["rooms"][room];
+    (apart, json!([told["notification_count"], told["highlight_count"]]))
+}
+
+#[tokio::test]
+async fn what_ignored_users_say_is_not_unread() {
+    let world = World::new();
+    let (ann, bob, room) = room_of_two(&world).await;
+    let eve = world.register("eve").await;
+    world.post(&in_room(&room, "join"), &eve, json!({})).await.ok();
+    let top = say(&world, &ann, &room, "top").await;
+    let mut sent = 0;
+    let mut tell = async |by: &Person, content: Value| {
+        sent += 1;
+        let path = in_room(&room, &format!("send/m.room.message/n{sent}"));
+        world.put(&path, by, content).await.ok()["event_id"].as_str().unwrap().to_owned()
+    };
+    let mention = json!({"user_ids": [ann.id]});
+    let thread = json!({"rel_type": "m.thread", "event_id": top});
+    for by in [&bob, &eve] {
+        tell(by, json!({"msgtype": "m.text", "body": "a"})).await;
+        tell(by, json!({"msgtype": "m.text", "body": "b", "m.mentions": mention})).await;
+        tell(by, json!({"msgtype": "m.text", "body": "c", "m.relates_to": thread})).await;
+        tell(by, json!({"msgtype": "m.text", "body": "d", "m.relates_to": thread, "m.mentions": mention})).await;
+    }
+    let counts = |main: [u64; 2], of_thread: [u64; 2]| {
+        let object = |[all, loud]: [u64; 2]| json!({"notification_count": all, "highlight_count": loud});
+        let sum = [main[0] + of_thread[0], main[1] + of_thread[1]];
+        let threads = if of_thread == [0, 0] { Value::Null } else { json!({top.as_str(): object(of_thread)}) };
+        (json!([object(main), threads]), json!(sum))
+    };
+    assert_eq!(unread(&world, &ann, &room).await, counts([4, 2], [4, 2]), "of both");
+    ignore(&world, &ann, &[&bob]).await;
+    assert_eq!(unread(&world, &ann, &room).await, counts([2, 1], [2, 1]), "of Eve");
+    assert_eq!(unread(&world, &eve, &room).await.0[0]["notification_count"], json!(0), "who has spoken last has read");
+    let read = tell(&eve, json!({"msgtype": "m.text", "body": "e"})).await;
+    let receipt = in_room(&room, &format!("receipt/m.read/{}", pct(&read)));
+    world.post(&receipt, &ann, json!({"thread_id": "main"})).await.ok();
+    assert_eq!(unread(&world, &ann, &room).await, counts([0, 0], [2, 1]), "what was read is taken off once");
+    tell(&bob, json!({"msgtype": "m.text", "body": "f", "m.mentions": mention})).await;
+    assert_eq!(unread(&world, &ann, &room).await, counts([0, 0], [2, 1]), "and what comes does not count");
+    ignore(&world, &ann, &[&bob, &eve]).await;
+    assert_eq!(unread(&world, &ann, &room).await, counts([0, 0], [0, 0]));
+    ignore(&world, &ann, &[]).await;
+    assert_eq!(unread(&world, &ann, &room).await, counts([1, 1], [4, 2]), "who is heard again is heard");
+}

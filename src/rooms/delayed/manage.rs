@@ -2,12 +2,14 @@
 
 use hearth_base::Millis;
 use hearth_schema::{DelayedEvent, DelayedEvents, DelayedOutcome, Finalised};
-use hearth_store::{CommitError, StoreError};
+use hearth_store::{CommitError, StoreError, View};
 use ruma_common::{OwnedUserId, UserId};
 
+use super::standing::Sender;
 use super::{DelayedError, Key, MAX_TRIES, delayed_list, due, failure, parse_delay_id, to_send};
 use crate::SendError;
 use crate::attach;
+use crate::command::SendEvent;
 use crate::gather::damaged;
 use crate::intake::Rooms;
 
@@ -62,22 +64,27 @@ impl Rooms {
         }
         let event = to_send(&key, &row)?;
         if action != DelayedAction::Send
-            && let Some(transaction) = event.transaction.clone()
-            && let Some(event_id) =
-                attach::sent_before(&view, self.ids().room(&event.room_id), &(key.0, transaction)).await?
+            && let Some(outcome) = self.sent_before(&view, &key, &event).await?
         {
-            // It was sent by a run of the server that ended before it could note that.
-            let outcome = DelayedOutcome::Sent { event_id: event_id.to_string() };
             self.finalise(&key, outcome.clone()).await?;
             return settled(action, &outcome);
         }
         match action {
             DelayedAction::Cancel => self.finalise(&key, DelayedOutcome::Cancelled).await?,
             DelayedAction::Restart => self.restart(&key).await?,
-            DelayedAction::Send => {
-                let sent = self.send(event).await?;
-                self.finalise(&key, DelayedOutcome::Sent { event_id: sent.event_id.to_string() }).await?;
-            }
+            DelayedAction::Send => match self.standing_of(&view, key.0, &event).await? {
+                Sender::Gone => {
+                    self.finalise(&key, DelayedOutcome::Cancelled).await?;
+                    return settled(action, &DelayedOutcome::Cancelled);
+                }
+                sender => {
+                    if let Some(refusal) = sender.refusal() {
+                        return Err(refusal.into());
+                    }
+                    let sent = self.send(event).await?;
+                    self.finalise(&key, DelayedOutcome::Sent { event_id: sent.event_id.to_string() }).await?;
+                }
+            },
         }
         Ok(())
     }
@@ -88,12 +95,29 @@ impl Rooms {
     /// If it could not be sent now, but perhaps later.
     pub(super) async fn fire(&self, key: &Key) -> Result<Fired, SendError> {
         let _claim = self.0.delays.claim(key).await;
-        let row = self.view().await?.get::<DelayedEvents>(key).await?;
+        let view = self.view().await?;
+        let row = view.get::<DelayedEvents>(key).await?;
         let Some(row) = row.filter(|row| row.finalised.is_none()) else { return Ok(Fired::Done) };
         if due(&row) > self.0.clock.now() {
             return Ok(Fired::NotBefore(due(&row)));
         }
-        let outcome = match self.send(to_send(key, &row)?).await {
+        let event = to_send(key, &row)?;
+        let sender = self.standing_of(&view, key.0, &event).await?;
+        if sender != Sender::MaySend
+            && let Some(outcome) = self.sent_before(&view, key, &event).await?
+        {
+            self.finalise(key, outcome).await?;
+            return Ok(Fired::Done);
+        }
+        let sent = match (sender, sender.refusal()) {
+            (Sender::Gone, _) => {
+                self.finalise(key, DelayedOutcome::Cancelled).await?;
+                return Ok(Fired::Done);
+            }
+            (_, Some(refusal)) => Err(refusal),
+            (_, None) => self.send(event).await,
+        };
+        let outcome = match sent {
             Ok(sent) => DelayedOutcome::Sent { event_id: sent.event_id.to_string() },
             Err(error) => match failure(&error) {
                 Some(why) => DelayedOutcome::Failed { why, message: error.to_string() },
@@ -102,6 +126,18 @@ impl Rooms {
         };
         self.finalise(key, outcome).await?;
         Ok(Fired::Done)
+    }
+
+    /// Its end, if it was sent by a run of the server that ended before it could note that.
+    async fn sent_before(
+        &self,
+        view: &View,
+        key: &Key,
+        event: &SendEvent,
+    ) -> Result<Option<DelayedOutcome>, StoreError> {
+        let Some(transaction) = event.transaction.clone() else { return Ok(None) };
+        let sent = attach::sent_before(view, self.ids().room(&event.room_id), &(key.0, transaction)).await?;
+        Ok(sent.map(|event_id| DelayedOutcome::Sent { event_id: event_id.to_string() }))
     }
 
     async fn restart(&self, key: &Key) -> Result<(), SendError> {

@@ -12,6 +12,7 @@
 //! sending it and noting that does not send it twice.
 
 mod manage;
+mod standing;
 mod timer;
 
 use std::time::Duration;
@@ -315,6 +316,8 @@ const fn failure(error: &SendError) -> Option<DelayedFailure> {
         SendError::UnknownEvent => Some(DelayedFailure::UnknownEvent),
         SendError::BadRelation(_) => Some(DelayedFailure::BadRelation),
         SendError::DuplicateAnnotation => Some(DelayedFailure::DuplicateAnnotation),
+        SendError::Locked => Some(DelayedFailure::Locked),
+        SendError::Suspended => Some(DelayedFailure::Suspended),
         SendError::Busy | SendError::Stopping | SendError::Full | SendError::Store(_) | SendError::Internal(_) => None,
     }
 }
@@ -330,6 +333,8 @@ impl From<(DelayedFailure, String)> for SendError {
             DelayedFailure::UnknownEvent => Self::UnknownEvent,
             DelayedFailure::BadRelation => Self::BadRelation(message),
             DelayedFailure::DuplicateAnnotation => Self::DuplicateAnnotation,
+            DelayedFailure::Locked => Self::Locked,
+            DelayedFailure::Suspended => Self::Suspended,
         }
     }
 }

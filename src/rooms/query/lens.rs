@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use hearth_schema::{AccountData, ChildTallies, RoomNid, UserNid};
+use hearth_schema::{AccountData, ChildTallies, IGNORED_USERS, RoomNid, UserNid, ignored_users};
 use hearth_store::{Pos, StoreError, View};
 use ruma_common::UserId;
 use serde_json::Value;
@@ -29,12 +29,9 @@ pub(crate) struct Lens<'a> {
     ignored: HashSet<String>,
 }
 
-/// Whom the content of `m.ignored_user_list` names. Clients write what they like there: what is no list
-/// ignores nobody.
-fn ignored_users(json: &str) -> Result<HashSet<String>, StoreError> {
+fn ignored(json: &str) -> Result<HashSet<String>, StoreError> {
     let content: Value = serde_json::from_str(json).map_err(|error| damaged("AccountData", error.to_string()))?;
-    let users = content.get("ignored_users").and_then(Value::as_object);
-    Ok(users.into_iter().flat_map(|users| users.keys().cloned()).collect())
+    Ok(ignored_users(&content))
 }
 
 impl<'a> Lens<'a> {
@@ -53,8 +50,8 @@ impl<'a> Lens<'a> {
             Err(_) => Pos::ZERO,
         };
         let sees_all = rooms.hides_nothing(view, user_id, room).await?;
-        let row = view.get::<AccountData>(&(user, String::new(), "m.ignored_user_list".to_owned())).await?;
-        let mut ignored = row.map(|row| ignored_users(&row.json)).transpose()?.unwrap_or_default();
+        let row = view.get::<AccountData>(&(user, String::new(), IGNORED_USERS.to_owned())).await?;
+        let mut ignored = row.map(|row| self::ignored(&row.json)).transpose()?.unwrap_or_default();
         ignored.remove(user_id.as_str());
         Ok(Self { rooms, view, user_id, user, room, sees_all, ceiling, ignored })
     }

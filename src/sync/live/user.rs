@@ -150,6 +150,11 @@ impl LiveUser {
         self.threads.get() > since.get()
     }
 
+    /// How many rooms it has any standing in.
+    pub(crate) fn count(&self) -> usize {
+        self.memberships.lock().len()
+    }
+
     /// The standing in every room, in no order.
     pub(crate) fn all(&self) -> Vec<(RoomNid, Standing)> {
         self.memberships.lock().iter().map(|(room, standing)| (*room, standing.clone())).collect()

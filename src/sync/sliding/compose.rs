@@ -3,19 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
-use hearth_accounts::{Requester, Screening};
-use hearth_base::Millis;
-use hearth_rooms::Rooms;
-use hearth_schema::AccountData;
-use hearth_store::{Pos, StoreError, View};
-use serde_json::Value;
-
 use super::begin;
 use super::connection::{Added, Sent};
 use super::list::Wishes;
 use super::request::SlidingBody;
 use super::room::Told;
+use crate::account_data::content;
 use crate::answer::{Answer, Scope};
 use crate::filter::Filter;
 use crate::json::{self, Parts};
@@ -23,6 +16,12 @@ use crate::live::LiveUser;
 use crate::presence::PresenceNews;
 use crate::token::{Incarnation, SlidingToken, Token};
 use crate::v3::{Inner, MAX_VIEWS, UseStateAfter};
+use futures::{StreamExt, TryStreamExt, stream};
+use hearth_accounts::{Requester, Screening};
+use hearth_base::Millis;
+use hearth_rooms::Rooms;
+use hearth_schema::AccountData;
+use hearth_store::{Pos, StoreError, View};
 
 /// Rooms put together at the same time.
 const CONCURRENT: usize = 8;
@@ -89,7 +88,7 @@ impl Inner {
         let view = self.rooms.view().await?;
         let screening = self.accounts.screening(who.user).await?;
         let row = view.get::<AccountData>(&(who.user, String::new(), "m.direct".to_owned())).await?;
-        let direct = row.map_or_else(HashSet::new, |row| direct_rooms(&row.json));
+        let direct = row.map(|row| direct_rooms(&row.json)).transpose()?.unwrap_or_default();
         let (rooms, incarnation, now) = (&self.rooms, self.incarnation, self.clock.now());
         let slide = Slide { rooms, who, user, body, sent, view, until, incarnation, now, screening, direct };
         let (bytes, empty, added) = slide.write(number).await?;
@@ -128,6 +127,7 @@ impl Slide<'_> {
             account_data: self.sent.account_data,
             threads: self.sent.threads,
             rooms: told.iter().map(|told| (told.room, told.sent.clone())).collect::<HashMap<_, _>>(),
+            rules: wishes.rules.clone(),
         };
         let extensions = self.extensions((&wishes, &told), &mut added).await?;
         let empty = extensions.empty && told.iter().all(|told| told.json.is_none());
@@ -163,10 +163,10 @@ fn write_rooms((wishes, told): (&Wishes<'_>, &[Told]), out: &mut Vec<u8>) {
 }
 
 /// The rooms that `m.direct` lists; what users store there may be anything.
-fn direct_rooms(json: &str) -> HashSet<String> {
-    let content: Value = serde_json::from_str(json).unwrap_or(Value::Null);
+fn direct_rooms(json: &str) -> Result<HashSet<String>, StoreError> {
+    let content = content(json)?;
     let lists = content.as_object().into_iter().flatten().filter_map(|(_, rooms)| rooms.as_array());
-    lists.flatten().filter_map(|room| room.as_str().map(str::to_owned)).collect()
+    Ok(lists.flatten().filter_map(|room| room.as_str().map(str::to_owned)).collect())
 }
 
 #[cfg(test)]
@@ -176,7 +176,9 @@ mod tests {
     #[test]
     fn direct_chats_are_read_from_whatever_is_stored() {
         let found = direct_rooms(r#"{"@a:x":["!1:x","!2:x",7],"@b:x":"!3:x","@c:x":["!4:x"]}"#);
-        assert_eq!(found, ["!1:x", "!2:x", "!4:x"].map(str::to_owned).into());
-        assert!(direct_rooms("[]").is_empty() && direct_rooms("{").is_empty());
+        assert_eq!(found.expect("JSON"), ["!1:x", "!2:x", "!4:x"].map(str::to_owned).into());
+        assert!(direct_rooms("[]").expect("JSON").is_empty());
+        let damage = direct_rooms("{");
+        assert!(matches!(damage, Err(StoreError::Corrupt { .. })), "a damaged row is not a row that says nothing");
     }
 }

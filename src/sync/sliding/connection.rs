@@ -16,7 +16,7 @@ use hearth_store::Pos;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::required::RequiredState;
+use super::required::{RequiredState, Rule};
 
 /// Connections of one device.
 const MAX_OF_DEVICE: usize = 10;
@@ -24,6 +24,10 @@ const MAX_OF_DEVICE: usize = 10;
 const MAX_WEIGHT: usize = 2_000_000;
 /// What a connection weighs by itself.
 const OWN_WEIGHT: usize = 8;
+/// Of which no more than this may be one connection's: beyond it, members are sent again instead of remembered.
+const MAX_OF_CONNECTION: usize = MAX_WEIGHT / 8;
+/// Rules that one connection remembers its rooms by. A request has 200 at the most.
+const MAX_RULES: usize = 400;
 /// Members remembered of one room; with more, all are sent again.
 const MAX_MEMBERS: usize = 10_000;
 
@@ -35,7 +39,7 @@ pub(crate) struct SentRoom {
     /// As many events as this, up to `upto`.
     pub limit: usize,
     /// The state that is kept up to date there.
-    pub required: Arc<RequiredState>,
+    pub required: RequiredState,
     /// Members that were sent because a timeline needed them.
     pub members: Arc<HashSet<Box<str>>>,
     /// Whether the room was said to be a direct chat.
@@ -64,7 +68,7 @@ impl SentRoom {
     }
 
     fn weight(&self) -> usize {
-        1 + self.members.len()
+        1 + self.members.len() + self.required.rules().len() / 8
     }
 }
 
@@ -75,6 +79,8 @@ pub(crate) struct Sent {
     pub until: Pos,
     /// Of rooms.
     pub rooms: HashMap<RoomNid, SentRoom>,
+    /// What requests have asked for: the rooms share it, however often it is asked again.
+    pub rules: HashSet<Arc<Rule>>,
     /// Account data up to here; `None`: none yet.
     pub account_data: Option<Pos>,
     /// Decisions about threads, likewise.
@@ -86,6 +92,8 @@ pub(crate) struct Sent {
 pub(crate) struct Added {
     pub until: Pos,
     pub rooms: HashMap<RoomNid, SentRoom>,
+    /// Those that the connection does not have yet.
+    pub rules: Vec<Arc<Rule>>,
     pub account_data: Option<Pos>,
     pub threads: Option<Pos>,
 }
@@ -149,6 +157,12 @@ impl Connections {
         Self(Mutex::new(Inner { next: first, ..Inner::default() }))
     }
 
+    /// Rules that all connections remember.
+    #[cfg(test)]
+    pub(crate) fn rules(&self) -> usize {
+        self.0.lock().all.values().map(|connection| connection.sent.rules.len()).sum()
+    }
+
     /// A number for an answer, larger than all before.
     pub(crate) fn number(&self) -> u64 {
         self.0.lock().number()
@@ -169,14 +183,17 @@ impl Connections {
     }
 
     /// The request is answered; `false`: another one has begun, and the answer is of no use.
-    pub(crate) fn finish(&self, turn: &Turn, (pos, added): (u64, Added)) -> bool {
+    pub(crate) fn finish(&self, turn: &Turn, (pos, mut added): (u64, Added)) -> bool {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
         let Some(connection) = inner.all.get_mut(&turn.key) else { return false };
         if *connection.turns.borrow() != turn.number {
             return false;
         }
-        let weight: usize = added.rooms.values().map(SentRoom::weight).sum();
+        if connection.weight.saturating_add(added.weight()) > MAX_OF_CONNECTION {
+            added.rooms.values_mut().for_each(|room| room.members = Arc::default());
+        }
+        let weight = added.weight();
         connection.newest = Some((pos, added));
         let lost = std::mem::replace(&mut connection.newest_weight, weight);
         connection.weight = connection.weight + weight - lost;
@@ -224,6 +241,11 @@ impl Inner {
 
     fn go_on(&mut self, key: &ConnectionKey, pos: u64) -> Option<()> {
         let connection = self.all.get_mut(key)?;
+        if connection.sent.rules.len() > MAX_RULES {
+            // No client has use for so many: it begins anew.
+            self.remove(key);
+            return None;
+        }
         let is_newest = connection.newest.as_ref().is_some_and(|(newest, _)| *newest == pos);
         if !is_newest && connection.arrived != Some(pos) {
             return None;
@@ -275,6 +297,13 @@ impl Inner {
     }
 }
 
+impl Added {
+    fn weight(&self) -> usize {
+        let rooms: usize = self.rooms.values().map(SentRoom::weight).sum();
+        rooms + self.rules.iter().map(|rule| rule.weight()).sum::<usize>()
+    }
+}
+
 impl Sent {
     /// Takes in what has arrived, and gives the weight of what is new and of what that replaces.
     fn add(&mut self, added: Added) -> (usize, usize) {
@@ -286,7 +315,22 @@ impl Sent {
             gained += sent.weight();
             lost += self.rooms.insert(room, sent).map_or(0, |before| before.weight());
         }
-        (gained, lost)
+        for rule in added.rules {
+            let weight = rule.weight();
+            gained += if self.rules.insert(rule) { weight } else { 0 };
+        }
+        (gained, lost + self.forget_rules())
+    }
+
+    /// Lets go of rules that no room is remembered by, once there are many; gives their weight.
+    fn forget_rules(&mut self) -> usize {
+        if self.rules.len() <= MAX_RULES / 2 {
+            return 0;
+        }
+        let used: HashSet<*const Rule> =
+            self.rooms.values().flat_map(|room| room.required.rules()).map(Arc::as_ptr).collect();
+        let gone = self.rules.extract_if(|rule| !used.contains(&Arc::as_ptr(rule)));
+        gone.map(|rule| rule.weight()).sum()
     }
 }
 
@@ -310,7 +354,7 @@ mod tests {
         SentRoom {
             upto: Pos::new(1),
             limit: 1,
-            required: Arc::default(),
+            required: RequiredState::default(),
             members: Arc::new((0..members).map(|n| format!("@{n}:x").into()).collect()),
             is_dm: false,
             counts: (0, 0),
@@ -390,7 +434,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let connections = Connections::new(7);
-        let heavy = || (0..300).map(|n| (room(n), sent_room(1_000))).collect::<HashMap<_, _>>();
+        let heavy = || (0..240).map(|n| (room(n), sent_room(1_000))).collect::<HashMap<_, _>>();
         for n in 0..MAX_OF_DEVICE {
             let turn = connections.begin(key(&n.to_string()), None).expect("anew");
             let pos = connections.number();
@@ -401,6 +445,13 @@ mod tests {
             assert_eq!(inner.weight, inner.all.values().map(|connection| connection.weight).sum::<usize>());
         }
         assert!(connections.0.lock().all.len() < MAX_OF_DEVICE);
+        let turn = connections.begin(key("0"), None).expect("anew");
+        let rooms = (0..300).map(|n| (room(n), sent_room(1_000))).collect();
+        let pos = connections.number();
+        assert!(connections.finish(&turn, (pos, Added { rooms, ..Added::default() })));
+        let turn = connections.begin(key("0"), Some(pos)).expect("the newest");
+        assert!(turn.sent.rooms.values().all(|room| room.members.is_empty()), "too many for one");
+        assert_eq!(turn.sent.rooms.len(), 300);
         let members = sent_room(MAX_MEMBERS).members_with(["@new:x"].into_iter());
         assert_eq!(members.len(), 1);
     }

@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::compose::Slide;
 use super::request::{ListAsk, ListFilters, RoomAsk};
-use super::required::RequiredState;
+use super::required::{RequiredState, Rule};
 use super::traits::Traits;
+use crate::account_data::content;
 use crate::live::Standing;
 
 /// Rooms that the user was put out of and this connection does not have: the newest.
@@ -27,7 +28,7 @@ pub(super) struct Ruled<'a> {
     pub standing: Standing,
     /// Events at the most.
     pub limit: usize,
-    pub required: Arc<RequiredState>,
+    pub required: RequiredState,
     /// The lists that show it.
     pub lists: Vec<&'a str>,
     pub subscribed: bool,
@@ -39,6 +40,8 @@ pub(super) struct Wishes<'a> {
     pub rooms: Vec<Ruled<'a>>,
     /// The lists, with the number of rooms in each.
     pub counts: Vec<(&'a str, usize)>,
+    /// What the connection was not asked for before.
+    pub rules: Vec<Arc<Rule>>,
 }
 
 /// A room of the user.
@@ -60,15 +63,13 @@ impl<'a> Wishes<'a> {
     fn add(&mut self, at: &mut HashMap<RoomNid, usize>, (room, standing): (RoomNid, &Standing), how: &How<'a>) {
         let index = *at.entry(room).or_insert(self.rooms.len());
         if index == self.rooms.len() {
-            let (limit, required) = (how.limit, Arc::clone(&how.required));
+            let (limit, required) = (how.limit, RequiredState::default());
             let standing = standing.clone();
             self.rooms.push(Ruled { room, standing, limit, required, lists: Vec::new(), subscribed: false });
         }
         let Some(ruled) = self.rooms.get_mut(index) else { return };
         ruled.limit = ruled.limit.max(how.limit);
-        if !Arc::ptr_eq(&ruled.required, &how.required) && *ruled.required != *how.required {
-            ruled.required = Arc::new(ruled.required.or(&how.required));
-        }
+        ruled.required.add(&how.rule);
         ruled.lists.extend(how.list);
         ruled.subscribed |= how.list.is_none();
     }
@@ -77,17 +78,25 @@ impl<'a> Wishes<'a> {
 /// One rule: how much of its rooms is wanted, and which list it is; `None`: a subscription.
 struct How<'a> {
     limit: usize,
-    required: Arc<RequiredState>,
+    rule: Arc<Rule>,
     list: Option<&'a str>,
 }
 
-impl<'a> How<'a> {
-    fn new(ask: &RoomAsk, list: Option<&'a str>) -> Self {
-        Self { limit: ask.limit(), required: Arc::new(ask.required()), list }
-    }
-}
-
 impl<'a> Slide<'a> {
+    /// A rule that was known before is the one that rooms are remembered by.
+    fn how(&self, ask: &RoomAsk, list: Option<&'a str>, wishes: &mut Wishes<'_>) -> How<'a> {
+        let rule = ask.rule(self.who.user_id.as_str());
+        let known = self.sent.rules.get(&rule).or_else(|| wishes.rules.iter().find(|known| ***known == rule));
+        let rule = if let Some(known) = known {
+            Arc::clone(known)
+        } else {
+            let rule = Arc::new(rule);
+            wishes.rules.push(Arc::clone(&rule));
+            rule
+        };
+        How { limit: ask.limit(), rule, list }
+    }
+
     /// Everything that the request wants.
     pub(super) async fn wishes(&self) -> Result<Wishes<'a>, StoreError> {
         let mut wishes = Wishes::default();
@@ -96,7 +105,7 @@ impl<'a> Slide<'a> {
             let entries = self.entries().await?;
             let looks = self.looks(&entries).await?;
             for (name, ask) in &self.body.lists {
-                let how = How::new(&ask.room, Some(name));
+                let how = self.how(&ask.room, Some(name), &mut wishes);
                 let mut count = 0;
                 let children = self.children(ask).await?;
                 for entry in &entries {
@@ -117,7 +126,8 @@ impl<'a> Slide<'a> {
             let room = self.rooms.ids().room(room_id);
             let Some(standing) = self.user.standing(room) else { continue };
             if self.may_subscribe(room, &standing).await? {
-                wishes.add(&mut at, (room, &standing), &How::new(ask, None));
+                let how = self.how(ask, None, &mut wishes);
+                wishes.add(&mut at, (room, &standing), &how);
             }
         }
         Ok(wishes)
@@ -193,7 +203,7 @@ impl<'a> Slide<'a> {
             let rows = self.view.get_many::<AccountData>(&keys).await?;
             for (entry, row) in entries.iter().zip(rows) {
                 if let Some(row) = row {
-                    looks.tags.insert(entry.room, tags(&row.json));
+                    looks.tags.insert(entry.room, tags(&row.json)?);
                 }
             }
         }
@@ -257,8 +267,8 @@ fn recency(standing: &Standing) -> Pos {
 }
 
 /// The tags in the content of `m.tag`; what users store there may be anything.
-fn tags(json: &str) -> HashSet<String> {
-    let content: Value = serde_json::from_str(json).unwrap_or(Value::Null);
+fn tags(json: &str) -> Result<HashSet<String>, StoreError> {
+    let content = content(json)?;
     let tags = content.get("tags").and_then(Value::as_object);
-    tags.into_iter().flatten().map(|(tag, _)| tag.clone()).collect()
+    Ok(tags.into_iter().flatten().map(|(tag, _)| tag.clone()).collect())
 }

@@ -42,6 +42,9 @@ pub(crate) use extensions::write_threads;
 pub use request::SlidingBody;
 pub(crate) use traits::KnownTraits;
 
+/// Rooms that any number of answers may bring at the same time; those with more take turns.
+const FEW_ROOMS: usize = 20;
+
 /// A request.
 #[derive(Clone, Copy, Debug)]
 pub struct SlidingRequest<'a> {
@@ -125,11 +128,16 @@ impl Sync {
             _ = this.live.reach(committed, patience) => {}
             () = this.shutdown.cancelled() => {}
         }
-        // A first answer does not wait for news, so that it does not wait while others want to be put together.
-        let _permit = if pos.is_none() { Some(this.full_answers.acquire().await) } else { None };
         let timeout = if pos.is_none() { Duration::ZERO } else { request.timeout };
         Ok(this.composed(who, &poll.user, (request.body, timeout), turn).await?.into())
     }
+}
+
+/// Whether an answer may have many rooms that a connection with `known` rooms does not have.
+fn may_bring_many(user: &LiveUser, body: &SlidingBody, known: usize) -> bool {
+    let rooms = user.count();
+    let reach = body.reach().map_or(rooms, |reach| usize::try_from(reach).unwrap_or(usize::MAX).min(rooms));
+    reach.saturating_sub(known) > FEW_ROOMS
 }
 
 /// The answer that changes nothing: the client goes on from where it is.
@@ -169,6 +177,9 @@ impl Inner {
                 Some(known) if !self.may_have_news(user, &known) => known,
                 _ => {
                     let sent = std::sync::Arc::clone(&turn.sent);
+                    // Never while it waits for news, because others want to be put together.
+                    let many = may_bring_many(user, body, sent.rooms.len());
+                    let _permit = if many { Some(self.full_answers.acquire().await) } else { None };
                     self.compose(who, user, body, &sent).await?
                 }
             };

@@ -6,12 +6,12 @@ use ruma_common::OwnedRoomId;
 use serde::Deserialize;
 
 use super::SlidingError;
-use super::required::RequiredState;
+use super::required::{RequiredAsk, Rule};
 
 /// Lists, and rooms subscribed to.
 const MAX_RULES: usize = 100;
 /// Bytes of the name of a list.
-const MAX_NAME: usize = 64;
+const MAX_NAME: usize = 255;
 /// Bytes of the name of a connection.
 const MAX_CONN_ID: usize = 16;
 /// Bytes of what a client calls its request.
@@ -59,11 +59,18 @@ pub(crate) struct ListAsk {
     pub filters: Option<ListFilters>,
 }
 
+/// What members of an answer are called that the proposal has renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    Current,
+    Older,
+}
+
 /// How much of a room is wanted.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct RoomAsk {
     #[serde(default)]
-    pub required_state: Vec<(String, String)>,
+    pub required_state: RequiredAsk,
     pub timeline_limit: u64,
 }
 
@@ -166,6 +173,18 @@ impl SlidingBody {
         self.extensions.receipts.check("extensions")?;
         self.extensions.typing.check("extensions")
     }
+
+    /// Which names the client knows. Only who has read the proposal as it is now asks for state in its form.
+    pub(crate) fn names(&self) -> Names {
+        let mut rules = self.lists.values().map(|list| &list.room).chain(self.room_subscriptions.values());
+        let is_new = rules.any(|rule| matches!(rule.required_state, RequiredAsk::Places(_)));
+        if is_new { Names::Current } else { Names::Older }
+    }
+
+    /// Rooms that the lists show at the most; `None`: any number.
+    pub(crate) fn reach(&self) -> Option<u64> {
+        self.lists.values().try_fold(0, |most: u64, list| Some(most.max(list.last()?)))
+    }
 }
 
 impl RoomAsk {
@@ -178,8 +197,9 @@ impl RoomAsk {
         usize::try_from(self.timeline_limit.min(MAX_TIMELINE)).unwrap_or(0)
     }
 
-    pub(crate) fn required(&self) -> RequiredState {
-        RequiredState::new(&self.required_state)
+    /// Which state is wanted, by the user `me`.
+    pub(crate) fn rule(&self, me: &str) -> Rule {
+        Rule::new(&self.required_state, me)
     }
 }
 
@@ -195,6 +215,12 @@ impl ListAsk {
 
     fn windows(&self) -> impl Iterator<Item = (u64, u64)> {
         self.ranges.iter().flatten().chain(&self.range).copied()
+    }
+
+    /// How far into the list its windows go; `None`: to its end.
+    fn last(&self) -> Option<u64> {
+        let everything = self.ranges.is_none() && self.range.is_none();
+        (!everything).then(|| self.windows().map(|(_, last)| last.saturating_add(1)).max().unwrap_or(0))
     }
 
     /// Whether the room at `index` of the list is wanted.
@@ -239,7 +265,7 @@ mod tests {
             (json!({}), Ok(())),
             (json!({"lists": many(100, &list), "room_subscriptions": many(100, &list)}), Ok(())),
             (json!({"lists": many(101, &list)}), Err("lists")),
-            (json!({"lists": {"x".repeat(65): list}}), Err("lists")),
+            (json!({"lists": {"x".repeat(256): list}}), Err("lists")),
             (json!({"room_subscriptions": many(101, &list)}), Err("room_subscriptions")),
             (json!({"conn_id": "x".repeat(16)}), Ok(())),
             (json!({"conn_id": "x".repeat(17)}), Err("conn_id")),
@@ -253,6 +279,19 @@ mod tests {
                 json!({"lists": {"a": {"timeline_limit": 1, "required_state": vec![["a", "b"]; 501]}}}),
                 Err("required_state"),
             ),
+            (
+                json!({"lists": {"a": {"timeline_limit": 1, "required_state": {"include": vec![json!({}); 500]}}}}),
+                Ok(()),
+            ),
+            (
+                json!({"room_subscriptions": {"!a:x": {"timeline_limit": 1, "required_state": {
+                    "include": vec![json!({}); 250], "exclude": vec![json!({"type": "a"}); 251],
+                }}}}),
+                Err("required_state"),
+            ),
+            (json!({"lists": {"a": {"timeline_limit": 1, "required_state": {"include": [7]}}}}), Err("json")),
+            (json!({"lists": {"a": {"timeline_limit": 1, "required_state": {"include": {}}}}}), Err("json")),
+            (json!({"lists": {"a": {"timeline_limit": 1, "required_state": "all"}}}), Err("json")),
             (json!({"lists": {"a": {"timeline_limit": 1, "filters": {"tags": vec!["a"; 501]}}}}), Err("filters")),
             (json!({"extensions": {"typing": {"enabled": "yes"}}}), Err("json")),
             (json!({"extensions": {"typing": {"rooms": vec!["a"; 1_001]}}}), Err("extensions")),

@@ -10,6 +10,7 @@ use hearth_store::{Pos, StoreError};
 use super::compose::Slide;
 use super::connection::SentRoom;
 use super::list::Ruled;
+use super::request::Names;
 use super::required::RequiredState;
 use super::write::RoomJson;
 use crate::answer::Answer;
@@ -104,7 +105,7 @@ impl Slide<'_> {
         SentRoom {
             upto: self.until,
             limit: ruled.limit,
-            required: Arc::clone(&ruled.required),
+            required: ruled.required.clone(),
             members: known.map_or_else(Arc::default, |known| Arc::clone(&known.members)),
             is_dm: self.is_dm(ruled),
             counts: (0, 0),
@@ -116,11 +117,15 @@ impl Slide<'_> {
 
     /// A room that the user is invited to, or has knocked on.
     fn outside(&self, ruled: &Ruled<'_>, (stay, known): (&Stay, Option<&SentRoom>), stripped: &[u8]) -> Told {
-        let mut json = RoomJson::open(stay.membership, known);
+        let mut json = RoomJson::open(ruled, stay.membership, known);
         if self.is_dm(ruled) {
             json.flag("is_dm");
         }
-        let name = if stay.membership == Membership::Invite { "invite_state" } else { "knock_state" };
+        let name = match self.body.names() {
+            Names::Current => "stripped_state",
+            // Also of knocks: clients tell them apart by the user's own member event.
+            Names::Older => "invite_state",
+        };
         json.raw(name, stripped);
         json.number("bump_stamp", stay.pos.get());
         told(ruled, Some(json.close()), self.remembered(ruled, known))
@@ -156,6 +161,7 @@ impl Slide<'_> {
         let (room, live) = (ruled.room, ruled.standing.live.as_deref());
         let head = if known.is_none() { Some(answer.head(room).await?) } else { None };
         let state = self.joined_state(&joined, head.as_ref()).await?;
+        let removed = self.removed_state(&joined);
         let counts = answer.counts(room, live).await?.total();
         let mut sent = self.remembered(ruled, *known);
         sent.counts = counts;
@@ -166,23 +172,29 @@ impl Slide<'_> {
             _ => usize::MAX,
         };
         let is_summed_up = known.is_none() || joined.changes.touch(self.until, &SUMMED_UP);
-        let has_news = !page.events.is_empty() || page.limited || !state.is_empty() || is_summed_up;
+        let has_news =
+            !page.events.is_empty() || page.limited || !state.is_empty() || !removed.is_empty() || is_summed_up;
         if known.is_some_and(|known| !has_news && known.counts == counts && known.is_dm == sent.is_dm) {
             return Ok(told(ruled, None, sent));
         }
+        if page.limited {
+            // The client forgets its members, because it is not told of all that have changed.
+            sent.members = Arc::default();
+        }
         let members = state.iter().chain(&page.events).filter(|event| event.event_type() == MEMBER);
         sent.members = sent.members_with(members.filter_map(|event| event.state_key()));
-        let mut json = RoomJson::open(Membership::Join, *known);
+        let mut json = RoomJson::open(ruled, Membership::Join, *known);
         if is_summed_up && let Some(summary) = answer.summary(room, stay, head.as_ref()).await? {
-            self.write_summary(room, &summary, &mut json).await?;
+            self.write_summary(room, (&summary, &joined.changes.removed(self.until)), &mut json).await?;
         }
         if known.map_or(sent.is_dm, |known| known.is_dm != sent.is_dm) {
             json.raw("is_dm", if sent.is_dm { b"true" } else { b"false" });
         }
-        json.state(answer, room, &state).await?;
+        json.state(answer, room, (&state, &removed)).await?;
         json.timeline(answer, room, (page, stay)).await?;
         let oldest = page.events.first().map(|event| event.pos);
         if known.zip(oldest).is_some_and(|(known, oldest)| oldest <= known.upto) {
+            json.flag("expanded_timeline");
             json.flag("unstable_expanded_timeline");
         }
         json.number("num_live", self.live_events(page));
@@ -202,17 +214,28 @@ impl Slide<'_> {
         u64::try_from(live).unwrap_or(u64::MAX)
     }
 
+    /// Wanted places that have nothing any more, as can happen when the states of servers are resolved.
+    fn removed_state<'j>(&self, joined: &'j Joined<'_>) -> Vec<(&'j str, &'j str)> {
+        let Joined { ruled, page, .. } = joined;
+        let required = &ruled.required;
+        let all_members = required.is_lazy() && !page.limited;
+        let mut removed = joined.changes.removed(self.until);
+        removed.retain(|(kind, key)| required.matches(kind, key) || (all_members && *kind == MEMBER));
+        removed
+    }
+
     /// The wanted state of a room that the user is in: all, or what changed and what the client does not have.
     async fn joined_state(&self, joined: &Joined<'_>, head: Option<&Head>) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
         let Joined { answer, ruled, page, changes, needed, .. } = joined;
-        let required = &*ruled.required;
+        let required = &ruled.required;
         let Some(known) = joined.known else {
             let mut events = self.whole_state(joined, head).await?;
             events.retain(|event| self.is_required(required, event, needed));
             return Ok(events);
         };
-        let missing: Vec<String> =
-            needed.iter().filter(|user| !known.members.contains(user.as_str())).cloned().collect();
+        // After a gap the client has no members any more.
+        let has = |user: &String| !page.limited && known.members.contains(user.as_str());
+        let missing: Vec<String> = needed.iter().filter(|user| !has(user)).cloned().collect();
         let missing_set: HashSet<String> = missing.iter().cloned().collect();
         let wanted = Wanted::Users(missing);
         let delta = Delta { page, changes, wanted: &wanted, until: self.until };
@@ -254,15 +277,14 @@ impl Slide<'_> {
         if required.has_all_members() {
             return Wanted::All;
         }
-        let named = required.members(self.who.user_id.as_str());
+        let named = required.members();
         let users: HashSet<&str> = named.chain(needed.iter().map(String::as_str)).collect();
         Wanted::Users(users.into_iter().map(str::to_owned).collect())
     }
 
     fn is_required(&self, required: &RequiredState, event: &RoomEvent, needed: &HashSet<String>) -> bool {
         let key = event.state_key().unwrap_or_default();
-        required.matches(event.event_type(), key, self.who.user_id.as_str())
-            || (event.event_type() == MEMBER && needed.contains(key))
+        required.matches(event.event_type(), key) || (event.event_type() == MEMBER && needed.contains(key))
     }
 
     /// A room that the user has left: up to the leave and not a byte after it.
@@ -273,7 +295,7 @@ impl Slide<'_> {
         (stay, known): (&Stay, Option<&SentRoom>),
     ) -> Result<Option<Told>, StoreError> {
         let room = ruled.room;
-        let mut json = RoomJson::open(stay.membership, known);
+        let mut json = RoomJson::open(ruled, stay.membership, known);
         let mut events = Vec::new();
         if let Some(n) = stay.n {
             let room_id = &ruled.standing.row.room_id;
@@ -293,7 +315,7 @@ impl Slide<'_> {
                 answer.load_state(room, &[n]).await?
             };
             state.retain(|event| self.is_required(&ruled.required, event, &needed));
-            json.state(answer, room, &state).await?;
+            json.state(answer, room, (&state, &[])).await?;
             json.timeline(answer, room, (&page, stay)).await?;
             json.number("num_live", self.live_events(&page));
             events = page.events;

@@ -1,5 +1,7 @@
 //! Answers of sliding sync, on a store in memory.
 
+mod mended;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::compose::Slide;
 use super::connection::SentRoom;
+use super::list::Ruled;
 use super::traits::content;
 use crate::answer::Answer;
 use crate::json::{self, Parts};
@@ -40,13 +41,21 @@ pub(super) struct RoomJson {
 
 impl RoomJson {
     /// `known` is what the client has of the room; if nothing, it is to forget what it knew.
-    pub(super) fn open(membership: Membership, known: Option<&SentRoom>) -> Self {
+    pub(super) fn open(ruled: &Ruled<'_>, membership: Membership, known: Option<&SentRoom>) -> Self {
         let mut out = Vec::with_capacity(1024);
         let object = Parts::open(b'{', &mut out);
         let mut this = Self { out, object };
         json::string(membership.as_str(), this.key("membership"));
         if known.is_none() {
             this.flag("initial");
+        }
+        if !ruled.lists.is_empty() {
+            let out = this.key("lists");
+            let mut names = Parts::open(b'[', out);
+            for name in &ruled.lists {
+                json::string(name, names.part(out));
+            }
+            out.push(b']');
         }
         this
     }
@@ -73,19 +82,25 @@ impl RoomJson {
         json::display(value, self.key(name));
     }
 
-    /// The state, if there is any to tell of.
+    /// The state, and what is no longer part of it, if there is any to tell of.
     pub(super) async fn state(
         &mut self,
         answer: &Answer<'_>,
         room: RoomNid,
-        events: &[Arc<RoomEvent>],
+        (events, removed): (&[Arc<RoomEvent>], &[(&str, &str)]),
     ) -> Result<(), StoreError> {
-        if events.is_empty() {
+        if events.is_empty() && removed.is_empty() {
             return Ok(());
         }
         let out = self.key("required_state");
         out.push(b'[');
         answer.write_state_events(room, events, out).await?;
+        for (n, (kind, key)) in removed.iter().enumerate() {
+            if n > 0 || !events.is_empty() {
+                out.push(b',');
+            }
+            json::display(&json!({"type": kind, "state_key": key}), out);
+        }
         out.push(b']');
         Ok(())
     }
@@ -122,14 +137,21 @@ impl Slide<'_> {
     pub(super) async fn write_summary(
         &self,
         room: RoomNid,
-        summary: &Summary,
+        (summary, removed): (&Summary, &[(&str, &str)]),
         json: &mut RoomJson,
     ) -> Result<(), StoreError> {
-        let keys = ["m.room.name", "m.room.avatar"].map(|kind| (room, kind.to_owned(), String::new()));
+        let kinds = ["m.room.name", "m.room.avatar"];
+        let keys = kinds.map(|kind| (room, kind.to_owned(), String::new()));
         let entries = self.view.get_many::<CurrentState>(&keys).await?;
-        for (entry, (name, field)) in entries.into_iter().zip([("name", "name"), ("avatar", "url")]) {
-            // Where there never was one there is nothing to take back.
-            let Some(entry) = entry else { continue };
+        let fields = [("name", "name"), ("avatar", "url")];
+        for ((entry, kind), (name, field)) in entries.into_iter().zip(kinds).zip(fields) {
+            let Some(entry) = entry else {
+                // Where there never was one there is nothing to take back.
+                if removed.contains(&(kind, "")) {
+                    json.value(name, &Value::Null);
+                }
+                continue;
+            };
             let event = self.rooms.events(&self.view, room, &[entry.n]).await?;
             let text = event.first().map(|event| content(event)[field].clone());
             json.value(

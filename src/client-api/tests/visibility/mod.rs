@@ -5,6 +5,7 @@
 //! that may show. What an event says is searched for in the whole text of each answer, so nothing comes out in a
 //! corner that no test thought of.
 
+mod children;
 mod model;
 mod room;
 mod rows;
@@ -49,6 +50,38 @@ const SHOWS_NO_EVENTS: &[(&str, &str)] = &[
     ("/_matrix/client/v3/directory/room/{alias}", "aliases are for all"),
     ("/_matrix/client/v3/directory/list/room/{room_id}", "whether a room is published is for all"),
     ("/_matrix/client/v3/rooms/{room_id}/aliases", "aliases are no events"),
+];
+
+/// Endpoints that take `POST` and show nothing of any event, with the reason.
+const WRITES: &[(&str, &str)] = &[
+    ("/_synapse/admin/v1/*", "for administrators"),
+    ("/_matrix/client/v1/login/get_token", "a token"),
+    ("/_matrix/client/v1/delayed_events/{delay_id}/*", "of the user's own events, which it does not show"),
+    ("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/*", "likewise"),
+    ("/_matrix/client/v3/account/*", "the user's own"),
+    ("/_matrix/client/v3/createRoom", "a room ID"),
+    ("/_matrix/client/v3/delete_devices", "the user's own"),
+    ("/_matrix/client/v3/join/{room}", "a room ID"),
+    ("/_matrix/client/v3/knock/{room}", "a room ID"),
+    ("/_matrix/client/v3/login", "a token"),
+    ("/_matrix/client/v3/logout*", "nothing"),
+    ("/_matrix/client/v3/pushers/set", "nothing"),
+    ("/_matrix/client/v3/refresh", "a token"),
+    ("/_matrix/client/v3/register", "a token"),
+    ("/_matrix/client/v3/rooms/{room_id}/ban", "nothing"),
+    ("/_matrix/client/v3/rooms/{room_id}/forget", "nothing"),
+    ("/_matrix/client/v3/rooms/{room_id}/invite", "nothing"),
+    ("/_matrix/client/v3/rooms/{room_id}/join", "a room ID"),
+    ("/_matrix/client/v3/rooms/{room_id}/kick", "nothing"),
+    ("/_matrix/client/v3/rooms/{room_id}/leave", "nothing"),
+    ("/_matrix/client/v3/rooms/{room_id}/read_markers", "nothing"),
+    ("/_matrix/client/v3/rooms/{room_id}/receipt/{type}/{event_id}", "nothing"),
+    ("/_matrix/client/v3/rooms/{room_id}/report*", "nothing"),
+    ("/_matrix/client/v3/rooms/{room_id}/unban", "nothing"),
+    ("/_matrix/client/v3/rooms/{room_id}/upgrade", "a room ID"),
+    ("/_matrix/client/v3/user/{user_id}/filter", "the user's own"),
+    ("/_matrix/client/v3/user/{user_id}/openid/request_token", "a token"),
+    ("/_matrix/client/v3/users/{user_id}/report", "nothing"),
 ];
 
 /// Every reader by every endpoint, in rooms whose visibility is `first`, and then any other.
@@ -97,7 +130,7 @@ async fn joined_rooms_show_what_they_may() {
     read_all("joined").await;
 }
 
-/// A new endpoint is put into one of the two tables, or this fails.
+/// A new endpoint is put into one of the tables, or this fails.
 #[tokio::test]
 async fn every_endpoint_that_reads_is_judged() {
     let world = World::new();
@@ -108,15 +141,19 @@ async fn every_endpoint_that_reads_is_judged() {
     let paths = crate::routes::paths();
     let mut wrong = Vec::new();
     for path in &paths {
-        let reads = super::coverage::methods(&world, path).await.iter().any(|method| method == "GET");
+        let methods = super::coverage::methods(&world, path).await;
         let row = ROWS.iter().any(|(route, _)| route == path);
-        let silent = SHOWS_NO_EVENTS.iter().any(|(pattern, _)| covers(pattern, path));
-        if reads && row == silent {
-            wrong.push(format!("{path} must be in ROWS or in SHOWS_NO_EVENTS"));
+        for (method, silent, name) in [("GET", SHOWS_NO_EVENTS, "SHOWS_NO_EVENTS"), ("POST", WRITES, "WRITES")] {
+            let has = methods.iter().any(|known| known == method);
+            let silent = silent.iter().any(|(pattern, _)| covers(pattern, path));
+            if has && row == silent {
+                wrong.push(format!("{method} {path} must be in ROWS or in {name}"));
+            }
         }
     }
     let known = |pattern: &str| paths.iter().any(|path| covers(pattern, path));
-    let gone = ROWS.iter().map(|(route, _)| *route).chain(SHOWS_NO_EVENTS.iter().map(|(pattern, _)| *pattern));
+    let silent = SHOWS_NO_EVENTS.iter().chain(WRITES).map(|(pattern, _)| *pattern);
+    let gone = ROWS.iter().map(|(route, _)| *route).chain(silent);
     wrong.extend(gone.filter(|pattern| !known(pattern)).map(|pattern| format!("{pattern} is no endpoint")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

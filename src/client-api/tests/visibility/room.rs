@@ -39,8 +39,11 @@ pub(super) struct Stage {
     pub tokens: Vec<(usize, BTreeMap<&'static str, String>)>,
     /// The same for sliding sync: each time is a connection by itself, named by its index.
     pub slides: Vec<BTreeMap<&'static str, String>>,
+    /// The first message, the one that began the newest thread, and the newest.
     oldest: String,
+    root: String,
     newest: String,
+    said: usize,
     next: AtomicUsize,
 }
 
@@ -68,9 +71,9 @@ impl Stage {
         }
         let initial = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": visibility}}]);
         let (history, tokens, slides) = (History::new(Vec::new()), Vec::new(), Vec::new());
-        let (room, oldest, newest) = (String::new(), String::new(), String::new());
-        let mut stage =
-            Self { world, room, people, history, tokens, slides, oldest, newest, next: AtomicUsize::new(0) };
+        let (room, oldest, root, newest) = Default::default();
+        let (said, next) = (0, AtomicUsize::new(0));
+        let mut stage = Self { world, room, people, history, tokens, slides, oldest, root, newest, said, next };
         stage.everybody_syncs().await;
         let body = json!({"preset": "public_chat", "initial_state": initial, "name": stage.mark()});
         stage.room = stage.world.create_room(stage.person("creator"), body).await;
@@ -78,7 +81,9 @@ impl Stage {
     }
 
     async fn first_act(&mut self) {
-        self.say().await;
+        self.begin_thread().await;
+        self.oldest.clone_from(&self.root);
+        self.begin_thread().await;
         self.set("m.room.topic", "topic").await;
         self.set("x.secret", "text").await;
         for name in ["invited", "waited", "declined"] {
@@ -109,6 +114,7 @@ impl Stage {
     }
 
     async fn third_act(&mut self) {
+        self.begin_thread().await;
         self.set("m.room.topic", "topic").await;
         self.set("x.secret", "text").await;
         self.act("creator", "ban", "outcast").await;
@@ -156,23 +162,40 @@ impl Stage {
         self.world.clock.advance(Duration::from_secs(1));
     }
 
-    /// The creator says something; every other message relates to the first of them, the others to the one before.
+    /// The creator says something that is a child of something else: by turns of every kind that there is.
     async fn say(&mut self) {
-        self.tick();
+        self.said += 1;
         let mark = self.mark();
-        let mut content = json!({"msgtype": "m.text", "body": mark});
-        let even = self.next.load(Ordering::Relaxed).is_multiple_of(2);
-        let parent = if even { &self.oldest } else { &self.newest };
-        if !parent.is_empty() {
-            content["m.relates_to"] = json!({"rel_type": "m.reference", "event_id": parent});
+        let text = json!({"msgtype": "m.text", "body": mark});
+        let message = "m.room.message";
+        let (kind, rel_type, parent, mut content) = match self.said % 6 {
+            0 => (message, "m.reference", &self.oldest, text),
+            1 | 4 => (message, "m.thread", &self.root, text),
+            2 => (message, "m.replace", &self.root, json!({"msgtype": "m.text", "body": mark, "m.new_content": text})),
+            3 => ("m.reaction", "m.annotation", &self.oldest, json!({})),
+            _ if self.said % 12 == 5 => (message, "m.thread", &self.oldest, text),
+            _ => (message, "m.reference", &self.newest, text),
+        };
+        content["m.relates_to"] = json!({"rel_type": rel_type, "event_id": parent});
+        if kind == "m.reaction" {
+            content["m.relates_to"]["key"] = json!(mark);
         }
-        let path = in_room(&self.room, &format!("send/m.room.message/{}", mark.replace("mark", "txn")));
+        self.newest = self.send(kind, &mark, content).await;
+    }
+
+    /// The creator says something that is no child.
+    async fn begin_thread(&mut self) {
+        let mark = self.mark();
+        let content = json!({"msgtype": "m.text", "body": mark});
+        self.newest = self.send("m.room.message", &mark, content).await;
+        self.root.clone_from(&self.newest);
+    }
+
+    async fn send(&self, kind: &str, mark: &str, content: Value) -> String {
+        self.tick();
+        let path = in_room(&self.room, &format!("send/{kind}/{}", mark.replace("mark", "txn")));
         let sent = self.world.put(&path, self.person("creator"), content).await.ok();
-        let event_id = sent["event_id"].as_str().unwrap().to_owned();
-        if self.oldest.is_empty() {
-            self.oldest.clone_from(&event_id);
-        }
-        self.newest = event_id;
+        sent["event_id"].as_str().unwrap().to_owned()
     }
 
     async fn set(&self, kind: &str, field: &str) {

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use super::super::*;
+use super::children;
 use super::model::{Access, Memory, State};
 use super::room::Stage;
 
@@ -15,11 +16,11 @@ pub(super) struct Reading<'s> {
     pub(super) stage: &'s Stage,
     pub(super) name: &'static str,
     pub(super) person: &'s Person,
-    access: Access,
-    visible: BTreeSet<usize>,
-    known: BTreeSet<usize>,
+    pub(super) access: Access,
+    pub(super) visible: BTreeSet<usize>,
+    pub(super) known: BTreeSet<usize>,
     /// Numbers of events by ID and by mark.
-    ids: HashMap<&'s str, usize>,
+    pub(super) ids: HashMap<&'s str, usize>,
     marks: HashMap<String, usize>,
     problems: RefCell<Vec<String>>,
 }
@@ -36,14 +37,16 @@ pub(super) const ROWS: &[(&str, Check)] = &[
     ("/_matrix/client/v3/initialSync", |r| initial_sync(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/initialSync", |r| room_initial_sync(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/context/{event_id}", |r| context(r).boxed_local()),
-    ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}", |r| relations(r, "").boxed_local()),
+    ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}", |r| {
+        children::relations(r, children::ANY).boxed_local()
+    }),
     ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}", |r| {
-        relations(r, "/m.reference").boxed_local()
+        children::relations(r, children::BY_RELATION).boxed_local()
     }),
     ("/_matrix/client/v1/rooms/{room_id}/relations/{event_id}/{rel_type}/{event_type}", |r| {
-        relations(r, "/m.reference/m.room.message").boxed_local()
+        children::relations(r, children::BY_TYPE).boxed_local()
     }),
-    ("/_matrix/client/v1/rooms/{room_id}/threads", |r| threads(r).boxed_local()),
+    ("/_matrix/client/v1/rooms/{room_id}/threads", |r| children::threads(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/state", |r| state(r).boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/state/{type}", |r| one_state(r, "").boxed_local()),
     ("/_matrix/client/v3/rooms/{room_id}/state/{type}/", |r| one_state(r, "/").boxed_local()),
@@ -103,7 +106,7 @@ impl<'s> Reading<'s> {
         }
     }
 
-    fn describe(&self, event: usize) -> String {
+    pub(super) fn describe(&self, event: usize) -> String {
         let event_type = &self.stage.history.events[event]["type"];
         format!("event {event}, {}", event_type.as_str().unwrap_or_default())
     }
@@ -114,7 +117,7 @@ impl<'s> Reading<'s> {
         events.map(|event| self.ids[event["event_id"].as_str().expect("an event has an ID")]).collect()
     }
 
-    fn event_id(&self, event: usize) -> String {
+    pub(super) fn event_id(&self, event: usize) -> String {
         pct(self.stage.history.events[event]["event_id"].as_str().unwrap())
     }
 
@@ -122,12 +125,12 @@ impl<'s> Reading<'s> {
         self.stage.world.raw(Method::GET, &format!("{prefix}{path}"), Some(self.person), "").await
     }
 
-    async fn ask_room(&self, prefix: &str, path: &str) -> Answer {
+    pub(super) async fn ask_room(&self, prefix: &str, path: &str) -> Answer {
         self.ask(prefix, &in_room(&self.stage.room, path)).await
     }
 
     /// The status that somebody without any access gets, or 200.
-    fn status(&self) -> u16 {
+    pub(super) fn status(&self) -> u16 {
         if self.access == Access::Nothing { 403 } else { 200 }
     }
 }
@@ -138,7 +141,7 @@ fn marks(value: &Value) -> Vec<String> {
     text.split("mark-").skip(1).map(|rest| rest.split('-').next().unwrap_or_default().to_owned()).collect()
 }
 
-const V1: &str = "/_matrix/client/v1";
+pub(super) const V1: &str = "/_matrix/client/v1";
 
 async fn messages(r: &Reading<'_>) {
     let forward: Vec<usize> = r.visible.iter().copied().collect();
@@ -152,6 +155,7 @@ async fn messages(r: &Reading<'_>) {
         let answer = r.ask_room(CLIENT, &format!("messages?{query}")).await;
         r.same(&query, &answer.status.as_u16(), &r.status());
         r.same(&query, &r.numbers(&answer.body["chunk"]), wanted);
+        r.same_bundles(&query, &answer.body["chunk"]);
         r.no_leak(&query, &answer.body, &r.known);
     }
 }
@@ -174,6 +178,9 @@ fn one_event(r: &Reading<'_>, event: usize, answer: &Answer) {
     let wanted = if r.visible.contains(&event) { 200 } else { 404 };
     r.same(&r.describe(event), &answer.status.as_u16(), &wanted);
     r.no_leak(&r.describe(event), &answer.body, &r.known);
+    if wanted == 200 {
+        r.same_bundles(&r.describe(event), &json!([answer.body]));
+    }
 }
 
 async fn context(r: &Reading<'_>) {
@@ -190,46 +197,13 @@ async fn context(r: &Reading<'_>) {
         let after: Vec<usize> = r.visible.range(event + 1..).copied().collect();
         r.same(&format!("before {what}"), &r.numbers(&answer.body["events_before"]), &before);
         r.same(&format!("after {what}"), &r.numbers(&answer.body["events_after"]), &after);
+        r.same_bundles(&what, &json!([answer.body["event"]]));
+        r.same_bundles(&format!("before {what}"), &answer.body["events_before"]);
+        r.same_bundles(&format!("after {what}"), &answer.body["events_after"]);
         // The state after the last event that is shown; none of it may be news.
         let alone = r.ask_room(CLIENT, &format!("context/{}?limit=0", r.event_id(event))).await;
         r.no_leak(&format!("state at {what}"), &alone.body, &r.known);
     }
-}
-
-async fn relations(r: &Reading<'_>, rest: &str) {
-    let history = &r.stage.history;
-    let parent = |event: usize| {
-        let id = history.events[event]["content"]["m.relates_to"]["event_id"].as_str()?;
-        r.ids.get(id).copied()
-    };
-    let messages = (0..history.events.len()).filter(|event| history.events[*event]["type"] == "m.room.message");
-    for event in messages.step_by(3) {
-        let mut below = BTreeSet::from([event]);
-        // The server follows three steps, and in these rooms three reach everything but the chain's end.
-        let mut steps = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
-        for step in &mut steps {
-            let next = (0..history.events.len()).filter(|child| parent(*child).is_some_and(|p| below.contains(&p)));
-            *step = next.collect();
-            below.extend(step.iter().copied());
-        }
-        let deep: BTreeSet<usize> = steps.iter().flatten().copied().collect();
-        for (query, wanted) in [("limit=1000", &steps[0]), ("limit=1000&recurse=true", &deep)] {
-            let what = format!("{} {query}", r.describe(event));
-            let path = format!("relations/{}{rest}?dir=f&{query}", r.event_id(event));
-            let answer = r.ask_room(V1, &path).await;
-            r.no_leak(&what, &answer.body, &r.known);
-            let visible = r.visible.contains(&event);
-            r.same(&what, &answer.status.as_u16(), &if visible { 200 } else { 404 });
-            let wanted = wanted.iter().filter(|child| visible && r.visible.contains(child)).copied().collect();
-            r.same(&what, &r.numbers(&answer.body["chunk"]), &wanted);
-        }
-    }
-}
-
-async fn threads(r: &Reading<'_>) {
-    let answer = r.ask_room(V1, "threads").await;
-    r.same("status", &answer.status.as_u16(), &r.status());
-    r.no_leak("threads", &answer.body, &r.known);
 }
 
 async fn state(r: &Reading<'_>) {
@@ -425,6 +399,9 @@ async fn check_sync(r: &Reading<'_>, told: &Told, what: &str, path: &str, since:
     r.same(&format!("{what}, timeline"), &told.hides(&timeline), &Vec::new());
     let newest = told.visible.iter().rev().take(timeline.len()).rev().copied().collect();
     r.same(&format!("{what}, newest of the timeline"), &timeline, &newest);
+    if room["timeline"]["limited"] == json!(true) {
+        r.same_bundles(&format!("{what}, timeline"), &room["timeline"]["events"]);
+    }
     let extra = ["state", "state_after"].map(|section| r.numbers(&room[section]["events"])).concat();
     let unknown: Vec<_> = extra.iter().filter(|event| !told.known.contains(event)).collect();
     r.same(&format!("{what}, state"), &unknown, &Vec::new());

@@ -54,6 +54,9 @@ async fn check(r: &Reading<'_>, told: &Told, what: &str, body: Value) {
     r.same(&format!("{what}, timeline"), &told.hides(&timeline), &Vec::new());
     let newest = told.visible.iter().rev().take(timeline.len()).rev().copied().collect();
     r.same(&format!("{what}, newest of the timeline"), &timeline, &newest);
+    if room["limited"] == json!(true) {
+        r.same_bundles(&format!("{what}, timeline"), &room["timeline"]);
+    }
     let state = r.numbers(&room["required_state"]);
     let unknown: Vec<_> = state.iter().filter(|event| !told.known.contains(event)).collect();
     r.same(&format!("{what}, state"), &unknown, &Vec::new());
