@@ -8,7 +8,9 @@ mod joined;
 use futures::future::BoxFuture;
 use hearth_base::Millis;
 use hearth_event::{Pdu, PublicKeys, RoomVersion};
-use ruma_common::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, ServerName};
+use ruma_common::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName,
+};
 use serde_json::value::RawValue;
 
 pub use joined::{JoinPart, JoinParts, join_parts};
@@ -128,6 +130,15 @@ pub struct InviteOut {
     pub invite_room_state: Vec<RawPdu>,
 }
 
+/// A third-party invitation that was bound, on its way to the server of who has invited.
+#[derive(Clone, Debug)]
+pub struct ExchangeOut {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// The membership that is asked for.
+    pub event: CanonicalJsonObject,
+}
+
 /// Other servers. Every function asks one of them, once.
 pub trait Remote: Send + Sync + 'static {
     /// The keys that are known, or can be found out, of `wanted`; what cannot be had is absent.
@@ -153,6 +164,12 @@ pub trait Remote: Send + Sync + 'static {
 
     /// `PUT /v2/invite` (v1 where v2 is not known): the event with the signature of the user's server.
     fn invite<'a>(&'a self, to: &'a ServerName, invite: &'a InviteOut) -> Answer<'a, RawPdu>;
+
+    /// `PUT exchange_third_party_invite`.
+    fn exchange_third_party_invite<'a>(&'a self, to: &'a ServerName, wanted: &'a ExchangeOut) -> Answer<'a, ()> {
+        let _ = (to, wanted);
+        off()
+    }
 
     /// `GET event`.
     fn event<'a>(&'a self, via: &'a ServerName, event: &'a EventId) -> Answer<'a, RawPdu>;
