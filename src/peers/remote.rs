@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use hearth_base::Millis;
 use hearth_event::{JsonLimits, Pdu, PublicKeys, RoomVersion, parse_canonical_object};
 use hearth_rooms::remote::{
-    Answer, Handshake, InviteOut, JoinParts, KeyWish, MissingEvents, RawPdu, Remote, RemoteError, RemoteState,
-    StateIds, Template,
+    Answer, ExchangeOut, Handshake, InviteOut, JoinParts, KeyWish, MissingEvents, RawPdu, Remote, RemoteError,
+    RemoteState, StateIds, Template,
 };
 use http::Method;
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, RoomId, ServerName};
@@ -152,6 +152,15 @@ impl Remote for Peers {
 
     fn invite<'a>(&'a self, to: &'a ServerName, invite: &'a InviteOut) -> Answer<'a, RawPdu> {
         Box::pin(self.send_invite(to, invite))
+    }
+
+    fn exchange_third_party_invite<'a>(&'a self, to: &'a ServerName, wanted: &'a ExchangeOut) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let body = serde_json::to_vec(&wanted.event);
+            let body = body.map_err(|error| RemoteError::Invalid { server: to.to_owned(), why: error.to_string() })?;
+            let path = path("v1/exchange_third_party_invite", &[wanted.room_id.as_str()]);
+            self.request(self.with_body(Method::PUT, to, path, Bytes::from(body))).await.map(drop)
+        })
     }
 
     fn event<'a>(&'a self, via: &'a ServerName, event: &'a EventId) -> Answer<'a, RawPdu> {

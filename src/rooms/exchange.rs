@@ -82,7 +82,13 @@ impl Rooms {
         origin: &ServerName,
         exchange: ExchangeIn,
     ) -> Result<(), ExchangeError> {
-        check(self, origin, &exchange)?;
+        if exchange.user.server_name() != origin {
+            return Err(HandshakeRefusal::Invalid("the invited user is not of your server".into()).into());
+        }
+        if !self.is_local(&exchange.sender) {
+            return Err(HandshakeRefusal::Invalid("the sender is not of this server".into()).into());
+        }
+        exchange.check()?;
         let graph = self.admit(origin, &exchange.room_id).await?;
         let Some(offer) = self.offer(&graph, &exchange).await? else { return Ok(()) };
         let event = SendEvent {
@@ -90,7 +96,7 @@ impl Rooms {
             sender: exchange.sender.clone(),
             event_type: "m.room.member".into(),
             state_key: Some(exchange.user.to_string()),
-            content: content(&offer, &exchange)?,
+            content: content(&display_name(&offer)?, &exchange),
             redacts: None,
             transaction: None,
         };
@@ -99,7 +105,7 @@ impl Rooms {
     }
 
     /// The invitation by a third-party identifier; `None`: there is nothing left to do.
-    async fn offer(
+    pub(crate) async fn offer(
         &self,
         graph: &Graph,
         exchange: &ExchangeIn,
@@ -124,22 +130,20 @@ impl Rooms {
     }
 }
 
-/// Whether the request is of one piece, and for us.
-fn check(rooms: &Rooms, origin: &ServerName, exchange: &ExchangeIn) -> Result<(), HandshakeRefusal> {
-    let wrong = if exchange.user.server_name() != origin {
-        "the invited user is not of your server"
-    } else if !rooms.is_local(&exchange.sender) {
-        "the sender is not of this server"
-    } else if exchange.mxid != exchange.user {
-        "the third-party invite is for another user"
-    } else if exchange.token.len() > MAX_FIELD_BYTES {
-        "the token is too long"
-    } else if !are_bounded(&exchange.signatures) {
-        "the signatures are too many or too long"
-    } else {
-        return Ok(());
-    };
-    Err(HandshakeRefusal::Invalid(wrong.into()))
+impl ExchangeIn {
+    /// Whether it is of one piece.
+    pub(crate) fn check(&self) -> Result<(), HandshakeRefusal> {
+        let wrong = if self.mxid != self.user {
+            "the third-party invite is for another user"
+        } else if self.token.len() > MAX_FIELD_BYTES {
+            "the token is too long"
+        } else if !are_bounded(&self.signatures) {
+            "the signatures are too many or too long"
+        } else {
+            return Ok(());
+        };
+        Err(HandshakeRefusal::Invalid(wrong.into()))
+    }
 }
 
 fn are_bounded(signatures: &Signatures) -> bool {
@@ -151,16 +155,21 @@ fn are_bounded(signatures: &Signatures) -> bool {
     signatures.len() <= MAX_SIGNATURES && by_server
 }
 
-/// What the member event says: the name to show comes from our user's own event.
-fn content(offer: &RoomEvent, exchange: &ExchangeIn) -> Result<CanonicalJsonObject, HandshakeRefusal> {
+/// The name to show for who was invited, as whoever invited has written it.
+pub(crate) fn display_name(offer: &RoomEvent) -> Result<String, HandshakeRefusal> {
     #[derive(serde::Deserialize)]
     struct Offered {
         display_name: Option<String>,
     }
-    let text = |text: &str| CanonicalJsonValue::String(text.to_owned());
     // Whoever wrote the event could say anything in it.
     let offered: Offered = serde_json::from_str(offer.pdu.content().get())
         .map_err(|_| HandshakeRefusal::Forbidden("the third-party invite cannot be read".into()))?;
+    Ok(offered.display_name.unwrap_or_default())
+}
+
+/// What the member event says.
+pub(crate) fn content(name: &str, exchange: &ExchangeIn) -> CanonicalJsonObject {
+    let text = |text: &str| CanonicalJsonValue::String(text.to_owned());
     let signatures = exchange.signatures.iter().map(|(server, keys)| {
         let keys = keys.iter().map(|(id, signature)| (id.clone(), text(signature)));
         (server.clone(), CanonicalJsonValue::Object(keys.collect()))
@@ -171,11 +180,11 @@ fn content(offer: &RoomEvent, exchange: &ExchangeIn) -> Result<CanonicalJsonObje
         ("signatures".to_owned(), CanonicalJsonValue::Object(signatures.collect())),
     ]);
     let invite = CanonicalJsonObject::from([
-        ("display_name".to_owned(), text(&offered.display_name.unwrap_or_default())),
+        ("display_name".to_owned(), text(name)),
         ("signed".to_owned(), CanonicalJsonValue::Object(signed)),
     ]);
-    Ok(CanonicalJsonObject::from([
+    CanonicalJsonObject::from([
         ("membership".to_owned(), text("invite")),
         ("third_party_invite".to_owned(), CanonicalJsonValue::Object(invite)),
-    ]))
+    ])
 }

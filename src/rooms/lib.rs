@@ -8,6 +8,7 @@
 mod acl;
 mod aliases;
 mod attach;
+mod bound;
 mod cache;
 mod canonical;
 mod command;

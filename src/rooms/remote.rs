@@ -8,7 +8,9 @@ mod joined;
 use futures::future::BoxFuture;
 use hearth_base::Millis;
 use hearth_event::{Pdu, PublicKeys, RoomVersion};
-use ruma_common::{CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, ServerName};
+use ruma_common::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName,
+};
 use serde_json::value::RawValue;
 
 pub use joined::{JoinPart, JoinParts, join_parts};
@@ -128,6 +130,15 @@ pub struct InviteOut {
     pub invite_room_state: Vec<RawPdu>,
 }
 
+/// A third-party invitation that was bound, on its way to the server of who has invited.
+#[derive(Clone, Debug)]
+pub struct ExchangeOut {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// The membership that is asked for.
+    pub event: CanonicalJsonObject,
+}
+
 /// Other servers. Every function asks one of them, once. What is not implemented is answered with [`RemoteError::Off`], so
 /// that whoever stands for them in a test says only what it is about.
 pub trait Remote: Send + Sync + 'static {
@@ -167,6 +178,12 @@ pub trait Remote: Send + Sync + 'static {
     /// `PUT /v2/invite` (v1 where v2 is not known): the event with the signature of the user's server.
     fn invite<'a>(&'a self, to: &'a ServerName, invite: &'a InviteOut) -> Answer<'a, RawPdu> {
         let _ = (to, invite);
+        off()
+    }
+
+    /// `PUT exchange_third_party_invite`.
+    fn exchange_third_party_invite<'a>(&'a self, to: &'a ServerName, wanted: &'a ExchangeOut) -> Answer<'a, ()> {
+        let _ = (to, wanted);
         off()
     }
 

@@ -102,6 +102,11 @@ impl ApiError {
         Self { cause: Some(cause.to_string().into()), ..error }
     }
 
+    /// Whether the same request may go well later.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
     fn retry_after(&self) -> Option<HeaderValue> {
         let millis = self.extra.as_ref()?.get("retry_after_ms")?.as_u64()?;
         Some(HeaderValue::from(millis.div_ceil(1000)))

@@ -38,11 +38,12 @@ struct ThirdPartyInvite {
     signed: Vouched,
 }
 
+/// What an identity server has signed.
 #[derive(Deserialize)]
-struct Vouched {
-    mxid: OwnedUserId,
-    token: String,
-    signatures: Signatures,
+pub(crate) struct Vouched {
+    pub mxid: OwnedUserId,
+    pub token: String,
+    pub signatures: Signatures,
 }
 
 /// `PUT /exchange_third_party_invite/{roomId}`

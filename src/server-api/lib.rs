@@ -5,6 +5,7 @@
 //! know for the use-cases. One file per group of endpoints, named as in the
 //! [specification](https://spec.matrix.org/v1.19/server-server-api/).
 
+mod binding;
 mod body;
 mod edge;
 mod edus;

@@ -60,6 +60,8 @@ pub(crate) enum Work {
     Claimed,
     /// To ask others for their keys: of an address.
     Keys,
+    /// To invite whom an identity server vouches for: of an address.
+    Bindings,
 }
 
 /// What a request costs its name as long as it is unproven: a quarter of what the address has.
@@ -127,9 +129,21 @@ impl Limits {
     /// # Errors
     /// 429 `M_LIMIT_EXCEEDED`
     pub(crate) fn keys(&self, caller: Caller, servers: usize) -> Result<(), ApiError> {
+        self.of_address(Work::Keys, caller, servers)
+    }
+
+    /// Counts `invites` that were bound, of which `caller` tells.
+    ///
+    /// # Errors
+    /// 429 `M_LIMIT_EXCEEDED`
+    pub(crate) fn bindings(&self, caller: Caller, invites: usize) -> Result<(), ApiError> {
+        self.of_address(Work::Bindings, caller, invites)
+    }
+
+    fn of_address(&self, work: Work, caller: Caller, count: usize) -> Result<(), ApiError> {
         let Some(rate) = self.rates.unproven else { return Ok(()) };
-        let count = u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
-        let address = (Work::Keys, self.names.hash_one(caller.bits()));
+        let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        let address = (work, self.names.hash_one(caller.bits()));
         self.buckets.take(address, rate, count, self.clock.now()).map_err(ApiError::limit_exceeded)
     }
 }

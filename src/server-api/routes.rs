@@ -6,7 +6,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any, get, post, put};
 
-use crate::{Api, edge, events, exchange, handshakes, invite, keys, public_rooms, query, send};
+use crate::{Api, binding, edge, events, exchange, handshakes, invite, keys, public_rooms, query, send};
 
 /// Paths, with their parameters in braces, and what answers them.
 type Table = Vec<(&'static str, MethodRouter<Arc<Api>>)>;
@@ -37,6 +37,7 @@ fn table() -> Table {
         ("/_matrix/federation/v1/invite/{room_id}/{event_id}", put(invite::invite_v1)),
         ("/_matrix/federation/v2/invite/{room_id}/{event_id}", put(invite::invite)),
         ("/_matrix/federation/v1/exchange_third_party_invite/{room_id}", put(exchange::exchange)),
+        ("/_matrix/federation/v1/3pid/onbind", put(binding::on_bind)),
         ("/_matrix/federation/v1/publicRooms", get(public_rooms::list).post(public_rooms::search)),
         ("/_matrix/federation/v1/query/directory", get(query::directory)),
         ("/_matrix/federation/v1/query/profile", get(query::profile)),

@@ -40,8 +40,8 @@ pub struct ServerRates {
     pub requests: Option<Rate>,
     /// What is much work: states, auth chains, joins.
     pub heavy: Option<Rate>,
-    /// Requests of one address whose signature is wrong or by a server that was not known before, and servers of which
-    /// an address asks us for the keys.
+    /// Requests of one address whose signature is wrong or by a server that was not known before, servers of which an
+    /// address asks us for the keys, and third-party invitations of which it says that they are bound.
     pub unproven: Option<Rate>,
 }
 

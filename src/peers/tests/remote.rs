@@ -2,9 +2,11 @@
 
 use futures::StreamExt as _;
 use hearth_event::{EventDraft, Pdu, RoomVersion, build};
-use hearth_rooms::remote::{Handshake, InviteOut, JoinPart, MissingEvents, Remote as _, RemoteError};
+use hearth_rooms::remote::{ExchangeOut, Handshake, InviteOut, JoinPart, MissingEvents, Remote as _, RemoteError};
 use http::Response;
-use ruma_common::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomAliasId, RoomId, UserId};
+use ruma_common::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomAliasId, RoomId, UserId,
+};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -226,6 +228,22 @@ async fn invitations_carry_version_and_state() {
     let event: Value = serde_json::from_slice(out.event.json()).expect("JSON");
     let expected = json!({ "room_version": "10", "event": event, "invite_room_state": [{ "type": "m.room.name" }] });
     assert_eq!(sent, expected);
+}
+
+#[tokio::test]
+async fn third_party_invites_are_exchanged_at_the_server_of_who_invited() {
+    let on = answered(json!({})).await;
+    let event = CanonicalJsonObject::from([("type".to_owned(), "m.room.member".to_owned().into())]);
+    let wanted = ExchangeOut { room_id: on.room.clone(), event };
+    on.peers.exchange_third_party_invite(&on.name, &wanted).await.expect("exchanged");
+    let seen = on.by.last();
+    let path = crate::path::federation_path("v1/exchange_third_party_invite", &[on.room.as_str()]);
+    assert_eq!((seen.method.as_str(), seen.uri.as_str()), ("PUT", path.as_str()));
+    let sent: Value = serde_json::from_slice(&seen.body).expect("JSON");
+    assert_eq!(sent, json!({ "type": "m.room.member" }));
+    let no = asked(|_| reply(403, &json!({ "errcode": "M_FORBIDDEN" }))).await;
+    let refused = no.peers.exchange_third_party_invite(&no.name, &wanted).await;
+    assert!(matches!(refused, Err(RemoteError::Refused { status: 403, .. })), "{refused:?}");
 }
 
 #[tokio::test]

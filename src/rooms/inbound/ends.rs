@@ -10,6 +10,7 @@ use hearth_schema::{Extremity, Verdict};
 use hearth_store::StoreError;
 use ruma_common::OwnedEventId;
 
+use crate::gather::damaged;
 use crate::graph::Graph;
 
 /// Events looked at for one event; what would be found behind them stays an end, which costs no more than a fork does.
@@ -37,8 +38,9 @@ pub(super) async fn followed(
 /// looked behind: in a room that forks all the time, nothing would be found there.
 pub(super) async fn comes_before(graph: &Graph, pdu: &Pdu, ends: &[Extremity]) -> Result<bool, StoreError> {
     let deeper = ends.iter().filter(|end| end.depth > pdu.depth());
-    let mut todo: Vec<OwnedEventId> =
-        deeper.filter_map(|end| OwnedEventId::try_from(end.event_id.as_str()).ok()).collect();
+    let ids = deeper.map(|end| OwnedEventId::try_from(end.event_id.as_str()));
+    let ids: Result<Vec<OwnedEventId>, _> = ids.collect();
+    let mut todo = ids.map_err(|error| damaged("RoomHeads", error.to_string()))?;
     let mut seen: BTreeSet<OwnedEventId> = todo.iter().cloned().collect();
     while !todo.is_empty() && seen.len() < MAX_WALK {
         let found = graph.find(&todo).await?;

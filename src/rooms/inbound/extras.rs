@@ -139,15 +139,7 @@ impl RoomTask {
         extras: &mut Extras,
     ) -> Result<(), SendError> {
         let Some(relation) = Relation::of(pdu) else { return Ok(()) };
-        // What is no canonical JSON (in old rooms) relates to nothing.
-        let Ok(content) = serde_json::from_slice::<CanonicalJsonObject>(pdu.content_json()) else { return Ok(()) };
-        let intent = Intent {
-            sender: pdu.sender().to_owned(),
-            event_type: pdu.event_type().to_owned(),
-            state_key: pdu.state_key().map(str::to_owned),
-            content,
-            redacts: None,
-        };
+        let Some(intent) = intent_of(pdu) else { return Ok(()) };
         match relations(graph).bind(&intent, &HashMap::new(), &Pending::default()).await {
             Ok(Bound::To(bond)) => {
                 let among = match (pos, bond.newest_reply()) {
@@ -169,6 +161,18 @@ impl RoomTask {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What is asked of relations; `None`: what is no canonical JSON (in old rooms) relates to nothing.
+pub(super) fn intent_of(pdu: &Pdu) -> Option<Intent> {
+    let content: CanonicalJsonObject = serde_json::from_slice(pdu.content_json()).ok()?;
+    Some(Intent {
+        sender: pdu.sender().to_owned(),
+        event_type: pdu.event_type().to_owned(),
+        state_key: pdu.state_key().map(str::to_owned),
+        content,
+        redacts: None,
+    })
 }
 
 fn relations(graph: &Graph) -> relation::Source<'_> {

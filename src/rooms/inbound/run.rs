@@ -10,15 +10,16 @@ use std::sync::Arc;
 use hearth_event::Pdu;
 use hearth_schema::{EventIds, EventNid, Inbox, PendingRedactions, PendingRelations, RoomNid, Source};
 use hearth_store::{Batch, Order, Owner, Pos, StoreError, View};
-use ruma_common::{CanonicalJsonObject, EventId, OwnedServerName};
+use ruma_common::{EventId, OwnedServerName};
 use tokio::sync::oneshot;
 
+use super::extras::intent_of;
 use super::judge::by_auth_events;
 use crate::SendError;
 use crate::gather::gather;
 use crate::intake::{Mail, Rooms};
 use crate::persist::{Attached, Target, move_head, persist};
-use crate::plan::{Context, Intent, Need, PlanError, Planned, Planner};
+use crate::plan::{Context, Need, PlanError, Planned, Planner};
 use crate::query::RoomEvent;
 use crate::relation::{self, Bound, Relation};
 use crate::task::RoomTask;
@@ -172,22 +173,12 @@ impl RoomTask {
     /// What `pdu` relates to.
     async fn bind(&mut self, view: &View, pdu: &Pdu, run: &[(Planned, Attached)]) -> Result<Bound, SendError> {
         let Some(target) = Relation::of(pdu) else { return Ok(Bound::No) };
-        // What is no canonical JSON (in old rooms) relates to nothing.
-        let Ok(content) = serde_json::from_slice::<CanonicalJsonObject>(pdu.content_json()) else {
-            return Ok(Bound::No);
-        };
+        let Some(intent) = intent_of(pdu) else { return Ok(Bound::No) };
         let Some(planner) = &self.planner else { return Err(SendError::Internal("no planner".into())) };
         if run.iter().any(|(planned, _)| planned.pdu.event_id() == target.event_id) {
             // Not stored yet: the next run finds it.
             return Ok(Bound::Drain);
         }
-        let intent = Intent {
-            sender: pdu.sender().to_owned(),
-            event_type: pdu.event_type().to_owned(),
-            state_key: pdu.state_key().map(str::to_owned),
-            content,
-            redacts: None,
-        };
         let (ids, caches) = (&self.rooms.signer.ids, &self.rooms.caches);
         let relations = relation::Source { view, ids, caches, room: self.room, version: self.version };
         match relations.bind(&intent, &HashMap::new(), &planner.relations).await {

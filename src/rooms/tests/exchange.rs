@@ -9,13 +9,13 @@ use super::fixture::{creation, object, user};
 use super::neighbour::{Town, event, name, other};
 use crate::{CreateRoom, ExchangeIn, Preset};
 
-const TOKEN: &str = "token";
+pub(super) const TOKEN: &str = "token";
 
-fn identity_key() -> SigningKey {
+pub(super) fn identity_key() -> SigningKey {
     SigningKey::from_seed([5; 32], "0").expect("a valid key")
 }
 
-fn exchange(room_id: &RoomId, invited: &UserId) -> ExchangeIn {
+pub(super) fn exchange(room_id: &RoomId, invited: &UserId) -> ExchangeIn {
     let signed = object(json!({ "mxid": invited, "token": TOKEN }));
     let server = <&ServerName>::try_from("id.test").expect("a valid name");
     let signed = serde_json::to_value(identity_key().sign_server_keys(server, signed)).expect("a value");

@@ -315,6 +315,24 @@ impl Remote for Neighbour {
             Ok(raw(&signed.expect("an invitation of one of its users")))
         })
     }
+    fn exchange_third_party_invite<'a>(&'a self, _: &'a ServerName, wanted: &'a ExchangeOut) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let event = serde_json::to_value(&wanted.event).expect("JSON");
+            let read = |at: &str| event.pointer(at).cloned().unwrap_or_default();
+            let asked = crate::ExchangeIn {
+                room_id: wanted.room_id.clone(),
+                sender: serde_json::from_value(read("/sender")).expect("a user"),
+                user: serde_json::from_value(read("/state_key")).expect("a user"),
+                mxid: serde_json::from_value(read("/content/third_party_invite/signed/mxid")).expect("a user"),
+                token: serde_json::from_value(read("/content/third_party_invite/signed/token")).expect("a text"),
+                signatures: serde_json::from_value(read("/content/third_party_invite/signed/signatures"))
+                    .expect("signatures"),
+            };
+            let rooms = self.rooms("exchange_third_party_invite");
+            let asker = name(usize::from(rooms.0.signer.server_name.as_str() == SERVERS[0].0));
+            rooms.exchange_third_party_invite(asker, asked).await.or_else(|_| Self::unknown())
+        })
+    }
     fn event<'a>(&'a self, _: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
         Box::pin(async move {
             if self.silent.load(std::sync::atomic::Ordering::Relaxed) {

@@ -2,18 +2,18 @@
 
 use super::*;
 
-const TOKEN: &str = "abc123";
+pub(super) const TOKEN: &str = "abc123";
 
-fn identity_key(seed: u8) -> SigningKey {
+pub(super) fn identity_key(seed: u8) -> SigningKey {
     SigningKey::from_seed([seed; 32], "0").unwrap()
 }
 
-fn bob() -> OwnedUserId {
+pub(super) fn bob() -> OwnedUserId {
     OwnedUserId::try_from("@bob:hs.test").unwrap()
 }
 
 /// What the identity server signs.
-fn signed(user: &UserId, token: &str, key: &SigningKey) -> Value {
+pub(super) fn signed(user: &UserId, token: &str, key: &SigningKey) -> Value {
     let signed = object(json!({"mxid": user, "token": token}));
     serde_json::to_value(key.sign_server_keys(server_name!("id.test"), signed)).unwrap()
 }
@@ -29,7 +29,7 @@ fn wish(room: &RoomId, sender: &UserId, user: &UserId, signed: &Value) -> Value 
 }
 
 /// A room in which alice has invited a mail address.
-async fn room_with_offer(world: &World) -> OwnedRoomId {
+pub(super) async fn room_with_offer(world: &World) -> OwnedRoomId {
     let room = world.room(Preset::PrivateChat).await;
     let key = identity_key(5).public_key_base64();
     let offer = json!({

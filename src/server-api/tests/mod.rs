@@ -1,5 +1,6 @@
 //! The whole router on the memory engine, asked as other servers ask: two of them, whose keys it knows.
 
+mod bindings;
 mod coverage;
 mod door;
 mod exchanges;
