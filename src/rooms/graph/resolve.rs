@@ -110,7 +110,9 @@ impl Graph {
         differing: &BTreeMap<u32, Vec<Option<u32>>>,
         uneven: HashSet<u32>,
     ) -> Result<HashSet<u32>, StoreError> {
-        let Some(first) = roots.first().filter(|_| !uneven.is_empty()) else { return Ok(uneven) };
+        // What is conflicted takes part anyhow: only for more than that the whole state is read.
+        let conflicted: HashSet<u32> = differing.values().flatten().copied().flatten().collect();
+        let Some(first) = roots.first().filter(|_| !uneven.is_subset(&conflicted)) else { return Ok(uneven) };
         let entries = self.rooms.with_nodes(&self.view, self.room, |nodes| state::entries(nodes, *first)).await?;
         let shared = entries.into_iter().filter(|(nid, _)| !differing.contains_key(nid)).map(|(_, n)| n);
         let common = self.auth_chain_with(shared.collect()).await?;

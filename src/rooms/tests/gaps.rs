@@ -19,13 +19,14 @@ async fn say(town: &Town, room_id: &RoomId, body: &str) -> OwnedEventId {
 }
 
 /// `count` messages that `here` is not sent, and one that it is.
-async fn gap(town: &Town, room_id: &RoomId, name: &str, count: usize) {
+async fn gap(town: &Town, room_id: &RoomId, name: &str, count: usize) -> OwnedEventId {
     town.neighbour.forgetful.store(true, Ordering::Relaxed);
     for n in 0..count {
         say(town, room_id, &format!("{name} {n}")).await;
     }
     let after = say(town, room_id, &format!("after {name}")).await;
     Town::deliver(&town.there, &town.here, room_id, &[&after]).await;
+    after
 }
 
 /// Everything that alice is shown who scrolls back, oldest first, and whether it needed more than `pages`.
@@ -89,6 +90,22 @@ async fn scrolling_back_over_a_gap_fills_it_in_order() {
         scrolled_back(&town, &room_id, (None, None)).await;
         assert_eq!(backfills(&town), asked, "nobody is asked about what is here");
     }
+}
+
+#[tokio::test]
+async fn what_came_right_before_an_event_after_a_gap_is_fetched() {
+    // As `GET /context` asks for it.
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    let after = gap(&town, &room_id, "lost", 10).await;
+    let (direction, filter) = (Direction::Backward, EventFilter::default());
+    let pos = event(&town.here.rooms, &room_id, &after).await.expect("an event").pos;
+    let from = Some(Pos::new(pos.get() - 1));
+    let query = HistoryQuery { room_id: room_id.clone(), from, to: None, direction, limit: 5, filter };
+    let page = town.here.rooms.messages(&user("alice"), &query).await.expect("a page");
+    let shown: Vec<String> = page.events.iter().map(|event| label(event)).collect();
+    assert_eq!(shown, ["lost 9", "lost 8", "lost 7", "lost 6", "lost 5"]);
+    assert_eq!(backfills(&town), 2, "no more than it takes");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod membership;
 mod missed;
 mod neighbour;
 mod reading;
+mod reads;
 mod runs;
 mod sending;
 mod serving;

@@ -319,7 +319,7 @@ impl Remote for Neighbour {
         Box::pin(async move {
             let event = serde_json::to_value(&wanted.event).expect("JSON");
             let read = |at: &str| event.pointer(at).cloned().unwrap_or_default();
-            let asked = crate::ExchangeIn {
+            let exchange = crate::ExchangeIn {
                 room_id: wanted.room_id.clone(),
                 sender: serde_json::from_value(read("/sender")).expect("a user"),
                 user: serde_json::from_value(read("/state_key")).expect("a user"),
@@ -330,7 +330,7 @@ impl Remote for Neighbour {
             };
             let rooms = self.rooms("exchange_third_party_invite");
             let asker = name(usize::from(rooms.0.signer.server_name.as_str() == SERVERS[0].0));
-            rooms.exchange_third_party_invite(asker, asked).await.or_else(|_| Self::unknown())
+            rooms.exchange_third_party_invite(asker, exchange).await.or_else(|_| Self::unknown())
         })
     }
     fn event<'a>(&'a self, _: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
