@@ -82,7 +82,7 @@ impl Taker {
         events: &[Pdu],
         found: &BTreeMap<OwnedEventId, Pdu>,
     ) -> Result<Vec<OwnedEventId>, SendError> {
-        let before: BTreeSet<&OwnedEventId> = events.iter().flat_map(|event| event.prev_events()).collect();
+        let before: BTreeSet<&OwnedEventId> = events.iter().flat_map(Pdu::prev_events).collect();
         let before: Vec<OwnedEventId> = before.into_iter().filter(|id| !found.contains_key(*id)).cloned().collect();
         let here = self.graph().await?.find(&before).await?;
         let missing =
