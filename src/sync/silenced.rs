@@ -60,8 +60,8 @@ impl Answer<'_> {
         for (pos, thread, one) in counted {
             match thread {
                 None if pos.get() > state.point.main_pos => silenced.main = silenced.main.plus(one),
-                Some(root) if read.get(&root).is_none_or(|read| pos > *read) => {
-                    let known = silenced.threads.entry(root).or_default();
+                Some(of) if read.get(&of).is_none_or(|read| pos > *read) => {
+                    let known = silenced.threads.entry(of).or_default();
                     *known = known.plus(one);
                 }
                 _ => {}

@@ -29,9 +29,9 @@ impl Fallen {
         answer["delay_id"].as_str().unwrap().to_owned()
     }
 
-    async fn decide(&self, what: &str, so: bool) {
+    /// An administrator's decision about Ann.
+    async fn decide(&self, what: &str, body: Value) {
         let path = format!("/_matrix/client/v1/admin/{what}/{}", pct(&self.ann.id));
-        let body = if what == "lock" { json!({ "locked": so }) } else { json!({ "suspended": so }) };
         self.world.raw(Method::PUT, &path, Some(&self.boss), body.to_string()).await.ok();
     }
 
@@ -91,7 +91,7 @@ async fn a_suspended_user_says_nothing_later_either() {
     let state = fallen.schedule("state/org.example.left/x", json!({})).await;
     let own = fallen.schedule("send/m.room.redaction/2", json!({"redacts": mine["event_id"]})).await;
     let of_others = fallen.schedule("send/m.room.redaction/3", json!({"redacts": theirs["event_id"]})).await;
-    fallen.decide("suspend", true).await;
+    fallen.decide("suspend", json!({"suspended": true})).await;
     assert_eq!(fallen.send(&said).await.verdict(), (403, "M_USER_SUSPENDED"), "nor at once, by who knows the id");
     let outcomes = fallen.due(&[&said, &state, &own, &of_others]).await;
     let suspended = Some(DelayedFailure::Suspended);
@@ -100,7 +100,7 @@ async fn a_suspended_user_says_nothing_later_either() {
     let path = format!("/_matrix/client/v1/delayed_events/{said}");
     let found = world.raw(Method::GET, &path, Some(&fallen.ann), "").await.ok();
     assert_eq!(found["finalised"]["error"]["errcode"], "M_USER_SUSPENDED");
-    fallen.decide("suspend", false).await;
+    fallen.decide("suspend", json!({"suspended": false})).await;
     fallen.schedule("send/m.room.message/4", text("again")).await;
     let again = fallen.schedule("send/m.room.message/5", text("and again")).await;
     fallen.send(&again).await.ok();
@@ -111,7 +111,7 @@ async fn a_suspended_user_says_nothing_later_either() {
 async fn nothing_is_sent_for_a_locked_user() {
     let fallen = Fallen::new().await;
     let said = fallen.schedule("send/m.room.message/1", text("late")).await;
-    fallen.decide("lock", true).await;
+    fallen.decide("lock", json!({"locked": true})).await;
     assert_eq!(fallen.send(&said).await.verdict(), (401, "M_USER_LOCKED"));
     assert_eq!(failures(&fallen.due(&[&said]).await), [Some(DelayedFailure::Locked)]);
     assert_eq!(fallen.said().await, [""; 0]);

@@ -230,7 +230,7 @@ impl Slide<'_> {
         let required = &ruled.required;
         let Some(known) = joined.known else {
             let mut events = self.whole_state(joined, head).await?;
-            events.retain(|event| self.is_required(required, event, needed));
+            events.retain(|event| is_required(required, event, needed));
             return Ok(events);
         };
         // After a gap the client has no members any more.
@@ -243,7 +243,7 @@ impl Slide<'_> {
         // Without a gap the client can keep its list of members.
         let all_changed = required.is_lazy() && !page.limited;
         events.retain(|event| {
-            self.is_required(required, event, &missing_set) || (all_changed && event.event_type() == MEMBER)
+            is_required(required, event, &missing_set) || (all_changed && event.event_type() == MEMBER)
         });
         if required.exceeds(&known.required) {
             let seen: HashSet<u32> = events.iter().map(|event| event.n).collect();
@@ -251,8 +251,8 @@ impl Slide<'_> {
             let none = HashSet::new();
             more.retain(|event| {
                 !seen.contains(&event.n)
-                    && self.is_required(required, event, &none)
-                    && !self.is_required(&known.required, event, &none)
+                    && is_required(required, event, &none)
+                    && !is_required(&known.required, event, &none)
             });
             events.extend(more);
         }
@@ -269,22 +269,8 @@ impl Slide<'_> {
             read = answer.head(ruled.room).await?;
             &read
         };
-        let wanted = self.wanted(&ruled.required, needed);
+        let wanted = wanted_members(&ruled.required, needed);
         answer.whole_state(ruled.room, page, ruled.standing.live.as_deref(), (&wanted, head)).await
-    }
-
-    fn wanted(&self, required: &RequiredState, needed: &HashSet<String>) -> Wanted {
-        if required.has_all_members() {
-            return Wanted::All;
-        }
-        let named = required.members();
-        let users: HashSet<&str> = named.chain(needed.iter().map(String::as_str)).collect();
-        Wanted::Users(users.into_iter().map(str::to_owned).collect())
-    }
-
-    fn is_required(&self, required: &RequiredState, event: &RoomEvent, needed: &HashSet<String>) -> bool {
-        let key = event.state_key().unwrap_or_default();
-        required.matches(event.event_type(), key) || (event.event_type() == MEMBER && needed.contains(key))
     }
 
     /// A room that the user has left: up to the leave and not a byte after it.
@@ -303,7 +289,7 @@ impl Slide<'_> {
             // The client may have an older stretch of the room: what it is given now does not join on.
             page.limited |= !stay.continuous && stay.been_in && known.is_some();
             let needed = if ruled.required.is_lazy() { needed_members(&page) } else { HashSet::new() };
-            let wanted = self.wanted(&ruled.required, &needed);
+            let wanted = wanted_members(&ruled.required, &needed);
             let mut state = if stay.continuous {
                 let changes = answer.changes(room, answer.since_pos()).await?;
                 let delta = Delta { page: &page, changes: &changes, wanted: &wanted, until: stay.pos };
@@ -314,7 +300,7 @@ impl Slide<'_> {
                 // Who never was in is told of the own leave.
                 answer.load_state(room, &[n]).await?
             };
-            state.retain(|event| self.is_required(&ruled.required, event, &needed));
+            state.retain(|event| is_required(&ruled.required, event, &needed));
             json.state(answer, room, (&state, &[])).await?;
             json.timeline(answer, room, (&page, stay)).await?;
             json.number("num_live", self.live_events(&page));
@@ -329,6 +315,22 @@ impl Slide<'_> {
         json.number("bump_stamp", stay.pos.get());
         Ok(Some(Told { events, ..told(ruled, Some(json.close()), self.remembered(ruled, known)) }))
     }
+}
+
+/// The members to be loaded: those of the rules, and those that the timeline needs.
+fn wanted_members(required: &RequiredState, needed: &HashSet<String>) -> Wanted {
+    if required.has_all_members() {
+        return Wanted::All;
+    }
+    let named = required.members();
+    let users: HashSet<&str> = named.chain(needed.iter().map(String::as_str)).collect();
+    Wanted::Users(users.into_iter().map(str::to_owned).collect())
+}
+
+/// Whether the entry of the state is wanted, by the rules or because the timeline needs it.
+fn is_required(required: &RequiredState, event: &RoomEvent, needed: &HashSet<String>) -> bool {
+    let key = event.state_key().unwrap_or_default();
+    required.matches(event.event_type(), key) || (event.event_type() == MEMBER && needed.contains(key))
 }
 
 /// What a room's answer is asked for with.

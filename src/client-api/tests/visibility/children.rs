@@ -83,8 +83,8 @@ pub(super) async fn relations(r: &Reading<'_>, wishes: &[Wish]) {
             below.remove(&event);
             let next = all().filter(|child| r.relation(*child).is_some_and(|(p, _)| p == event)).collect();
             for (query, children) in [("limit=1000", next), ("limit=1000&recurse=true", below)] {
-                let rest: String =
-                    [rel_type, event_type].into_iter().flatten().map(|part| format!("/{part}")).collect();
+                let names = [rel_type, event_type].into_iter().flatten();
+                let rest: String = names.flat_map(|name| ["/", *name]).collect();
                 let what = format!("{}{rest} {query}", r.describe(event));
                 let answer = r.ask_room(V1, &format!("relations/{}{rest}?dir=f&{query}", r.event_id(event))).await;
                 r.no_leak(&what, &answer.body, &r.known);

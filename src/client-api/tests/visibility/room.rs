@@ -41,7 +41,7 @@ pub(super) struct Stage {
     pub slides: Vec<BTreeMap<&'static str, String>>,
     /// The first message, the one that began the newest thread, and the newest.
     oldest: String,
-    root: String,
+    top: String,
     newest: String,
     said: usize,
     next: AtomicUsize,
@@ -71,9 +71,9 @@ impl Stage {
         }
         let initial = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": visibility}}]);
         let (history, tokens, slides) = (History::new(Vec::new()), Vec::new(), Vec::new());
-        let (room, oldest, root, newest) = Default::default();
+        let (room, oldest, top, newest) = Default::default();
         let (said, next) = (0, AtomicUsize::new(0));
-        let mut stage = Self { world, room, people, history, tokens, slides, oldest, root, newest, said, next };
+        let mut stage = Self { world, room, people, history, tokens, slides, oldest, top, newest, said, next };
         stage.everybody_syncs().await;
         let body = json!({"preset": "public_chat", "initial_state": initial, "name": stage.mark()});
         stage.room = stage.world.create_room(stage.person("creator"), body).await;
@@ -82,7 +82,7 @@ impl Stage {
 
     async fn first_act(&mut self) {
         self.begin_thread().await;
-        self.oldest.clone_from(&self.root);
+        self.oldest.clone_from(&self.top);
         self.begin_thread().await;
         self.set("m.room.topic", "topic").await;
         self.set("x.secret", "text").await;
@@ -170,8 +170,8 @@ impl Stage {
         let message = "m.room.message";
         let (kind, rel_type, parent, mut content) = match self.said % 6 {
             0 => (message, "m.reference", &self.oldest, text),
-            1 | 4 => (message, "m.thread", &self.root, text),
-            2 => (message, "m.replace", &self.root, json!({"msgtype": "m.text", "body": mark, "m.new_content": text})),
+            1 | 4 => (message, "m.thread", &self.top, text),
+            2 => (message, "m.replace", &self.top, json!({"msgtype": "m.text", "body": mark, "m.new_content": text})),
             3 => ("m.reaction", "m.annotation", &self.oldest, json!({})),
             _ if self.said % 12 == 5 => (message, "m.thread", &self.oldest, text),
             _ => (message, "m.reference", &self.newest, text),
@@ -188,7 +188,7 @@ impl Stage {
         let mark = self.mark();
         let content = json!({"msgtype": "m.text", "body": mark});
         self.newest = self.send("m.room.message", &mark, content).await;
-        self.root.clone_from(&self.newest);
+        self.top.clone_from(&self.newest);
     }
 
     async fn send(&self, kind: &str, mark: &str, content: Value) -> String {
