@@ -14,6 +14,8 @@ use crate::remote::{MissingEvents, RawPdu};
 
 /// Events asked for in one `get_missing_events`: more than that no server tells.
 const PAGE: usize = 20;
+/// Who tells fewer events than this knows no more. Some servers have smaller pages than ours.
+const FEW: usize = 10;
 /// Pages asked for before one event. What lies further back stays a gap, which is filled in the background.
 const MAX_PAGES: usize = 10;
 /// How long the walk goes on, at the most: an event may take longer than that with all that it stands on.
@@ -26,8 +28,12 @@ impl Taker {
         let mut found: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
         let mut edge = vec![pdu.event_id().to_owned()];
         for _ in 0..MAX_PAGES {
-            let Ok(page) = tokio::time::timeout_at(deadline, self.page_before(edge)).await else { break };
-            let new: Vec<Pdu> = page?
+            let Ok(told) = tokio::time::timeout_at(deadline, self.page_before(edge)).await else { break };
+            let told = told?;
+            let is_last = told.len() < FEW;
+            let new: Vec<Pdu> = self
+                .admitted(told)
+                .await
                 .into_iter()
                 .filter(|event| event.event_id() != pdu.event_id() && !found.contains_key(event.event_id()))
                 .collect();
@@ -36,7 +42,7 @@ impl Taker {
             }
             found.extend(new.iter().map(|event| (event.event_id().to_owned(), event.clone())));
             edge = self.edge_of(&new, &found).await?;
-            if edge.is_empty() {
+            if edge.is_empty() || is_last {
                 break;
             }
         }
@@ -55,7 +61,7 @@ impl Taker {
     }
 
     /// What the origin tells of the times before `latest`.
-    async fn page_before(&self, latest: Vec<OwnedEventId>) -> Result<Vec<Pdu>, SendError> {
+    async fn page_before(&self, latest: Vec<OwnedEventId>) -> Result<Vec<RawPdu>, SendError> {
         let graph = self.graph().await?;
         let head = self.rooms.head(&graph.view, self.room).await?;
         let earliest = head.extremities.iter().filter_map(|end| OwnedEventId::try_from(end.event_id.as_str()).ok());
@@ -73,7 +79,7 @@ impl Taker {
             let why = format!("what came before it is no event: {error}");
             return Err(SendError::BadContent(why));
         }
-        Ok(self.admitted(raw).await)
+        Ok(raw)
     }
 
     /// Those of `events` that follow something that is neither here nor in `found`.

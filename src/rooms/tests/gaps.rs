@@ -240,3 +240,18 @@ async fn what_lies_before_an_event_is_fetched_page_by_page() {
         assert_eq!(here, there[missing - missing.min(200)..], "{missing} missing");
     }
 }
+
+#[tokio::test]
+async fn who_tells_few_events_is_not_asked_again() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    town.neighbour.page.store(3, Ordering::Relaxed);
+    for n in 0..30 {
+        say(&town, &room_id, &format!("missing {n}")).await;
+    }
+    let after = say(&town, &room_id, "after").await;
+    Town::deliver(&town.there, &town.here, &room_id, &[&after]).await;
+    let asked = town.neighbour.asked.lock().expect("not poisoned").clone();
+    assert_eq!(asked.iter().filter(|asked| **asked == "missing_events").count(), 1);
+    assert_eq!(open_gaps(&town, &room_id).await, 1);
+}

@@ -24,6 +24,8 @@ pub(super) struct Neighbour {
     pub asked: Mutex<Vec<&'static str>>,
     /// It answers `get_missing_events` with nothing.
     pub forgetful: std::sync::atomic::AtomicBool,
+    /// Events that it tells in one answer to `get_missing_events` at the most; 0: as many as are asked for.
+    pub page: std::sync::atomic::AtomicUsize,
     /// It does not answer when asked for one event, or for older ones.
     pub silent: std::sync::atomic::AtomicBool,
     /// It does not know `timestamp_to_event`.
@@ -359,11 +361,13 @@ impl Remote for Neighbour {
     ) -> Answer<'a, Vec<RawPdu>> {
         Box::pin(async move {
             let rooms = self.rooms("missing_events");
+            let page = self.page.load(std::sync::atomic::Ordering::Relaxed);
+            let limit = if page == 0 { ask.limit } else { page.min(ask.limit) };
             let (mut out, mut todo) = (Vec::new(), ask.latest.clone());
             while let (Some(id), false) = (todo.pop(), self.forgetful.load(std::sync::atomic::Ordering::Relaxed)) {
                 let Some(event) = event(rooms, room, &id).await else { continue };
                 for prev in event.pdu.prev_events() {
-                    if ask.earliest.contains(prev) || out.len() >= ask.limit {
+                    if ask.earliest.contains(prev) || out.len() >= limit {
                         continue;
                     }
                     if let Some(found) = self::event(rooms, room, prev).await {
