@@ -141,6 +141,7 @@ impl Answer<'_> {
         let until = self.until.pos;
         if !stay.continuous {
             let mut page = self.page((room, room_id, live), (stay.known, until), Check::Visibility).await?;
+            self.begin_after_late_state(room, &mut page).await?;
             // The client may have an older stretch of the room: what it is given now does not join on.
             page.limited |= self.since.is_some();
             return Ok(page);

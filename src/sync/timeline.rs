@@ -80,6 +80,25 @@ impl Answer<'_> {
         }
     }
 
+    /// Begins `page`, the client's first of the room, after state events that are older than what came before it.
+    ///
+    /// One that another server told late follows on less of the room than the event that it stands behind here.
+    /// A client that does not have that other event learns it from the state before the timeline.
+    pub(crate) async fn begin_after_late_state(&self, room: RoomNid, page: &mut Page) -> Result<(), StoreError> {
+        let begins_with_state = page.events.first().is_some_and(|event| event.state_key().is_some());
+        if !page.limited || !begins_with_state {
+            return Ok(());
+        }
+        let left_out = self.rooms.timeline(&self.view, room, (Pos::ZERO, page.prev), 1).await?;
+        let Some(last) = left_out.events.last() else { return Ok(()) };
+        let is_late = |event: &Arc<RoomEvent>| event.state_key().is_some() && event.pdu.depth() < last.pdu.depth();
+        let late = page.events.iter().take_while(|event| is_late(event)).count();
+        if let Some(end) = page.events.drain(..late).next_back() {
+            page.prev = end.pos;
+        }
+        Ok(())
+    }
+
     /// The newest `limit` events in `(after, upto]`. What many are shown is looked up by the first of them.
     async fn stretch(
         &self,

@@ -7,13 +7,14 @@ use hearth_accounts::{PresenceMode, Requester};
 use hearth_base::SystemClock;
 use hearth_event::{EventDraft, PublicKeys, RoomVersion, SigningKey, check};
 use hearth_fanout::ForeignEdus;
+use hearth_store::Pos;
 use hearth_store::memory::MemoryStore;
 use ruma_common::{OwnedUserId, RoomId, ServerName, UserId};
 use serde_json::{Value, json};
 
 use crate::SyncRequest;
 use crate::presence::PresenceError;
-use crate::testing::{LONG, World, joined, next, now, object};
+use crate::testing::{LONG, World, bodies, joined, next, now, object, state};
 
 const BOB: &str = "@bob:b.test";
 
@@ -54,6 +55,11 @@ impl Desk {
 
     /// Bob joins a public room through this server.
     async fn enters(&self, room_id: &RoomId) {
+        self.sends(self.join_of_bob(room_id).await).await;
+    }
+
+    /// What Bob signs to join, as the room is now.
+    async fn join_of_bob(&self, room_id: &RoomId) -> EventDraft {
         let (rooms, bob) = (&self.world.rooms, bob());
         let view = rooms.view().await.expect("a view");
         let room = rooms.ids().room(room_id);
@@ -63,24 +69,28 @@ impl Desk {
             let event = rooms.current_event(&view, room, event_type, "").await.expect("a store").expect("an event");
             auth_events.push(event.event_id().to_owned());
         }
-        let draft = EventDraft {
+        EventDraft {
             room_id: Some(room_id.to_owned()),
             event_type: "m.room.member".to_owned(),
             state_key: Some(BOB.to_owned()),
-            sender: bob.clone(),
+            sender: bob,
             content: object(json!({ "membership": "join" })),
             origin_server_ts: now().0,
             prev_events: head.extremities.iter().map(|end| end.event_id.as_str().try_into().expect("an ID")).collect(),
             auth_events,
             depth: head.extremities.iter().map(|end| end.depth).max().unwrap_or(0) + 1,
             redacts: None,
-        };
+        }
+    }
+
+    async fn sends(&self, draft: EventDraft) {
+        let bob = bob();
         let key = SigningKey::from_seed([9; 32], "foreign").expect("a valid key");
         let mut keys = PublicKeys::default();
         keys.insert(bob.server_name(), key.key_id(), &key.public_key_base64(), u64::MAX).expect("a key");
         let pdu = hearth_event::build(draft, RoomVersion::DEFAULT, bob.server_name(), &key).expect("an event");
         let event = check(pdu.json(), RoomVersion::DEFAULT).expect("valid").verify(&keys).expect("signed");
-        rooms.enter_handshake(bob.server_name(), event).await.expect("the room takes it");
+        self.world.rooms.enter_handshake(bob.server_name(), event).await.expect("the room takes it");
     }
 }
 
@@ -125,6 +135,38 @@ async fn typing_and_receipts_wake_local_members() {
     let content = json!({ event_id: { "m.read": { BOB: { "ts": 5 } } } });
     let ephemeral = &joined(&answer, &room_id)["ephemeral"]["events"];
     assert_eq!(*ephemeral, json!([{ "type": "m.receipt", "content": content }]));
+}
+
+#[tokio::test]
+async fn a_timeline_does_not_begin_with_state_that_is_older_than_what_came_before_it() {
+    let desk = Desk::new();
+    let (alice, world) = (desk.world.user("alice").await, &desk.world);
+    let room_id = world.room(&alice, &[]).await;
+    let since = next(&world.ask(&alice, &quiet()).await);
+    let late = desk.join_of_bob(&room_id).await;
+    world.say(&room_id, &alice, "1").await;
+    world.say(&room_id, &alice, "2").await;
+    desk.sends(late).await;
+    for (limit, shown, in_state) in [(1, vec![], true), (2, vec!["2", "m.room.member"], false)] {
+        let filter = format!(r#"{{"room":{{"timeline":{{"limit":{limit}}}}}}}"#);
+        let answer = world.now(&alice, None, &filter).await;
+        let room = joined(&answer, &room_id);
+        assert_eq!(bodies(room), shown, "limit {limit}");
+        assert_eq!(state(room).iter().any(|key| key == "m.room.member/@bob:b.test"), in_state, "limit {limit}");
+        assert_eq!(room["timeline"]["limited"], true);
+    }
+    // Who has the room is told what is new in the order in which it came.
+    let answer = world.poll(&alice, &since).await;
+    assert_eq!(bodies(joined(&answer, &room_id)), ["1", "2", "m.room.member"]);
+    world.say(&room_id, &alice, "3").await;
+    let answer = world.now(&alice, None, r#"{"room":{"timeline":{"limit":2}}}"#).await;
+    let room = joined(&answer, &room_id);
+    assert_eq!(bodies(room), ["3"]);
+    let page_end = room["timeline"]["prev_batch"].as_str().expect("a token");
+    let upto = crate::PageToken::parse(page_end, crate::Incarnation(1)).expect("a token").pos;
+    let view = world.rooms.view().await.expect("a view");
+    let before = world.rooms.timeline(&view, world.rooms.ids().room(&room_id), (Pos::ZERO, upto), 1).await;
+    assert_eq!(before.expect("a page").events[0].state_key(), Some(BOB));
 }
 
 #[tokio::test]
