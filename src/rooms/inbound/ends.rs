@@ -16,6 +16,15 @@ use crate::graph::Graph;
 /// Events looked at for one event; what would be found behind them stays an end, which costs no more than a fork does.
 const MAX_WALK: usize = 1000;
 
+/// The IDs of `ends`.
+///
+/// # Errors
+/// If a stored one is none.
+pub(super) fn ids<'a>(ends: impl IntoIterator<Item = &'a Extremity>) -> Result<Vec<OwnedEventId>, StoreError> {
+    let ids = ends.into_iter().map(|end| OwnedEventId::try_from(end.event_id.as_str()));
+    ids.collect::<Result<_, _>>().map_err(|error| damaged("RoomHeads", error.to_string()))
+}
+
 /// Those of `ends` that come before `pdu` with no accepted event between.
 pub(super) async fn followed(
     graph: &Graph,
@@ -37,10 +46,7 @@ pub(super) async fn followed(
 /// Whether one of `ends` comes after `pdu`, which fills a gap then. What says that it is less deep than `pdu` is not
 /// looked behind: in a room that forks all the time, nothing would be found there.
 pub(super) async fn comes_before(graph: &Graph, pdu: &Pdu, ends: &[Extremity]) -> Result<bool, StoreError> {
-    let deeper = ends.iter().filter(|end| end.depth > pdu.depth());
-    let ids = deeper.map(|end| OwnedEventId::try_from(end.event_id.as_str()));
-    let ids: Result<Vec<OwnedEventId>, _> = ids.collect();
-    let mut todo = ids.map_err(|error| damaged("RoomHeads", error.to_string()))?;
+    let mut todo = ids(ends.iter().filter(|end| end.depth > pdu.depth()))?;
     let mut seen: BTreeSet<OwnedEventId> = todo.iter().cloned().collect();
     while !todo.is_empty() && seen.len() < MAX_WALK {
         let found = graph.find(&todo).await?;
