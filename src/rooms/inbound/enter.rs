@@ -27,8 +27,8 @@ use crate::plan::{Need, Planner, StateSlot, count, membership_of};
 use crate::state;
 use crate::task::RoomTask;
 
-/// How often an event is entered again because something else changed.
-const MAX_TRIES: u32 = 8;
+/// How often what came is planned again because something else changed.
+pub(super) const MAX_TRIES: u32 = 8;
 /// Ends that a room has at the most: whoever makes more at will would make every event after them ever more work.
 const MAX_ENDS: usize = 200;
 /// Bytes of outliers in one batch, about.
@@ -92,16 +92,20 @@ impl RoomTask {
                 Inbound::Outliers(outliers) => self.keep_outliers(outliers).await,
                 Inbound::Past(past) => self.place_past(past).await,
             };
-            match result {
-                Err(SendError::Busy | SendError::Store(StoreError::SnapshotExpired)) => self.planner = None,
-                _ => break,
+            if !self.is_overtaken(&result) {
+                break;
             }
-        }
-        if result.is_err() {
-            self.planner = None;
         }
         // Whoever asked may be gone; it is done all the same.
         drop(reply.send(result));
+    }
+
+    /// Whether what was planned has only met something else that changed. After any failure the room is read again.
+    pub(super) fn is_overtaken<T>(&mut self, result: &Result<T, SendError>) -> bool {
+        if result.is_err() {
+            self.planner = None;
+        }
+        matches!(result, Err(SendError::Busy | SendError::Store(StoreError::SnapshotExpired)))
     }
 
     pub(super) fn graph(&self, view: View) -> Graph {
