@@ -3,7 +3,6 @@
 //! The state before the event and what the event itself says have been judged already, beside the task. What is left
 //! depends on the room's growing end: whether the current state allows the event, and what the current state is after it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,8 +15,9 @@ use hearth_schema::{
 use hearth_store::{Batch, Owner, Pos, StoreError, View};
 use ruma_common::UserId;
 
+use super::ends::{self, Late};
 use super::extras::Extras;
-use super::{Ends, Entered, Inbound, InboundRequest, Outlier, Prepared, SoftFail, ends};
+use super::{Ends, Entered, Inbound, InboundRequest, Outlier, Prepared, SoftFail};
 use crate::SendError;
 use crate::gather::{damaged, gather};
 use crate::graph::{Graph, NewNodes};
@@ -27,8 +27,8 @@ use crate::plan::{Need, Planner, StateSlot, count, membership_of};
 use crate::state;
 use crate::task::RoomTask;
 
-/// How often an event is entered again because something else changed.
-const MAX_TRIES: u32 = 8;
+/// How often what came is planned again because something else changed.
+pub(super) const MAX_TRIES: u32 = 8;
 /// Ends that a room has at the most: whoever makes more at will would make every event after them ever more work.
 const MAX_ENDS: usize = 200;
 /// Bytes of outliers in one batch, about.
@@ -43,6 +43,16 @@ struct Place {
     redacted: Option<(u32, Bytes)>,
     /// Its place in the state, with its number and whether that is new.
     slot: Option<(StateSlot, StateKeyNid, bool)>,
+}
+
+/// What an event makes of the room's head.
+enum Turn {
+    /// Nothing: it was refused, or is not judged yet.
+    No,
+    /// It was refused, and was missing between ends, of which these are left.
+    Linked(Vec<Extremity>),
+    /// It was accepted.
+    On(NewEnd),
 }
 
 /// What an accepted event makes of the room's end.
@@ -82,16 +92,20 @@ impl RoomTask {
                 Inbound::Outliers(outliers) => self.keep_outliers(outliers).await,
                 Inbound::Past(past) => self.place_past(past).await,
             };
-            match result {
-                Err(SendError::Busy | SendError::Store(StoreError::SnapshotExpired)) => self.planner = None,
-                _ => break,
+            if !self.is_overtaken(&result) {
+                break;
             }
-        }
-        if result.is_err() {
-            self.planner = None;
         }
         // Whoever asked may be gone; it is done all the same.
         drop(reply.send(result));
+    }
+
+    /// Whether what was planned has only met something else that changed. After any failure the room is read again.
+    pub(super) fn is_overtaken<T>(&mut self, result: &Result<T, SendError>) -> bool {
+        if result.is_err() {
+            self.planner = None;
+        }
+        matches!(result, Err(SendError::Busy | SendError::Store(StoreError::SnapshotExpired)))
     }
 
     pub(super) fn graph(&self, view: View) -> Graph {
@@ -130,19 +144,21 @@ impl RoomTask {
             }
             _ => (prepared.state_before, Vec::new()),
         };
-        let end = match verdict {
-            Verdict::Accepted => {
-                let end = self.end(&graph, &head, (prepared, &place), after).await?;
-                if end.is_none() {
+        let turn = match verdict {
+            Verdict::Accepted => match self.end(&graph, &head, (prepared, &place), after).await? {
+                Some(end) => Turn::On(end),
+                None => {
                     // The states of several ends are resolved; for that the event has to be stored.
-                    self.write(prepared, &place, &head, Verdict::Outlier, (None, nodes), &graph).await?;
+                    self.write(prepared, &place, &head, Verdict::Outlier, (Turn::No, nodes), &graph).await?;
                     return Err(SendError::Busy);
                 }
-                end
+            },
+            Verdict::Rejected | Verdict::SoftFailed => {
+                ends::linked(&graph, &head, &[pdu], Late::Perhaps).await?.map_or(Turn::No, Turn::Linked)
             }
-            _ => None,
+            Verdict::Outlier => Turn::No,
         };
-        self.write(prepared, &place, &head, verdict, (end, nodes), &graph).await
+        self.write(prepared, &place, &head, verdict, (turn, nodes), &graph).await
     }
 
     /// The event's place; `Err`: what is stored of it already.
@@ -226,15 +242,12 @@ impl RoomTask {
             Ends::Follow => head.extremities.clone(),
             Ends::Replace => Vec::new(),
         };
-        let followed = ends::followed(graph, pdu, &extremities).await?;
-        extremities.retain(|end| !followed.iter().any(|id| id.as_str() == end.event_id));
+        let followed = ends::followed(graph, &[pdu], &extremities).await?;
+        extremities.retain(|end| !ends::is_in(&followed, end));
         // What fills a gap is no end; but ends may have been waiting for it before the gap.
-        let is_end = extremities.is_empty() || !ends::comes_before(graph, pdu, &extremities).await?;
-        let numbers: Vec<u32> = extremities.iter().map(|end| end.n).collect();
-        let mut roots: BTreeSet<StateId> = is_end.then_some(after).into_iter().collect();
-        for event in graph.events(&numbers).await? {
-            roots.insert(graph.state_after(&event).await?.0);
-        }
+        let is_end = extremities.is_empty() || !ends::comes_before(graph, pdu, &extremities, &[pdu]).await?;
+        let mut roots = ends::states_after(graph, &extremities).await?;
+        roots.extend(is_end.then_some(after));
         if is_end && roots.len() > 1 && !place.known {
             return Ok(None);
         }
@@ -290,7 +303,7 @@ impl RoomTask {
         place: &Place,
         head: &RoomHead,
         verdict: Verdict,
-        (end, nodes): (Option<NewEnd>, NewNodes),
+        (turn, nodes): (Turn, NewNodes),
         graph: &Graph,
     ) -> Result<Entered, SendError> {
         let Prepared { pdu, source, state_before, inbox, .. } = prepared;
@@ -299,7 +312,7 @@ impl RoomTask {
         let mut after = head.clone();
         after.generation += 1;
         after.next_event = after.next_event.max(place.n + 1);
-        if end.is_some() {
+        if matches!(turn, Turn::On(_)) {
             super::heal::make_room(&mut batch, *source);
         }
         let pos = batch.next_pos();
@@ -345,13 +358,17 @@ impl RoomTask {
         if let Some(arrival) = inbox.filter(|_| verdict != Verdict::Outlier) {
             batch.delete::<Inbox>(&(room.lane(), room, arrival));
         }
-        if let Some(end) = end {
-            batch.put::<Timeline>(&(room, pos), &place.n);
-            batch.put::<RoomLast>(&(room.lane(), room), &Position(pos));
-            extras.persist(&mut batch, room, place.n, pos);
-            super::heal::open(&mut batch, room, pos, *source);
-            self.apply(&mut batch, pos, &mut after, &end);
-            batch.fact(pos, Change::Event { event: EventNid { room, n: place.n } }.to_bytes());
+        match turn {
+            Turn::No => {}
+            Turn::Linked(left) => after.extremities = left,
+            Turn::On(end) => {
+                batch.put::<Timeline>(&(room, pos), &place.n);
+                batch.put::<RoomLast>(&(room.lane(), room), &Position(pos));
+                extras.persist(&mut batch, room, place.n, pos);
+                super::heal::open(&mut batch, room, pos, *source);
+                self.apply(&mut batch, pos, &mut after, &end);
+                batch.fact(pos, Change::Event { event: EventNid { room, n: place.n } }.to_bytes());
+            }
         }
         move_head(&mut batch, room, Some(head), &after);
         let committed = self.rooms.store.commit(batch).await?;
@@ -453,6 +470,24 @@ impl RoomTask {
             }
             rest = later;
         }
+        let rejected = outliers.iter().filter(|outlier| outlier.rejected.is_some());
+        self.link(&rejected.map(|outlier| &outlier.pdu).collect::<Vec<_>>()).await?;
         Ok(Entered { pos: Pos::ZERO, state_before: StateId::EMPTY })
+    }
+
+    /// Takes out the ends that `refused`, which are stored by now, lead back to from others.
+    async fn link(&mut self, refused: &[&Pdu]) -> Result<(), SendError> {
+        let view = View::latest(&*self.rooms.store).await?;
+        let head = self.with_planner(&view).await?.head.clone();
+        let graph = self.graph(view);
+        let Some(left) = ends::linked(&graph, &head, refused, Late::Perhaps).await? else { return Ok(()) };
+        let mut batch = Batch::new(self.room.lane());
+        let after = RoomHead { generation: head.generation + 1, extremities: left, ..head.clone() };
+        move_head(&mut batch, self.room, Some(&head), &after);
+        self.rooms.store.commit(batch).await?;
+        if let Some(planner) = &mut self.planner {
+            planner.head = after;
+        }
+        Ok(())
     }
 }

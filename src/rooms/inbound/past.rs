@@ -1,7 +1,7 @@
 //! Places in the timeline for events that came to light late: from before a join, or from a gap.
 //!
 //! They change no state and wake nobody: they were there all the time. But they relate to others, others relate to them,
-//! and redactions among them take effect.
+//! redactions among them take effect, and an end of the room before a gap that they fill may be none any more.
 //!
 //! They are placed from the newest down, so that after a crash in between what is placed joins on what was here, and the
 //! next page goes on from there. Events that concern nobody else share a batch; each of the others has one of its own,
@@ -11,6 +11,7 @@ use hearth_event::Pdu;
 use hearth_schema::{EventNid, Events, Gap, Gaps, StateId, StoredEvent, Timeline, Verdict};
 use hearth_store::{Batch, Owner, Pos, View};
 
+use super::ends::{self, Late};
 use super::extras::Extras;
 use super::{Entered, Past};
 use crate::SendError;
@@ -20,9 +21,10 @@ use crate::persist::move_head;
 use crate::task::RoomTask;
 
 /// An event on its way to its place.
-struct Late {
+struct Placed {
     n: u32,
     pos: Pos,
+    pdu: Pdu,
     stored: StoredEvent,
     extras: Extras,
 }
@@ -48,10 +50,10 @@ impl RoomTask {
     }
 
     /// The first of `rest` that can be one batch, and how many of `rest` are done with them.
-    async fn next_late(&mut self, graph: &Graph, rest: &[(u32, Pos)]) -> Result<(Vec<Late>, usize), SendError> {
+    async fn next_late(&mut self, graph: &Graph, rest: &[(u32, Pos)]) -> Result<(Vec<Placed>, usize), SendError> {
         let keys: Vec<_> = rest.iter().map(|(n, _)| (self.room, *n)).collect();
         let rows = graph.view.get_many::<Events>(&keys).await?;
-        let mut now: Vec<Late> = Vec::new();
+        let mut now: Vec<Placed> = Vec::new();
         for (i, ((n, pos), row)) in rest.iter().zip(rows).enumerate() {
             let mut stored = row.ok_or_else(|| damaged("Events", format!("event {n} is absent")))?;
             // It may have come by another way meanwhile.
@@ -65,7 +67,7 @@ impl RoomTask {
             if alone && !now.is_empty() {
                 return Ok((now, i));
             }
-            now.push(Late { n: *n, pos: *pos, stored, extras });
+            now.push(Placed { n: *n, pos: *pos, pdu, stored, extras });
             if alone {
                 return Ok((now, i + 1));
             }
@@ -76,7 +78,7 @@ impl RoomTask {
     /// One batch; gives its position.
     async fn place_late(
         &mut self,
-        events: &[Late],
+        events: &[Placed],
         filled: Option<(Pos, Pos)>,
         graph: &Graph,
     ) -> Result<Pos, SendError> {
@@ -84,8 +86,13 @@ impl RoomTask {
         let head = self.with_planner(&graph.view).await?.head.clone();
         let mut after = head.clone();
         after.generation += 1;
+        let known = if filled.is_some() { Late::Followed } else { Late::Perhaps };
+        let late: Vec<&Pdu> = events.iter().map(|late| &late.pdu).collect();
+        if let Some(left) = ends::linked(graph, &head, &late, known).await? {
+            after.extremities = left;
+        }
         let mut batch = Batch::new(room.lane());
-        for Late { n, pos, stored, extras } in events {
+        for Placed { n, pos, stored, extras, .. } in events {
             let mut stored = StoredEvent { pos: *pos, verdict: Verdict::Accepted, ..stored.clone() };
             if let Some((by, json)) = extras.redacted.clone().filter(|_| stored.redacted_by.is_none()) {
                 (stored.redacted_by, stored.json) = (Some(by), json);

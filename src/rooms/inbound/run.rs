@@ -13,6 +13,7 @@ use hearth_store::{Batch, Order, Owner, Pos, StoreError, View};
 use ruma_common::{EventId, OwnedServerName};
 use tokio::sync::oneshot;
 
+use super::enter::MAX_TRIES;
 use super::extras::intent_of;
 use super::judge::by_auth_events;
 use crate::SendError;
@@ -28,8 +29,6 @@ use crate::task::RoomTask;
 const MAX_BYTES: usize = 1 << 20;
 /// Loads before an event is planned: places of the state once, then a node for each level of the trie.
 const MAX_LOADS: u32 = 24;
-/// How often a run is planned again because something else changed.
-const MAX_TRIES: u32 = 8;
 
 /// A staged event: checked, verified, and not judged yet.
 #[derive(Clone, Debug)]
@@ -77,13 +76,9 @@ impl RoomTask {
         let mut result = Err(SendError::Busy);
         for _ in 0..MAX_TRIES {
             result = self.run_of(&events).await;
-            match result {
-                Err(SendError::Busy | SendError::Store(StoreError::SnapshotExpired)) => self.planner = None,
-                _ => break,
+            if !self.is_overtaken(&result) {
+                break;
             }
-        }
-        if result.is_err() {
-            self.planner = None;
         }
         // Whoever asked may be gone; it is done all the same.
         drop(reply.send(result));

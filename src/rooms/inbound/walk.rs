@@ -7,6 +7,7 @@ use hearth_event::Pdu;
 use ruma_common::OwnedEventId;
 use tokio::time::Instant;
 
+use super::ends;
 use super::take::Taker;
 use crate::SendError;
 use crate::graph::has_state;
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Taker {
     /// Fetches what lies between what is here and `pdu`, and takes it. What cannot be had stays a gap.
-    pub(super) async fn fill_gap(&self, pdu: &Pdu) -> Result<(), SendError> {
+    pub(crate) async fn fill_gap(&self, pdu: &Pdu) -> Result<(), SendError> {
         let deadline = Instant::now() + PATIENCE;
         let mut found: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
         let mut edge = vec![pdu.event_id().to_owned()];
@@ -64,8 +65,8 @@ impl Taker {
     async fn page_before(&self, latest: Vec<OwnedEventId>) -> Result<Vec<RawPdu>, SendError> {
         let graph = self.graph().await?;
         let head = self.rooms.head(&graph.view, self.room).await?;
-        let earliest = head.extremities.iter().filter_map(|end| OwnedEventId::try_from(end.event_id.as_str()).ok());
-        let ask = MissingEvents { latest, earliest: earliest.collect(), limit: PAGE, min_depth: 0 };
+        let earliest = ends::ids(&head.extremities)?;
+        let ask = MissingEvents { latest, earliest, limit: PAGE, min_depth: 0 };
         let raw = match self.rooms.0.remote.missing_events(&self.origin, &self.room_id, &ask).await {
             Ok(raw) => raw,
             Err(error) => {

@@ -30,6 +30,8 @@ pub(super) struct Neighbour {
     pub silent: std::sync::atomic::AtomicBool,
     /// It does not know `timestamp_to_event`.
     pub old: std::sync::atomic::AtomicBool,
+    /// Events that it leaves out of the states that it tells.
+    pub omitted: Mutex<Vec<OwnedEventId>>,
     /// Events that it tells as they were before they were redacted.
     pub originals: Mutex<Vec<Pdu>>,
     /// How often it gives no keys when it is asked for some.
@@ -280,7 +282,9 @@ impl Neighbour {
         let version = rooms.version(&view, nid).await.ok()?;
         let graph = crate::graph::Graph { rooms: rooms.clone(), view, room: nid, version };
         let numbers = rooms.state_at(&graph.view, nid, event.state_before).await.ok()?;
-        let state = graph.events(&numbers).await.ok()?;
+        let mut state = graph.events(&numbers).await.ok()?;
+        let omitted = self.omitted.lock().expect("not poisoned").clone();
+        state.retain(|event| !omitted.iter().any(|id| event.event_id() == id));
         let chain: Vec<u32> = graph.auth_chain(numbers).await.ok()?.into_iter().collect();
         Some((state, graph.events(&chain).await.ok()?))
     }
