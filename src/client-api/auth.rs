@@ -40,22 +40,17 @@ impl FromRequestParts<Arc<Api>> for Authed {
 /// The access token that a request carries, unread: of a user, a service or nobody.
 pub(crate) struct Token(pub Option<Secret<String>>);
 
-impl Token {
-    /// The token of the request with this head.
-    pub(crate) fn read(headers: &HeaderMap, uri: &Uri, settings: &ClientApiSettings) -> Self {
-        Self(token(headers, uri, settings).map(|token| Secret::new(token.into_owned())))
-    }
-}
-
 impl FromRequestParts<Arc<Api>> for Token {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Infallible> {
-        Ok(Self::read(&parts.headers, &parts.uri, &api.settings))
+        let token = token(&parts.headers, &parts.uri, &api.settings);
+        Ok(Self(token.map(|token| Secret::new(token.into_owned()))))
     }
 }
 
-fn token<'a>(headers: &'a HeaderMap, uri: &'a Uri, settings: &ClientApiSettings) -> Option<Cow<'a, str>> {
+/// What a request shows as its access token, if anything.
+pub(crate) fn token<'a>(headers: &'a HeaderMap, uri: &'a Uri, settings: &ClientApiSettings) -> Option<Cow<'a, str>> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("Bearer").then(|| Cow::Borrowed(token.trim()))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hearth_accounts::{Acting, ActingError, Client, RateLimit, Requester, Service};
 use hearth_base::Millis;
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use ruma_common::RoomAliasId;
 
 use crate::error::ApiError;
@@ -62,9 +62,13 @@ pub(crate) fn shown<'a>(api: &'a Api, auth::Token(token): &auth::Token) -> Resul
     api.accounts.service(token.expose()).ok_or_else(unknown)
 }
 
-/// Whether requests with this token are counted for nobody.
-pub(crate) fn is_unlimited(api: &Api, auth::Token(token): &auth::Token) -> bool {
-    let service = token.as_ref().and_then(|token| api.accounts.service(token.expose()));
+/// Whether a request with this head is not counted for its address: a service sends it that has no limit.
+pub(crate) fn is_unlimited(api: &Api, headers: &HeaderMap, uri: &Uri) -> bool {
+    if api.accounts.services().is_empty() {
+        return false;
+    }
+    let token = auth::token(headers, uri, &api.settings);
+    let service = token.and_then(|token| api.accounts.service(&token));
     service.is_some_and(|service| service.own_rate_limit() == RateLimit::Lifted)
 }
 
