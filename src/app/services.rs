@@ -88,6 +88,8 @@ fn parse(text: &Secret<String>) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use hearth_settings::Settings;
     use ruma_common::server_name;
 
@@ -149,7 +151,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..9 {
             let many = vec![format!("*a{}", n - 1); 10].join(", ");
-            bomb.push_str(&format!("a{n}: &a{n} [{many}]\n"));
+            writeln!(bomb, "a{n}: &a{n} [{many}]").expect("a string takes every text");
         }
         assert!(refusal(&[("bomb.yaml", &bomb)]).contains("is no YAML"));
     }

@@ -51,11 +51,12 @@ async fn a_service_lives_through_restarts_and_acts_as_its_users() {
     let ann = "@_bridge_ann:hearth.test";
     by_bridge(server.api(), Method::POST, &format!("/rooms/{room}/join"), ann).json(&json!({})).ok().await;
     let body = json!({"msgtype": "m.text", "body": "from elsewhere"});
-    let send = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/1?ts=1641168000000&user_id={}", pct(ann));
-    let sent = server.api().put(&send).token(TOKEN).json(&body).ok().await;
+    let message =
+        format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/1?ts=1641168000000&user_id={}", pct(ann));
+    let sent = server.api().put(&message).token(TOKEN).json(&body).ok().await;
     server.restart().await;
     let api = server.api();
-    let again = api.put(&send).token(TOKEN).json(&body).ok().await;
+    let again = api.put(&message).token(TOKEN).json(&body).ok().await;
     assert_eq!(sent, again, "the transaction is remembered across a kill");
     let event = format!("/rooms/{room}/event/{}", pct(sent["event_id"].as_str().expect("an event ID")));
     let event = by_bridge(api, Method::GET, &event, "").ok().await;

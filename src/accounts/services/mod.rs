@@ -139,6 +139,9 @@ pub enum ServicesError {
     TooMany,
 }
 
+/// What a registration says under one key.
+type Told = fn(&Service) -> &str;
+
 /// All registered services.
 #[derive(Clone, Debug, Default)]
 pub struct Services(Arc<[Arc<Service>]>);
@@ -152,7 +155,7 @@ impl Services {
         if services.len() > MAX_SERVICES {
             return Err(ServicesError::TooMany);
         }
-        let keys: [(&'static str, fn(&Service) -> &str); 4] = [
+        let keys: [(&'static str, Told); 4] = [
             ("id", |service| &service.id),
             ("as_token", |service| service.as_token.expose()),
             ("hs_token", |service| service.hs_token.expose()),

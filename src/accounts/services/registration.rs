@@ -74,14 +74,8 @@ impl Service {
             return Err(RegistrationError::TokenOfUser);
         }
         let namespaces = required(map, "namespaces")?;
-        let namespaces = match namespaces {
-            Value::Object(namespaces) => namespaces,
-            _ => {
-                return Err(RegistrationError::WrongType(
-                    "namespaces",
-                    "a map of \"users\", \"aliases\" and \"rooms\"",
-                ));
-            }
+        let Value::Object(namespaces) = namespaces else {
+            return Err(RegistrationError::WrongType("namespaces", "a map of \"users\", \"aliases\" and \"rooms\""));
         };
         Ok(Self {
             url: url(map)?,

@@ -22,6 +22,9 @@ pub enum ServiceLoginError {
     /// Nobody has registered the user.
     #[error("the application service has not registered this user")]
     NotRegistered,
+    /// The user is an administrator and not the service's sender.
+    #[error("an application service does not log in administrators")]
+    Administrator,
     /// As for everybody.
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -92,6 +95,10 @@ impl Accounts {
                 return Err(LoginError::Locked.into());
             }
             let user_id = OwnedUserId::try_from(row.user_id.as_str()).map_err(|error| damaged("Users", error))?;
+            // A namespace may be wide, and a session is all that its user may do.
+            if self.is_admin(&row) && user_id != service.sender {
+                return Err(ServiceLoginError::Administrator);
+            }
             let user = self.ids.user(&user_id);
             let plan = self.plan_session(&view, &user_id, &device).await?;
             let mut batch = plan.batch;
@@ -123,24 +130,23 @@ impl Accounts {
             let known = view.get::<Devices>(&key).await?;
             let mut batch = Batch::new(lane(user));
             batch.check::<Devices>(&key, known.as_ref());
-            let done = match known {
-                Some(known) => {
-                    let name = display_name.clone().or_else(|| known.display_name.clone());
-                    batch.put::<Devices>(&key, &Device { display_name: name, ..known });
-                    PutDevice::Updated
+            let done = if let Some(known) = known {
+                let name = display_name.clone().or_else(|| known.display_name.clone());
+                batch.put::<Devices>(&key, &Device { display_name: name, ..known });
+                PutDevice::Updated
+            } else {
+                // Under a check of the user's row, so that the cap is exact and the account is there.
+                let row: User = row_of(view.get::<Users>(&(user,)).await?, "Users")?;
+                if view.page::<Devices, _>(&(user,), Order::Ascending, MAX_DEVICES).await?.len() >= MAX_DEVICES {
+                    return Err(DeviceError::TooMany);
                 }
-                None => {
-                    // Under a check of the user's row, so that the cap is exact and the account is there.
-                    let row: User = row_of(view.get::<Users>(&(user,)).await?, "Users")?;
-                    if view.page::<Devices, _>(&(user,), Order::Ascending, MAX_DEVICES).await?.len() >= MAX_DEVICES {
-                        return Err(DeviceError::TooMany);
-                    }
-                    change_user(&mut batch, user, &row, row.clone());
-                    let display_name = display_name.clone();
-                    let created_at = self.clock.now().0;
-                    batch.put::<Devices>(&key, &Device { display_name, token: None, created_at, refresh: None });
-                    PutDevice::Created
+                if row.deactivated {
+                    return Err(DeviceError::NotFound);
                 }
+                change_user(&mut batch, user, &row, row.clone());
+                let (display_name, created_at) = (display_name.clone(), self.clock.now().0);
+                batch.put::<Devices>(&key, &Device { display_name, token: None, created_at, refresh: None });
+                PutDevice::Created
             };
             if attempts.commit(self, batch).await?.is_some() {
                 return Ok(done);

@@ -203,6 +203,9 @@ async fn what_is_decided_about_a_user_holds_when_a_service_acts() {
     let bot = world.accounts.act(&one, Acting::default()).await.unwrap();
     assert!(bot.standing.admin, "the operator named the sender itself");
     assert!(!world.ghost("_one_chief").await.standing.admin, "a namespace is no leave to administer");
+    let login = world.accounts.login_by_service(&one, "_one_chief", on_device("PHONE")).await;
+    assert!(matches!(login, Err(ServiceLoginError::Administrator)));
+    world.accounts.login_by_service(&one, "one-bot", on_device("PHONE")).await.unwrap();
     let ann = world.ghost("_one_ann").await;
     world.accounts.moderate(&bot, &ann.user_id, Measure::Lock).await.unwrap();
     let locked = world.accounts.act(&one, as_user(ann.user_id.as_str())).await.unwrap();

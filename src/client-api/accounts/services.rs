@@ -39,7 +39,7 @@ impl From<ServiceLoginError> for ApiError {
     fn from(error: ServiceLoginError) -> Self {
         match error {
             ServiceLoginError::Exclusive => exclusive("the application service does not have this user"),
-            ServiceLoginError::NotRegistered => Self::forbidden(error.to_string()),
+            ServiceLoginError::NotRegistered | ServiceLoginError::Administrator => Self::forbidden(error.to_string()),
             ServiceLoginError::Login(error) => error.into(),
         }
     }

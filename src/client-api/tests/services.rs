@@ -127,10 +127,10 @@ async fn what_is_no_services_to_do_is_refused() {
 async fn a_service_says_when_an_event_was_sent() {
     let world = world().await;
     let room = world.create_room(&bot(), json!({"preset": "public_chat"})).await;
-    let send = |txn: &str, query: &str| in_room(&room, &format!("send/m.room.message/{txn}{query}"));
+    let message = |txn: &str, query: &str| in_room(&room, &format!("send/m.room.message/{txn}{query}"));
     let body = json!({"msgtype": "m.text", "body": "x"});
-    let sent = world.put(&send("1", "?ts=1641168000000"), &bot(), body.clone()).await.ok();
-    let again = world.put(&send("1", "?ts=5"), &bot(), body.clone()).await.ok();
+    let sent = world.put(&message("1", "?ts=1641168000000"), &bot(), body.clone()).await.ok();
+    let again = world.put(&message("1", "?ts=5"), &bot(), body.clone()).await.ok();
     assert_eq!(sent, again, "the same transaction");
     let event = in_room(&room, &format!("event/{}", pct(sent["event_id"].as_str().unwrap())));
     let event = world.get(&event, &bot()).await.ok();
@@ -141,18 +141,18 @@ async fn a_service_says_when_an_event_was_sent() {
     let topic = world.get(&in_room(&room, "state/m.room.topic/?format=event"), &bot()).await.ok();
     assert_eq!(topic["origin_server_ts"], 7);
     for wrong in ["-1", "x", "1.5", "", "9007199254740992", "99999999999999999999"] {
-        for path in [send("2", &format!("?ts={wrong}")), in_room(&room, &format!("state/m.room.name/?ts={wrong}"))] {
+        for path in [message("2", &format!("?ts={wrong}")), in_room(&room, &format!("state/m.room.name/?ts={wrong}"))] {
             assert_eq!(world.put(&path, &bot(), body.clone()).await.verdict(), (400, "M_INVALID_PARAM"), "{path}");
         }
     }
-    world.put(&send("3", "?ts=9007199254740991"), &bot(), body.clone()).await.ok();
-    let delayed = send("4", "?ts=1&org.matrix.msc4140.delay=1000");
+    world.put(&message("3", "?ts=9007199254740991"), &bot(), body.clone()).await.ok();
+    let delayed = message("4", "?ts=1&org.matrix.msc4140.delay=1000");
     assert_eq!(world.put(&delayed, &bot(), body.clone()).await.verdict(), (400, "M_INVALID_PARAM"));
     // For others it means nothing.
     let cleo = world.register("cleo").await;
     world.post(&format!("/join/{}", pct(&room)), &cleo, json!({})).await.ok();
     for (txn, ts) in [("1", "5"), ("2", "-1")] {
-        let sent = world.put(&send(txn, &format!("?ts={ts}")), &cleo, body.clone()).await.ok();
+        let sent = world.put(&message(txn, &format!("?ts={ts}")), &cleo, body.clone()).await.ok();
         let event = in_room(&room, &format!("event/{}", pct(sent["event_id"].as_str().unwrap())));
         assert_eq!(world.get(&event, &cleo).await.ok()["origin_server_ts"], world.clock.now().0);
     }
