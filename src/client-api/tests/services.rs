@@ -9,7 +9,7 @@ use crate::RateLimits;
 const TOKEN: &str = "as-irc-0123456789abcdef";
 const LAX: &str = "as-lax-0123456789abcdef";
 
-fn registration(id: &str, rate_limited: bool, aliases: &Value) -> Service {
+fn registration(id: &str, rate_limited: &Value, aliases: &Value) -> Service {
     let document = json!({
         "id": id, "url": null, "as_token": format!("as-{id}-0123456789abcdef"),
         "hs_token": format!("hs-{id}-0123456789abcdef"), "sender_localpart": format!("{id}-bot"),
@@ -22,8 +22,8 @@ fn registration(id: &str, rate_limited: bool, aliases: &Value) -> Service {
 }
 
 async fn world_with(change: impl FnOnce(&mut ClientApiSettings)) -> World {
-    let irc = registration("irc", true, &json!([{"exclusive": true, "regex": "#_irc_.*"}]));
-    let lax = registration("lax", false, &json!([{"exclusive": false, "regex": "#.*"}]));
+    let irc = registration("irc", &json!(true), &json!([{"exclusive": true, "regex": "#_irc_.*"}]));
+    let lax = registration("lax", &json!(false), &json!([{"exclusive": false, "regex": "#.*"}]));
     let services = Services::new(vec![irc, lax]).unwrap();
     let world = World::build(AccountsSettings { services, ..World::accounts(Registration::Open) }, change);
     world.accounts.make_senders().await.unwrap();
