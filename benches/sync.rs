@@ -104,6 +104,7 @@ impl World {
             state_key: None,
             content: object(content),
             redacts: None,
+            origin_server_ts: None,
             transaction: None,
         };
         self.rooms.send(event).await.expect("an event");
@@ -125,7 +126,7 @@ fn requester(ids: &Ids, n: usize) -> Requester {
     Requester {
         user: ids.user(&user_id),
         user_id,
-        device_id: "DEVICE".into(),
+        client: "DEVICE".into(),
         token: ids.token("none"),
         standing: Standing::default(),
     }

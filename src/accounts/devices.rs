@@ -31,9 +31,12 @@ pub enum DeviceError {
     /// The user has no such device.
     #[error("there is no such device")]
     NotFound,
-    /// The name is too long.
+    /// The name is too long, or a new device's ID is.
     #[error("{0}")]
     InvalidName(&'static str),
+    /// The user has as many devices as anybody may have.
+    #[error("too many devices")]
+    TooMany,
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -112,12 +115,12 @@ impl Accounts {
     }
 
     /// Ends the session of `requester` and removes its device. A newer log-in on the same device is
-    /// another session and stays.
+    /// another session and stays. A service that acts as a user has no session.
     ///
     /// # Errors
     /// If the session goes on.
     pub async fn logout(&self, requester: &Requester) -> Result<(), StorageError> {
-        let key = (requester.user, requester.device_id.to_string());
+        let key = (requester.user, requester.client.name().to_string());
         let mut attempts = Attempts::default();
         loop {
             let view = self.view().await?;

@@ -37,6 +37,7 @@ mod register;
 mod registration_tokens;
 mod reports;
 mod screening;
+mod services;
 mod session_watch;
 mod sessions;
 mod shared_secret;
@@ -86,6 +87,10 @@ pub use register::{DeviceRequest, NewAccount, Refreshable, RegisterError, Regist
 pub use registration_tokens::{NewRegistrationToken, RegistrationTokenError, RegistrationTokenInfo};
 pub use reports::{MAX_REASON_BYTES, MAX_REPORTS, ReportError, ReportInfo, Reported};
 pub use screening::{InviteVerdict, Screening};
+pub use services::{
+    Acting, ActingError, Claim, Client, MAX_SERVICES, Namespaces, PutDevice, RateLimit, RegistrationError, Service,
+    ServiceLoginError, Services, ServicesError,
+};
 pub use session_watch::{SessionEnd, SessionWatch};
 pub use sessions::{Requester, TokenState};
 pub use shared_secret::{SharedSecretError, SharedSecretRequest};
@@ -98,6 +103,7 @@ pub use uia::{
 
 use pool::HashPool;
 use screening::ScreeningCache;
+use services::ServiceTable;
 use sessions::SessionCache;
 use shared_secret::Nonces;
 use uia::UiaSessions;
@@ -128,6 +134,8 @@ pub struct AccountsSettings {
     pub min_password_chars: usize,
     /// Localparts that nobody may register.
     pub reserved_localparts: BTreeSet<String>,
+    /// Application services.
+    pub services: Services,
     /// User IDs of administrators, beside those whose account says so.
     pub admins: BTreeSet<String>,
     /// Whether there are guests.
@@ -158,6 +166,7 @@ impl Default for AccountsSettings {
             registration: Registration::Closed,
             min_password_chars: 8,
             reserved_localparts: BTreeSet::new(),
+            services: Services::default(),
             admins: BTreeSet::new(),
             guests: false,
             policies: Vec::new(),
@@ -197,6 +206,7 @@ pub struct Accounts {
     settings: AccountsSettings,
     pool: HashPool,
     sessions: Arc<SessionCache>,
+    services: ServiceTable,
     uia: UiaSessions,
     screenings: Arc<ScreeningCache>,
     presence: Presence,
@@ -216,6 +226,7 @@ impl Accounts {
         Ok(Self {
             pool: HashPool::start(settings.argon2, settings.hash_workers, settings.hash_queue)?,
             sessions: Arc::new(SessionCache::new(settings.cached_tokens)),
+            services: ServiceTable::new(settings.services.clone(), &ids),
             uia: UiaSessions::new(settings.uia_sessions),
             screenings: Arc::new(ScreeningCache::new()),
             presence: Presence::new(settings.presence, Arc::clone(&store), Arc::clone(&clock)),

@@ -25,6 +25,12 @@ impl BadName {
 /// The ID that registering `localpart` would make. Capital letters become small ones, as the
 /// [spec](https://spec.matrix.org/v1.19/appendices/#user-identifiers) has none in new IDs.
 pub(crate) fn registrable(localpart: &str, server: &ServerName) -> Result<OwnedUserId, BadName> {
+    let user_id = registrable_by_service(localpart, server)?;
+    if user_id.localpart().starts_with('_') { Err(BadName::Underscore) } else { Ok(user_id) }
+}
+
+/// The same for an application service, which may begin names with `_`.
+pub(crate) fn registrable_by_service(localpart: &str, server: &ServerName) -> Result<OwnedUserId, BadName> {
     let localpart = localpart.to_ascii_lowercase();
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._=-/+".contains(&byte);
     if localpart.is_empty() {
@@ -32,9 +38,6 @@ pub(crate) fn registrable(localpart: &str, server: &ServerName) -> Result<OwnedU
     }
     if !localpart.bytes().all(allowed) {
         return Err(BadName::Characters);
-    }
-    if localpart.starts_with('_') {
-        return Err(BadName::Underscore);
     }
     local_user(&localpart, server).ok_or(BadName::TooLong)
 }

@@ -143,6 +143,7 @@ impl Accounts {
             return Err(PusherError::Invalid("data has at most 4096 bytes"));
         }
         let user = requester.user;
+        let device_id = requester.client.device_id().ok_or(PusherError::NoDevice)?;
         let shared = self.push_key(&new.app_id, &new.pushkey);
         let key = (user, new.app_id, new.pushkey);
         let mut pusher = Pusher {
@@ -152,7 +153,7 @@ impl Accounts {
             profile_tag: new.profile_tag,
             lang: new.lang,
             data,
-            device_id: requester.device_id.to_string(),
+            device_id: device_id.to_string(),
             created_at: self.clock.now().0,
         };
         let mut attempts = Attempts::default();

@@ -16,7 +16,7 @@ use crate::password::SALT_BYTES;
 use crate::pool::PoolError;
 use crate::registration_tokens::Reserved;
 use crate::write::Attempts;
-use crate::{Accounts, LoginError, Registration, StorageError, token};
+use crate::{Accounts, LoginError, Registration, Service, StorageError, token};
 
 /// Bytes of a password that are looked at; longer ones are refused.
 const MAX_PASSWORD_BYTES: usize = 512;
@@ -102,7 +102,7 @@ pub enum RegisterError {
     /// The name breaks the grammar of new user IDs.
     #[error("{0}")]
     InvalidUsername(&'static str),
-    /// The operator keeps the name back.
+    /// The operator or an application service keeps the name back; for a service: it does not claim it.
     #[error("this name is reserved")]
     Exclusive,
     /// The password is too short or too long.
@@ -210,11 +210,29 @@ impl Accounts {
         password_hash: Option<String>,
         grant: Grant,
     ) -> Result<Registered, RegisterError> {
+        self.create_for(None, account, password_hash, grant).await
+    }
+
+    /// The same for a name that a service claims.
+    pub(crate) async fn create_for(
+        &self,
+        service: Option<&Service>,
+        account: &NewAccount,
+        password_hash: Option<String>,
+        grant: Grant,
+    ) -> Result<Registered, RegisterError> {
         let mut attempts = Attempts::default();
         loop {
-            let user_id = match &account.localpart {
-                Some(localpart) => self.registrable(localpart)?,
-                None => self.registrable(&self.random_localpart())?,
+            let random;
+            let localpart = if let Some(localpart) = &account.localpart {
+                localpart
+            } else {
+                random = self.random_localpart();
+                &random
+            };
+            let user_id = match service {
+                None => self.registrable(localpart)?,
+                Some(service) => self.registrable_by(service, localpart)?,
             };
             let user = self.ids.user(&user_id);
             let row = User {
@@ -307,10 +325,20 @@ impl Accounts {
 
     fn registrable(&self, localpart: &str) -> Result<OwnedUserId, RegisterError> {
         let user_id = names::registrable(localpart, &self.server_name)?;
-        if self.settings.reserved_localparts.contains(user_id.localpart()) {
-            return Err(RegisterError::Exclusive);
-        }
-        Ok(user_id)
+        let reserved = self.settings.reserved_localparts.contains(user_id.localpart())
+            || self.services().reserves_user(&user_id, None);
+        if reserved { Err(RegisterError::Exclusive) } else { Ok(user_id) }
+    }
+
+    /// The same for a service, which registers the users that it claims and no other does alone.
+    fn registrable_by(&self, service: &Service, localpart: &str) -> Result<OwnedUserId, RegisterError> {
+        let user_id = names::registrable_by_service(localpart, &self.server_name)?;
+        // What another service claims includes this one's sender at times; it must have that.
+        let of_another = user_id != service.sender() && self.services().reserves_user(&user_id, Some(service));
+        let reserved = of_another
+            || !service.has_user(&user_id)
+            || self.settings.reserved_localparts.contains(user_id.localpart());
+        if reserved { Err(RegisterError::Exclusive) } else { Ok(user_id) }
     }
 
     fn random_localpart(&self) -> String {
@@ -350,10 +378,16 @@ pub(crate) fn lane(user: UserNid) -> hearth_store::Lane {
 /// Limits of what a client may call a device.
 pub(crate) fn check_device(request: &DeviceRequest) -> Result<(), &'static str> {
     let id = request.device_id.as_ref().map(|id| id.as_str());
-    if id.is_some_and(|id| id.is_empty() || id.len() > MAX_DEVICE_ID_BYTES) {
-        return Err("a device ID has 1 to 255 bytes");
+    if id.is_some_and(|id| !is_device_id(id)) {
+        return Err("a device ID has 1 to 255 bytes, of which none is zero");
     }
     check_device_name(request.display_name.as_deref())
+}
+
+/// Whether a device can be called so. What begins with a zero byte is the name of a client that has no
+/// device (see [`crate::Client::name`]).
+pub(crate) fn is_device_id(id: &str) -> bool {
+    (1..=MAX_DEVICE_ID_BYTES).contains(&id.len()) && !id.contains('\0')
 }
 
 /// Limits of a device's name.

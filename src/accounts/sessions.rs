@@ -13,13 +13,13 @@ use hearth_schema::{AccessTokens, Device, Devices, TokenKey, UserNid, Users};
 use hearth_store::StoreError;
 use moka::sync::Cache;
 use parking_lot::Mutex;
-use ruma_common::{OwnedDeviceId, OwnedUserId};
+use ruma_common::OwnedUserId;
 
 use crate::error::damaged;
 use crate::refresh::access_tokens;
 use crate::session_watch::Watched;
 use crate::write::row_of;
-use crate::{Accounts, Standing, token};
+use crate::{Accounts, Client, Standing, token};
 
 /// Who makes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub struct Requester {
     pub user_id: OwnedUserId,
     /// The same as a number.
     pub user: UserNid,
-    /// The device.
-    pub device_id: OwnedDeviceId,
+    /// What it is made with: a device, or a service.
+    pub client: Client,
     /// The hash of the token that was shown.
     pub token: TokenKey,
     /// What the account may do.
@@ -140,7 +140,8 @@ impl Accounts {
 
     /// Whether `token` speaks for somebody, expired or not.
     pub(crate) async fn is_known(&self, token: TokenKey) -> Result<bool, StoreError> {
-        Ok(self.sessions.by_token.contains_key(&token) || self.look_up(token).await?.is_some())
+        let known = self.sessions.by_token.contains_key(&token) || self.services.get(token).is_some();
+        Ok(known || self.look_up(token).await?.is_some())
     }
 
     async fn look_up(&self, token: TokenKey) -> Result<Option<(Known, Device)>, StoreError> {
@@ -159,7 +160,7 @@ impl Accounts {
         });
         let account = row_of(view.get::<Users>(&(user,)).await?, "Users")?;
         let standing = self.standing(&account);
-        let requester = Requester { user_id, user, device_id: row.device_id.into(), token, standing };
+        let requester = Requester { user_id, user, client: Client::Device(row.device_id.into()), token, standing };
         Ok(Some((Known { requester, expires_at }, device)))
     }
 
@@ -171,7 +172,7 @@ impl Accounts {
         if device.token != Some(requester.token) {
             return true;
         }
-        let key = (requester.user, requester.device_id.to_string());
+        let key = (requester.user, requester.client.name().to_string());
         self.end_predecessor(&key, device, old).await.unwrap_or_else(|error| {
             tracing::warn!(%error, user_id = %requester.user_id, "a refreshed access token could not be ended");
             false

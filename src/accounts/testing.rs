@@ -7,6 +7,7 @@ use hearth_schema::Ids;
 use hearth_store::Store;
 use hearth_store::memory::MemoryStore;
 use ruma_common::server_name;
+use serde_json::{Value, json};
 
 use crate::{
     Accounts, AccountsParts, AccountsSettings, Argon2Cost, DeviceRequest, LoggedIn, LoginError, NewAccount,
@@ -83,4 +84,20 @@ impl World {
     pub(crate) async fn works(&self, token: &str) -> bool {
         self.accounts.authenticate(token).await.unwrap().is_some()
     }
+}
+
+/// The registration of a service that has the users `@_ID_…` and the aliases `#_ID_…` alone.
+pub(crate) fn service(id: &str) -> Value {
+    json!({
+        "id": id,
+        "url": null,
+        "as_token": format!("as-{id}-0123456789"),
+        "hs_token": format!("hs-{id}-0123456789"),
+        "sender_localpart": format!("{id}-bot"),
+        "namespaces": {
+            "users": [{"exclusive": true, "regex": format!("@_{id}_.*")}],
+            "aliases": [{"exclusive": true, "regex": format!("#_{id}_.*")}],
+            "rooms": [],
+        },
+    })
 }

@@ -47,6 +47,11 @@ pub(crate) fn is_well_formed(token: &str) -> bool {
     has_shape(token, PREFIX, SECRET_CHARS)
 }
 
+/// Whether `token` could be mistaken for one of ours: whatever begins as they do.
+pub(crate) fn is_reserved(token: &str) -> bool {
+    token.starts_with(PREFIX) || token.starts_with(REFRESH_PREFIX)
+}
+
 /// The name of a refresh token's family; `None`: it cannot be a refresh token.
 pub(crate) fn family(token: &str) -> Option<&str> {
     let is_one = has_shape(token, REFRESH_PREFIX, FAMILY_CHARS + SECRET_CHARS);

@@ -18,6 +18,8 @@ const SHARED_SECRET: &str = "complement";
 const SECRET_FILE: &str = "registration-secret";
 /// Where the suite puts the authority that its servers trust.
 const AUTHORITY: &str = "/complement/ca";
+/// Where the suite puts registrations of application services, before the start.
+const SERVICES: &str = "/complement/appservice";
 
 /// The configuration file in `directory`, for the server that the environment names.
 ///
@@ -33,14 +35,15 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
     let file = directory.join("hearth.toml");
     let issued = authority::issue(Path::new(AUTHORITY), &name, &directory);
     let issued = issued.map_err(|error| Failure::new(Code::Unusable, error))?;
-    std::fs::write(&file, configuration(&name, &directory, issued.as_ref())).map_err(failed)?;
+    let services = Some(Path::new(SERVICES)).filter(|path| path.is_dir());
+    std::fs::write(&file, configuration(&name, &directory, issued.as_ref(), services)).map_err(failed)?;
     Ok(file)
 }
 
 /// Nothing here is for people: anybody registers, passwords are short and hashed in a hurry, tokens
 /// may be in the address. The suite's tests that name no room version list creators among the power
 /// levels, which room version 12 forbids.
-fn configuration(name: &str, directory: &Path, tls: Option<&Issued>) -> String {
+fn configuration(name: &str, directory: &Path, tls: Option<&Issued>, services: Option<&Path>) -> String {
     let quoted = |path: &Path| hearth_settings::quoted(&path.display().to_string());
     let (name, store) = (hearth_settings::quoted(name), quoted(&directory.join("store")));
     let secret = quoted(&directory.join(SECRET_FILE));
@@ -52,6 +55,8 @@ fn configuration(name: &str, directory: &Path, tls: Option<&Issued>) -> String {
         format!("client_tls = [\"0.0.0.0:8448\"]\ntls_certificate = {certificate}\ntls_key = {key}\n")
     });
     let tls = tls.unwrap_or_default();
+    let services = services.map(|path| format!("[application_services]\nregistrations = [{}]\n\n", quoted(path)));
+    let services = services.unwrap_or_default();
     format!(
         "# Made by `hearth run --conformance` for a test suite. Do not use it for anything else.\n\
          [server]\n\
@@ -70,6 +75,7 @@ fn configuration(name: &str, directory: &Path, tls: Option<&Issued>) -> String {
          argon2_iterations = 1\n\
          min_password_length = 1\n\
          access_token_in = \"header-or-query\"\n\n\
+         {services}\
          [rate_limits]\n\
          enabled = false\n\n\
          [federation]\n\
@@ -94,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_configuration_is_valid_and_opens_what_the_suite_needs() {
-        let text = configuration("hs1", Path::new("/data"), None);
+        let text = configuration("hs1", Path::new("/data"), None, None);
         let settings = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid");
         assert_eq!(settings.server.name, "hs1");
         assert_eq!(settings.storage.path, Path::new("/data/store"));
@@ -113,9 +119,9 @@ mod tests {
     }
 
     #[test]
-    fn with_a_certificate_it_listens_where_servers_reach_each_other() {
+    fn with_a_certificate_and_services_it_listens_where_servers_reach_each_other() {
         let issued = Issued { certificate: "/data/tls.crt".into(), key: "/data/tls.key".into() };
-        let text = configuration("hs1", Path::new("/data"), Some(&issued));
+        let text = configuration("hs1", Path::new("/data"), Some(&issued), Some(Path::new("/complement/appservice")));
         let listen = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid").listen;
         let ports: Vec<_> = listen.client.iter().chain(&listen.client_tls).map(Address::port).collect();
         assert_eq!(ports, [Some(8008), Some(8448)]);
@@ -123,11 +129,13 @@ mod tests {
         let federation = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid").federation;
         assert_eq!(federation.extra_authorities.as_deref(), Some(Path::new("/complement/ca/ca.crt")));
         assert!(federation.denied_networks.is_empty(), "its servers are in private networks");
+        let services = Settings::parse(Path::new("hearth.toml"), &text, []).expect("valid").application_services;
+        assert_eq!(services.registrations, [Path::new("/complement/appservice")]);
     }
 
     #[test]
     fn a_name_cannot_add_settings() {
-        let text = configuration("a\"\n[log]\nlevel = \"trace", Path::new("/data"), None);
+        let text = configuration("a\"\n[log]\nlevel = \"trace", Path::new("/data"), None, None);
         Settings::parse(Path::new("hearth.toml"), &text, []).expect_err("not a name");
     }
 }

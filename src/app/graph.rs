@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::Router;
 use hearth_accounts::{
-    Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Policy, PresenceMode, Registration,
-    RegistrationTokenError,
+    Accounts, AccountsParts, AccountsSettings, Argon2Cost, NewRegistrationToken, Policy, PresenceMode, RegisterError,
+    Registration, RegistrationTokenError,
 };
 use hearth_base::{Clock, Random, Supervisor, SystemClock, SystemRandom};
 use hearth_client_api::{ClientApi, ClientApiSettings, Contact, Notices, RateLimits, Support, TrustedProxies};
@@ -23,7 +23,7 @@ use ruma_common::OwnedServerName;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Code, Failure};
-use crate::federation;
+use crate::{federation, services};
 
 /// How long rooms may take to finish what they were given.
 const ROOMS_PATIENCE: Duration = Duration::from_secs(1);
@@ -76,6 +76,7 @@ impl Graph {
         });
         let accounts = Arc::new(ground.accounts(settings)?);
         add_registration_tokens(settings, &accounts).await?;
+        make_senders(&accounts).await?;
         let unread = Follower::new(ground.store.clone(), Unread::new(rooms.clone(), ground.server_name.clone()));
         let (sync, notifier) = Sync::new(SyncParts {
             rooms: rooms.clone(),
@@ -210,6 +211,7 @@ impl Ground {
                 },
                 // Also when it is a name that anybody could register: the server speaks by it.
                 reserved_localparts: BTreeSet::from([settings.server_notices.sender.clone()]),
+                services: services::load(settings, &self.server_name)?,
                 admins: chosen.admins.iter().cloned().collect(),
                 guests: settings.registration.guests,
                 policies: settings.registration.policies.iter().map(policy).collect(),
@@ -298,6 +300,17 @@ pub(crate) fn names(settings: &Settings) -> Result<(OwnedServerName, RoomVersion
 /// Accounts without a server around them, for commands.
 pub(crate) fn accounts_only(settings: &Settings, store: &Arc<RocksStore>) -> Result<Accounts, Failure> {
     Ground::new(settings, store)?.accounts(settings)
+}
+
+/// Makes the accounts that application services act as by default.
+async fn make_senders(accounts: &Accounts) -> Result<(), Failure> {
+    accounts.make_senders().await.map_err(|error| match error {
+        RegisterError::Storage(error) => Failure::new(Code::Io, error),
+        error => Failure::new(
+            Code::Unusable,
+            format!("application_services.registrations: a \"sender_localpart\" cannot be used: {error}"),
+        ),
+    })
 }
 
 /// Adds the tokens of `registration.tokens_file` that the store does not have.

@@ -19,6 +19,7 @@ mod open;
 mod reports;
 mod run;
 mod serve;
+mod services;
 mod signing_key;
 mod tokens;
 
@@ -49,7 +50,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::CheckConfig(source) => {
             let (settings, path) = settings(&source)?;
-            graph::names(&settings)?;
+            let (server_name, _) = graph::names(&settings)?;
+            services::load(&settings, &server_name)?;
             print(&format!("{}: ok\n", path.display()))
         }
         Command::GenerateConfig(what) if what.docs => print(&hearth_settings::reference()),

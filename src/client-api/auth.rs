@@ -1,25 +1,30 @@
 //! Who asks: §"Using access tokens".
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use hearth_accounts::{Requester, TokenState};
+use hearth_base::Secret;
 use http::request::Parts;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 use ruma_common::UserId;
 
 use crate::error::ApiError;
-use crate::{Api, ClientApiSettings, params, standing};
+use crate::{Api, ClientApiSettings, params, services, standing};
 
-/// The user and device whose access token the request carries.
+/// The user and device whose access token the request carries, or whom an application service acts as.
 pub(crate) struct Authed(pub Requester);
 
 impl FromRequestParts<Arc<Api>> for Authed {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let token = token(parts, &api.settings).ok_or_else(missing_token)?;
+        let token = token(&parts.headers, &parts.uri, &api.settings).ok_or_else(missing_token)?;
+        if let Some(service) = api.accounts.service(&token) {
+            return services::requester(api, service, parts).await.map(Self);
+        }
         match api.accounts.token_state(&token).await? {
             TokenState::Live(requester) => {
                 api.limits.authenticated(&parts.method, &parts.extensions, requester.user)?;
@@ -32,23 +37,33 @@ impl FromRequestParts<Arc<Api>> for Authed {
     }
 }
 
-fn token<'a>(parts: &'a Parts, settings: &ClientApiSettings) -> Option<Cow<'a, str>> {
-    let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| {
+/// The access token that a request carries, unread: of a user, a service or nobody.
+pub(crate) struct Token(pub Option<Secret<String>>);
+
+impl FromRequestParts<Arc<Api>> for Token {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Infallible> {
+        let token = token(&parts.headers, &parts.uri, &api.settings);
+        Ok(Self(token.map(|token| Secret::new(token.into_owned()))))
+    }
+}
+
+/// What a request shows as its access token, if anything.
+pub(crate) fn token<'a>(headers: &'a HeaderMap, uri: &'a Uri, settings: &ClientApiSettings) -> Option<Cow<'a, str>> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("Bearer").then(|| Cow::Borrowed(token.trim()))
     });
     bearer
         .or_else(|| {
-            parts
-                .uri
-                .query()
-                .filter(|_| settings.query_access_token)
-                .and_then(|query| params::find(query, "access_token"))
+            uri.query().filter(|_| settings.query_access_token).and_then(|query| params::find(query, "access_token"))
         })
         .filter(|token| !token.is_empty())
 }
 
-fn missing_token() -> ApiError {
+/// 401 `M_MISSING_TOKEN`
+pub(crate) fn missing_token() -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "an access token is required")
 }
 

@@ -18,6 +18,7 @@ mod presence;
 mod reply;
 mod rooms;
 mod routes;
+mod services;
 mod settings;
 mod sliding;
 mod standing;

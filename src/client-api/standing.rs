@@ -14,7 +14,7 @@ use crate::{Api, routes};
 
 /// Routes by method and path, with `{}` for each parameter; without prefix those below
 /// [`routes::PREFIXES`].
-type Routes = &'static [(Method, &'static str)];
+pub(crate) type Routes = &'static [(Method, &'static str)];
 
 /// All that a locked account may do
 /// ([spec](https://spec.matrix.org/v1.19/client-server-api/#account-locking)).
@@ -153,7 +153,8 @@ fn is_for_guests(route: &str, parts: &Parts) -> bool {
     !route.starts_with("/profile/") || parts.uri.path().ends_with("/displayname")
 }
 
-fn names(routes: Routes, method: &Method, route: &str) -> bool {
+/// Whether one of `routes` is this one.
+pub(crate) fn names(routes: Routes, method: &Method, route: &str) -> bool {
     routes.iter().any(|(with, path)| with == method && same_route(path, route))
 }
 

@@ -53,6 +53,22 @@ pub(crate) async fn confirm(
     answer(outcome?)
 }
 
+/// The same where application services need not be confirmed.
+///
+/// # Errors
+/// As [`confirm`].
+pub(crate) async fn confirm_unless_service(
+    api: &Api,
+    requester: &Requester,
+    operation: Operation<'_>,
+    bytes: &[u8],
+) -> Result<Option<UiaComplete>, ApiError> {
+    match requester.client.service() {
+        Some(_) => Ok(None),
+        None => confirm(api, requester, operation, bytes).await.map(Some),
+    }
+}
+
 /// The same for a registration. Its session is not bound to the body, because clients ask for the
 /// flows with an empty one.
 ///

@@ -125,6 +125,7 @@ impl World {
             state_key: state_key.map(str::to_owned),
             content: object(content),
             redacts: None,
+            origin_server_ts: None,
             transaction: None,
         };
         self.rooms.send(event).await.expect("an event").event_id
@@ -142,6 +143,7 @@ impl World {
             state_key: None,
             content: object(json!({ "redacts": event_id })),
             redacts: Some(event_id.to_owned()),
+            origin_server_ts: None,
             transaction: None,
         };
         self.rooms.send(event).await.expect("a redaction").event_id

@@ -128,6 +128,7 @@ impl World {
             state_key: event_type.starts_with("m.room.t").then(String::new),
             content: object(content),
             redacts: None,
+            origin_server_ts: None,
             transaction: None,
         };
         self.rooms.send(event).await.expect("an event").event_id.to_string()

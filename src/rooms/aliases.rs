@@ -24,6 +24,23 @@ pub struct AliasTarget {
     pub servers: Vec<OwnedServerName>,
 }
 
+/// Who makes or removes an alias.
+#[derive(Clone, Copy, Debug)]
+pub enum AliasBy<'a> {
+    /// A user, by what it may do in the room.
+    User(&'a UserId),
+    /// A user for whoever has the alias, whatever room it points to.
+    Owner(&'a UserId),
+}
+
+impl<'a> AliasBy<'a> {
+    const fn user(self) -> &'a UserId {
+        match self {
+            Self::User(user) | Self::Owner(user) => user,
+        }
+    }
+}
+
 /// Why an alias was not made, changed or removed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AliasError {
@@ -67,16 +84,12 @@ impl From<AliasError> for CreateError {
 }
 
 impl Rooms {
-    /// Makes a local alias for a room that the creator is in.
+    /// Makes a local alias for a room that the creator is in; its owner makes it for any room here.
     ///
     /// # Errors
     /// See [`AliasError`].
-    pub async fn create_alias(
-        &self,
-        alias: &RoomAliasId,
-        room_id: &RoomId,
-        creator: &UserId,
-    ) -> Result<(), AliasError> {
+    pub async fn create_alias(&self, alias: &RoomAliasId, room_id: &RoomId, by: AliasBy<'_>) -> Result<(), AliasError> {
+        let creator = by.user();
         if alias.server_name() != self.0.signer.server_name {
             return Err(AliasError::NotLocal);
         }
@@ -86,11 +99,12 @@ impl Rooms {
             return Err(AliasError::UnknownRoom);
         }
         match self.access(&view, creator, room).await {
+            Err(QueryError::Store(error)) => return Err(error.into()),
             Ok(Access::Joined) => {}
+            _ if matches!(by, AliasBy::Owner(_)) => {}
             Ok(_) | Err(QueryError::Forbidden | QueryError::NotFound | QueryError::BadToken) => {
                 return Err(AliasError::Forbidden("you are not in this room".into()));
             }
-            Err(QueryError::Store(error)) => return Err(error.into()),
         }
         if view.page::<RoomAliases, _>(&(room,), Order::Ascending, MAX_ALIASES).await?.len() >= MAX_ALIASES {
             return Err(AliasError::TooMany);
@@ -135,11 +149,11 @@ impl Rooms {
         self.0.store.commit(batch).await.map(drop).map_err(|error| AliasError::Store(error.into()))
     }
 
-    /// Removes a local alias; its creator may, and whoever may set the room's canonical alias.
+    /// Removes a local alias; its creator and its owner may, and whoever may set the room's canonical alias.
     ///
     /// # Errors
     /// See [`AliasError`].
-    pub async fn delete_alias(&self, alias: &RoomAliasId, by: &UserId) -> Result<(), AliasError> {
+    pub async fn delete_alias(&self, alias: &RoomAliasId, by: AliasBy<'_>) -> Result<(), AliasError> {
         if alias.server_name() != self.0.signer.server_name {
             return Err(AliasError::NotLocal);
         }
@@ -147,12 +161,13 @@ impl Rooms {
         let row = view.get::<Aliases>(&(self.ids().alias(alias),)).await?;
         let room_id = self.existing_target(&view, row.as_ref()).await?.ok_or(AliasError::NotFound)?;
         let room = self.ids().room(&room_id);
-        let creator = row.is_some_and(|row| row.creator == by.as_str());
-        if !creator && !self.may_set_aliases(&view, room, by).await? {
+        let user = by.user();
+        let own = matches!(by, AliasBy::Owner(_)) || row.is_some_and(|row| row.creator == user.as_str());
+        if !own && !self.may_set_aliases(&view, room, user).await? {
             return Err(AliasError::Forbidden("you may not remove this alias".into()));
         }
         // First the claim, then the alias: whoever is told of a failure can ask again.
-        self.drop_from_canonical(&view, (room, &room_id), by, |other| other != alias).await?;
+        self.drop_from_canonical(&view, (room, &room_id), user, |other| other != alias).await?;
         self.drop_alias(alias, room).await
     }
 

@@ -42,6 +42,7 @@ impl Rooms {
             state_key: Some(bound.user.to_string()),
             content,
             redacts: None,
+            origin_server_ts: None,
             transaction: None,
         };
         self.send(event).await.map_err(MembershipError::from)?;

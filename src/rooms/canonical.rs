@@ -65,6 +65,7 @@ impl Rooms {
             state_key: Some(String::new()),
             content,
             redacts: None,
+            origin_server_ts: None,
             transaction: None,
         };
         match self.send(event).await {

@@ -1,5 +1,6 @@
 //! What callers ask of a room.
 
+use hearth_base::Millis;
 use hearth_schema::{Membership, RoomNid, UserNid};
 use hearth_store::Pos;
 use ruma_common::{CanonicalJsonObject, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedUserId};
@@ -19,6 +20,8 @@ pub struct SendEvent {
     pub content: CanonicalJsonObject,
     /// The event that an `m.room.redaction` redacts.
     pub redacts: Option<OwnedEventId>,
+    /// When it says that it was sent; `None`: now. Its place in the room is the end in any case.
+    pub origin_server_ts: Option<Millis>,
     /// Makes a repetition harmless.
     pub transaction: Option<Transaction>,
 }

@@ -210,6 +210,7 @@ fn intents(create: &CreateRoom, version: RoomVersion, own: &ServerName) -> Resul
         state_key: Some(String::new()),
         content,
         redacts: None,
+        origin_server_ts: None,
     };
     let member =
         |user: &OwnedUserId, content| Intent { state_key: Some(user.to_string()), ..state("m.room.member", content) };

@@ -98,6 +98,7 @@ impl Rooms {
             state_key: Some(exchange.user.to_string()),
             content: content(&display_name(&offer)?, &exchange),
             redacts: None,
+            origin_server_ts: None,
             transaction: None,
         };
         self.invite_by_event(event, exchange.user).await?;

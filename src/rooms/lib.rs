@@ -53,7 +53,7 @@ mod upgrade;
 mod visibility;
 
 pub use acl::ServerAcl;
-pub use aliases::{AliasError, AliasTarget};
+pub use aliases::{AliasBy, AliasError, AliasTarget};
 pub use command::{
     CreateRoom, Entry, InitialState, IsDirect, MemberProfile, MembershipChange, Preset, RedactRelated, RelTypes,
     RequesterKind, RoomSettings, RoomVisibility, SendEvent, Sent, Transaction, UpgradeRoom,

@@ -64,6 +64,7 @@ pub(crate) fn wanted(planner: &Planner, change: &MembershipChange, additions: &A
         state_key: Some(change.target.to_string()),
         content: content(change, additions),
         redacts: None,
+        origin_server_ts: None,
     };
     if let Some(event_id) = planner.same_state(&intent)? {
         return Ok(Wanted::Already(event_id));

@@ -63,6 +63,8 @@ pub(crate) struct Intent {
     pub state_key: Option<String>,
     pub content: CanonicalJsonObject,
     pub redacts: Option<OwnedEventId>,
+    /// `None`: now.
+    pub origin_server_ts: Option<Millis>,
 }
 
 /// An event that the room will have once its batch is durable.
@@ -225,7 +227,7 @@ impl Planner {
             state_key: intent.state_key,
             sender: intent.sender,
             content: intent.content,
-            origin_server_ts: context.now.0,
+            origin_server_ts: intent.origin_server_ts.unwrap_or(context.now).0,
             prev_events,
             auth_events: auth.iter().map(|pdu| pdu.event_id().to_owned()).collect(),
             depth: depth.saturating_add(1).min(MAX_DEPTH),

@@ -57,6 +57,7 @@ impl Rooms {
             state_key: None,
             content: command.content.clone(),
             redacts: Some(target),
+            origin_server_ts: None,
             transaction: None,
         };
         match self.send(event).await {

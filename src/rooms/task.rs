@@ -365,6 +365,7 @@ pub(crate) fn wanted(planner: &Planner, ask: &Ask) -> Result<Wanted, PlanError> 
                 state_key: event.state_key.clone(),
                 content: event.content.clone(),
                 redacts: event.redacts.clone(),
+                origin_server_ts: event.origin_server_ts,
             };
             Ok(match planner.same_state(&intent)? {
                 Some(event_id) => Wanted::Already(event_id),

@@ -171,6 +171,7 @@ impl Rooms {
             state_key: Some(state_key.to_owned()),
             content,
             redacts: None,
+            origin_server_ts: None,
         };
         let mut out = vec![
             state("m.room.create", "", create_content(upgrade, old)?),
@@ -334,6 +335,7 @@ fn state_event(upgrade: &UpgradeRoom, event_type: &str, content: CanonicalJsonOb
         state_key: Some(String::new()),
         content,
         redacts: None,
+        origin_server_ts: None,
         transaction: None,
     }
 }

@@ -21,8 +21,8 @@ pub use load::Settings;
 pub use policy::PolicyText;
 pub use problem::{Origin, Problem, SettingsError};
 pub use sections::{
-    Accounts, Federation, Limits, Listen, Log, Presence, RateLimits, Registration, Rooms, Server, ServerNotices,
-    Storage, Support,
+    Accounts, ApplicationServices, Federation, Limits, Listen, Log, Presence, RateLimits, Registration, Rooms, Server,
+    ServerNotices, Storage, Support,
 };
 pub use value::{
     Address, FileMode, LogFilter, RegistrationMode, SecretError, SecretFile, TokenPlace, TrustedProxy, quoted,

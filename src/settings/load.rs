@@ -11,8 +11,8 @@ use crate::problem::with_suggestion;
 use crate::sections::{self, ALL};
 use crate::value::{Raw, Setting};
 use crate::{
-    Accounts, Federation, Limits, Listen, Log, Origin, Presence, Problem, RateLimits, Registration, Rooms, Server,
-    ServerNotices, SettingsError, Storage, Support,
+    Accounts, ApplicationServices, Federation, Limits, Listen, Log, Origin, Presence, Problem, RateLimits,
+    Registration, Rooms, Server, ServerNotices, SettingsError, Storage, Support,
 };
 
 /// Environment variables that begin like this are settings: `HEARTH__SECTION__KEY`.
@@ -35,6 +35,8 @@ pub struct Settings {
     pub support: Support,
     /// Messages of the server to single users.
     pub server_notices: ServerNotices,
+    /// Bridges and bots.
+    pub application_services: ApplicationServices,
     /// Who is online.
     pub presence: Presence,
     /// Rooms.
@@ -99,6 +101,7 @@ impl Settings {
         let accounts = Accounts::read(input);
         let support = Support::read(input);
         let server_notices = ServerNotices::read(input);
+        let application_services = ApplicationServices::read(input);
         let presence = Presence::read(input);
         let rooms = Rooms::read(input);
         let federation = Federation::read(input);
@@ -113,6 +116,7 @@ impl Settings {
             accounts: accounts?,
             support: support?,
             server_notices: server_notices?,
+            application_services: application_services?,
             presence: presence?,
             rooms: rooms?,
             federation: federation?,

@@ -210,6 +210,15 @@ sections! {
         room_name: String = default("Server Notices".to_owned());
     }
 
+    /// Application services: bridges to other networks, and bots, that act as users of their own.
+    application_services: ApplicationServices {
+        /// Their registrations, in the specification's format: files, or directories of files that end in
+        /// `.yaml`. Whoever can read one can act as the users it names. Read at the start only. An
+        /// expression in `namespaces` holds for names that begin with what it matches; look-around and
+        /// back-references are not supported.
+        registrations: Vec<PathBuf> = default(Vec::new());
+    }
+
     /// Presence: who is online, idle or away.
     presence: Presence {
         /// Whether users see it of those they share rooms with. It is kept in memory and told within a

@@ -167,7 +167,7 @@ impl Answer<'_> {
         users.sort_unstable();
         users.dedup();
         if members == Members::Lazy && extent == Extent::News {
-            users = self.user.sent_members.missing(self.who.device_id.as_str(), room, users);
+            users = self.user.sent_members.missing(self.who.client.name().as_str(), room, users);
         }
         Wanted::Users(users.into_iter().map(str::to_owned).collect())
     }
@@ -179,7 +179,7 @@ impl Answer<'_> {
         let members = page.events.iter().chain(state).filter(|event| event.event_type() == MEMBER);
         let mut users = members.filter_map(|event| event.state_key()).peekable();
         if users.peek().is_some() {
-            self.user.sent_members.sent(self.who.device_id.as_str(), room, users, self.until.pos);
+            self.user.sent_members.sent(self.who.client.name().as_str(), room, users, self.until.pos);
         }
     }
 

@@ -190,7 +190,8 @@ impl World {
             state_key: state_key.map(str::to_owned),
             content: object(content),
             redacts: None,
-            transaction: Some(Transaction { device_id: sender.device_id.to_string(), scope: "send".into(), id }),
+            origin_server_ts: None,
+            transaction: Some(Transaction { device_id: sender.client.name().to_string(), scope: "send".into(), id }),
         };
         loop {
             // Only a store that misbehaves says no; the transaction makes the repetition harmless.

@@ -151,7 +151,7 @@ impl Answer<'_> {
             EventFormat::Client => {
                 let reader = Reader {
                     user_id: &self.who.user_id,
-                    device_id: self.who.device_id.as_str(),
+                    device_id: self.who.client.name().as_str(),
                     now: self.now,
                     standing: Some((stay.membership, stay.pos)),
                 };

@@ -256,7 +256,7 @@ impl Sync {
         if !reached && since.is_none() {
             tracing::warn!("a first sync is answered although unread counts are behind");
         }
-        poll.user.sent_members.begin(who.device_id.as_str(), since.map(|since| since.pos));
+        poll.user.sent_members.begin(who.client.name().as_str(), since.map(|since| since.pos));
         let scope = Scope { filter: &filter, full_state: request.full_state, state_after: request.use_state_after };
         match since {
             Some(since) if !request.full_state => this.news(who, &poll.user, scope, (since, request.timeout)).await,

@@ -9,4 +9,5 @@ mod outages;
 mod pair;
 mod people;
 mod rooms;
+mod services;
 mod versions;

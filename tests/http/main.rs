@@ -3,6 +3,7 @@
 mod connections;
 mod idle;
 mod refusals;
+mod services;
 mod wire;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hearth");

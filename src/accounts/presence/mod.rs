@@ -106,7 +106,7 @@ impl Presence {
             return Err(StatusTooLong);
         }
         let status_msg = status_msg.filter(|text| !text.is_empty()).map(Arc::from);
-        self.change(|book, now| book.set((by.user, &by.user_id, &by.device_id), state, status_msg, now));
+        self.change(|book, now| book.set((by.user, &by.user_id, by.client.name()), state, status_msg, now));
         Ok(())
     }
 
@@ -115,8 +115,8 @@ impl Presence {
         if self.0.mode == PresenceMode::Off {
             return None;
         }
-        self.change(|book, now| book.poll_begins((by.user, &by.user_id, &by.device_id), state, now));
-        Some(Connected { presence: self.clone(), user: by.user, device: by.device_id.clone() })
+        self.change(|book, now| book.poll_begins((by.user, &by.user_id, by.client.name()), state, now));
+        Some(Connected { presence: self.clone(), user: by.user, device: by.client.name().to_owned() })
     }
 
     /// Another server says what the presence of its user is. The caller has seen to it that it is its own. Kept in memory

@@ -11,6 +11,7 @@ mod pushers;
 mod races;
 mod refresh;
 mod register;
+mod services;
 mod session_watch;
 mod sessions;
 mod standing;

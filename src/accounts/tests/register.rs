@@ -32,7 +32,7 @@ async fn a_new_account_is_logged_in_on_the_device_it_asked_for() {
     let expected = Requester {
         user_id: registered.user_id,
         user,
-        device_id: "PHONE".into(),
+        client: "PHONE".into(),
         token: requester.token,
         standing: Standing::default(),
     };

@@ -23,7 +23,7 @@ async fn whoever_waits_is_told_when_the_token_is_taken_away() {
         timeout(Duration::from_millis(10), watch.end()).await.expect_err("nothing has ended");
         match way {
             0 => world.accounts.logout(&tablet).await.unwrap(),
-            1 => world.accounts.delete_devices(tablet.user, std::slice::from_ref(&tablet.device_id)).await.unwrap(),
+            1 => world.accounts.delete_devices(tablet.user, &[tablet.client.name().to_owned()]).await.unwrap(),
             // A log-in on the same device is another session.
             2 => drop(world.token("ann", "TABLET").await),
             _ => world.accounts.deactivate(tablet.user, Erase::No).await.unwrap(),

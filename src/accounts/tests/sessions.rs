@@ -53,7 +53,7 @@ async fn logging_out_ends_the_session_and_removes_the_device() {
     let ann = world.user("ann").await;
     let other = world.token("ann", "OTHER").await;
     world.accounts.logout(&ann).await.unwrap();
-    assert_eq!(world.accounts.device(ann.user, &ann.device_id).await.unwrap(), None);
+    assert_eq!(world.accounts.device(ann.user, ann.client.name()).await.unwrap(), None);
     assert!(world.works(&other).await);
     // A second time, as when the answer got lost: no error, and nobody else is logged out.
     world.accounts.logout(&ann).await.unwrap();
@@ -113,14 +113,14 @@ async fn a_device_can_be_named() {
     let ann = world.user("ann").await;
     let name = |name: Option<&str>| {
         let name = name.map(str::to_owned);
-        world.accounts.set_device_name(ann.user, &ann.device_id, name)
+        world.accounts.set_device_name(ann.user, ann.client.name(), name)
     };
     name(Some("Phone")).await.unwrap();
-    let info = world.accounts.device(ann.user, &ann.device_id).await.unwrap().unwrap();
+    let info = world.accounts.device(ann.user, ann.client.name()).await.unwrap().unwrap();
     assert_eq!(info.display_name.as_deref(), Some("Phone"));
     assert!(matches!(name(Some(&"x".repeat(101))).await, Err(DeviceError::InvalidName(_))));
     name(None).await.unwrap();
-    assert_eq!(world.accounts.device(ann.user, &ann.device_id).await.unwrap().unwrap().display_name, None);
+    assert_eq!(world.accounts.device(ann.user, ann.client.name()).await.unwrap().unwrap().display_name, None);
     let nothing = world.accounts.set_device_name(ann.user, "NONE".into(), None).await;
     assert!(matches!(nothing, Err(DeviceError::NotFound)));
 }

@@ -130,7 +130,7 @@ async fn a_login_token_logs_in_once_and_for_two_minutes() {
     assert!(matches!(make().await, Err(LoginTokenError::TooMany)));
     later(&world.clock, 2 * MINUTE);
     let last = make().await.unwrap();
-    let keep = LogoutDevices::Others(ann.device_id.clone());
+    let keep = LogoutDevices::Others(ann.client.name().to_owned());
     world.accounts.change_password(ann.user, &secret("another password"), keep).await.unwrap();
     assert!(matches!(login(last).await, Err(LoginError::Forbidden)), "whoever had the old password may have made it");
     let last = make().await.unwrap();

@@ -31,7 +31,7 @@ impl Binding {
             path: request.path.to_owned(),
             who: match request.operation {
                 UiaOperation::Register => None,
-                UiaOperation::Account(requester) => Some((requester.user, requester.device_id.clone())),
+                UiaOperation::Account(requester) => Some((requester.user, requester.client.name().to_owned())),
             },
             body: request.body,
         }

@@ -37,7 +37,7 @@ pub(crate) async fn password(
     let operation = Operation { method: Method::POST, path: "/account/password" };
     let confirmed = uia::confirm(&api, &requester, operation, &bytes).await?;
     let logout = match body.logout_devices {
-        None | Some(true) => LogoutDevices::Others(requester.device_id),
+        None | Some(true) => LogoutDevices::Others(requester.client.name().to_owned()),
         Some(false) => LogoutDevices::None,
     };
     api.accounts.change_password(requester.user, &new, logout).await?;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Response;
-use hearth_accounts::DeviceInfo;
-use http::Method;
+use axum::response::{IntoResponse, Response};
+use hearth_accounts::{DeviceInfo, PutDevice};
+use http::{Method, StatusCode};
 use ruma_common::OwnedDeviceId;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,12 @@ pub(crate) async fn put(
     Segments(device_id): Segments<OwnedDeviceId>,
     Json(body): Json<NameBody>,
 ) -> Result<Response, ApiError> {
+    if requester.client.service().is_some() {
+        return Ok(match api.accounts.put_device_by_service(&requester, &device_id, body.display_name).await? {
+            PutDevice::Created => (StatusCode::CREATED, reply::empty()).into_response(),
+            PutDevice::Updated => reply::empty(),
+        });
+    }
     if let Some(name) = body.display_name {
         api.accounts.set_device_name(requester.user, &device_id, Some(name)).await?;
     } else {
@@ -84,9 +90,12 @@ pub(crate) async fn delete(
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     let path = format!("/devices/{device_id}");
-    let confirmed = uia::confirm(&api, &requester, Operation { method: Method::DELETE, path: &path }, &body).await?;
+    let confirmed =
+        uia::confirm_unless_service(&api, &requester, Operation { method: Method::DELETE, path: &path }, &body).await?;
     api.accounts.delete_devices(requester.user, &[device_id]).await?;
-    api.accounts.uia_complete(&confirmed);
+    if let Some(confirmed) = confirmed {
+        api.accounts.uia_complete(&confirmed);
+    }
     Ok(reply::empty())
 }
 
@@ -110,8 +119,10 @@ pub(crate) async fn delete_many(
         return Err(ApiError::invalid_param(format!("at most {MAX_DEVICES} devices at once")));
     }
     let operation = Operation { method: Method::POST, path: "/delete_devices" };
-    let confirmed = uia::confirm(&api, &requester, operation, &body).await?;
+    let confirmed = uia::confirm_unless_service(&api, &requester, operation, &body).await?;
     api.accounts.delete_devices(requester.user, &devices).await?;
-    api.accounts.uia_complete(&confirmed);
+    if let Some(confirmed) = confirmed {
+        api.accounts.uia_complete(&confirmed);
+    }
     Ok(reply::empty())
 }

@@ -66,6 +66,7 @@ impl From<DeviceError> for ApiError {
         match error {
             DeviceError::NotFound => Self::not_found("there is no such device"),
             DeviceError::InvalidName(why) => Self::invalid_param(why),
+            DeviceError::TooMany => Self::forbidden("the user has too many devices: delete one first"),
             DeviceError::Storage(error) => error.into(),
         }
     }

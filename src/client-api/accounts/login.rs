@@ -14,13 +14,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::refresh::RefreshReply;
-use crate::auth::Authed;
+use super::services;
+use crate::auth::{Authed, Token};
 use crate::body::{Json, RawBody};
 use crate::discovery::well_known::ClientWellKnown;
 use crate::edge::unknown_path;
 use crate::error::ApiError;
 use crate::limits::ClientAddress;
 use crate::params::required;
+use crate::services::shown;
 use crate::uia::{self, Operation};
 use crate::{Api, reply};
 
@@ -29,6 +31,9 @@ pub(crate) async fn flows(State(api): State<Arc<Api>>) -> Response {
     let mut flows = vec![json!({"type": "m.login.password"})];
     if api.accounts.login_token_lifetime().is_some() {
         flows.push(json!({"type": "m.login.token", "get_login_token": true}));
+    }
+    if !api.accounts.services().is_empty() {
+        flows.push(json!({"type": services::TYPE}));
     }
     reply::json(&json!({ "flows": flows }))
 }
@@ -69,6 +74,7 @@ struct LoginReply<'a> {
 pub(crate) async fn login(
     State(api): State<Arc<Api>>,
     Extension(address): Extension<ClientAddress>,
+    token: Token,
     Json(body): Json<Body>,
 ) -> Result<Response, ApiError> {
     let device = DeviceRequest {
@@ -93,6 +99,11 @@ pub(crate) async fn login(
                 Err(LoginError::Forbidden) => return Err(ApiError::forbidden("the token is unknown, used or expired")),
                 done => done?,
             }
+        }
+        services::TYPE if !api.accounts.services().is_empty() => {
+            let service = shown(&api, &token)?;
+            let user = login_name(body.identifier, body.user)?;
+            services::login(&api, service, &user, device).await?
         }
         _ => return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "this login type is not supported")),
     };
@@ -153,12 +164,13 @@ pub(crate) async fn logout_all(State(api): State<Arc<Api>>, Authed(requester): A
 #[derive(Serialize)]
 struct WhoAmI<'a> {
     user_id: &'a UserId,
-    device_id: &'a DeviceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<&'a DeviceId>,
     is_guest: bool,
 }
 
 /// `GET /account/whoami`
 pub(crate) async fn whoami(Authed(requester): Authed) -> Response {
     let is_guest = requester.standing.kind == AccountKind::Guest;
-    reply::json(&WhoAmI { user_id: &requester.user_id, device_id: &requester.device_id, is_guest })
+    reply::json(&WhoAmI { user_id: &requester.user_id, device_id: requester.client.device_id(), is_guest })
 }

@@ -14,5 +14,6 @@ pub(crate) mod push_rules;
 pub(crate) mod pushers;
 pub(crate) mod refresh;
 pub(crate) mod register;
+pub(crate) mod services;
 pub(crate) mod shared_secret;
 pub(crate) mod tags;

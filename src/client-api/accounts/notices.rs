@@ -51,7 +51,7 @@ pub(crate) async fn send_once(
     RawBody(bytes): RawBody,
 ) -> Result<Response, ApiError> {
     // The event is the server's: the transaction is told from those of other administrators.
-    let device_id = format!("{} {}", requester.user_id, requester.device_id);
+    let device_id = format!("{} {}", requester.user_id, requester.client.name());
     let transaction = Transaction { device_id, scope: "send_server_notice".into(), id: txn };
     notify(&api, &requester, &bytes, Some(transaction)).await
 }
@@ -80,6 +80,7 @@ async fn notify(
         state_key: body.state_key,
         content,
         redacts: None,
+        origin_server_ts: None,
         transaction,
     };
     let done = api.rooms.send(event).await?;

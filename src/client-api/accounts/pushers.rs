@@ -94,6 +94,10 @@ pub(crate) async fn set(
                 lang: required(body.lang, "lang")?,
                 data: required(body.data, "data")?,
             };
+            if requester.client.device_id().is_none() {
+                // A pusher goes with its device.
+                return Err(ApiError::missing_param("device_id"));
+            }
             let sharing = if body.append == Some(true) { Sharing::Append } else { Sharing::Replace };
             api.accounts.set_pusher(&requester, new, sharing).await?;
         }

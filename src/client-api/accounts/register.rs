@@ -13,14 +13,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::refresh::RefreshReply;
+use super::services;
+use crate::auth::Token;
 use crate::body::OptionalJson;
 use crate::error::ApiError;
 use crate::params::{Query, required};
+use crate::services::shown;
 use crate::{Api, reply, uia};
 
 #[derive(Default, Deserialize)]
 pub(crate) struct Body {
     auth: Option<Value>,
+    /// Application services say that they are one.
+    r#type: Option<String>,
     username: Option<String>,
     password: Option<String>,
     device_id: Option<OwnedDeviceId>,
@@ -48,11 +53,15 @@ struct RegisterReply<'a> {
 pub(crate) async fn register(
     State(api): State<Arc<Api>>,
     query: Query,
+    token: Token,
     OptionalJson(body): OptionalJson<Body>,
 ) -> Result<Response, ApiError> {
     if kind(&query)? == AccountKind::Guest {
         let done = api.accounts.register_guest(body.initial_device_display_name).await?;
         return Ok(registered(&done));
+    }
+    if body.r#type.as_deref() == Some(services::TYPE) {
+        return services::register(&api, shown(&api, &token)?, account(body, None, None)).await;
     }
     let guest = guest(&api, &body).await?;
     // The spec wants to hear of a bad name before any stage is asked for.
@@ -60,23 +69,30 @@ pub(crate) async fn register(
         api.accounts.is_available(username).await?;
     }
     let confirmed = uia::confirm_registration(&api, body.auth.as_ref()).await?;
-    let account = NewAccount {
-        localpart: body.username,
-        password: Some(Secret::new(required(body.password, "password")?)),
-        device: DeviceRequest {
-            device_id: body.device_id,
-            display_name: body.initial_device_display_name,
-            refresh: body.refresh_token.unwrap_or(false),
-        },
-        inhibit_login: body.inhibit_login.unwrap_or(false),
-        registration_token: confirmed.registration_token.clone(),
-    };
+    let mut body = body;
+    let password = Secret::new(required(body.password.take(), "password")?);
+    let account = account(body, Some(password), confirmed.registration_token.clone());
     let done = match &guest {
         None => api.accounts.register(account).await?,
         Some(guest) => api.accounts.upgrade_guest(guest, account).await?,
     };
     api.accounts.uia_complete(&confirmed);
     Ok(registered(&done))
+}
+
+/// What somebody asks for who registers.
+fn account(body: Body, password: Option<Secret<String>>, registration_token: Option<String>) -> NewAccount {
+    NewAccount {
+        localpart: body.username,
+        password,
+        device: DeviceRequest {
+            device_id: body.device_id,
+            display_name: body.initial_device_display_name,
+            refresh: body.refresh_token.unwrap_or(false),
+        },
+        inhibit_login: body.inhibit_login.unwrap_or(false),
+        registration_token,
+    }
 }
 
 /// The answer to a registration.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use hearth_accounts::Requester;
 use hearth_peers::DirectoryAnswer;
-use hearth_rooms::AliasTarget;
+use hearth_rooms::{AliasBy, AliasTarget};
 use ruma_common::{OwnedRoomAliasId, OwnedRoomId, OwnedServerName, RoomAliasId};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use crate::body::Json;
 use crate::error::ApiError;
 use crate::params::{Segments, required};
 use crate::reply;
+use crate::services::{has_alias, may_make_alias, may_remove_alias};
 
 #[derive(Serialize)]
 struct Target {
@@ -57,8 +59,13 @@ pub(crate) async fn create(
     Json(body): Json<CreateBody>,
 ) -> Result<Response, ApiError> {
     let room_id = required(body.room_id, "room_id")?;
-    api.rooms.create_alias(&alias, &room_id, &requester.user_id).await?;
+    may_make_alias(&api, &requester, &alias)?;
+    api.rooms.create_alias(&alias, &room_id, by(&requester, &alias)).await?;
     Ok(reply::empty())
+}
+
+fn by<'a>(requester: &'a Requester, alias: &RoomAliasId) -> AliasBy<'a> {
+    if has_alias(requester, alias) { AliasBy::Owner(&requester.user_id) } else { AliasBy::User(&requester.user_id) }
 }
 
 /// `DELETE /directory/room/{roomAlias}`
@@ -67,7 +74,8 @@ pub(crate) async fn delete(
     Authed(requester): Authed,
     Segments(alias): Segments<OwnedRoomAliasId>,
 ) -> Result<Response, ApiError> {
-    api.rooms.delete_alias(&alias, &requester.user_id).await?;
+    may_remove_alias(&api, &requester, &alias)?;
+    api.rooms.delete_alias(&alias, by(&requester, &alias)).await?;
     Ok(reply::empty())
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use hearth_accounts::Requester;
 use hearth_event::{JsonLimits, RoomVersion, parse_canonical_object};
 use hearth_rooms::{CreateRoom, InitialState, IsDirect, Preset, RoomVisibility};
 use http::StatusCode;
-use ruma_common::{CanonicalJsonObject, OwnedRoomAliasId, OwnedUserId, UserId};
+use ruma_common::{CanonicalJsonObject, OwnedRoomAliasId, OwnedUserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -18,6 +19,7 @@ use crate::auth::Authed;
 use crate::body::OptionalJson;
 use crate::error::ApiError;
 use crate::params::invalid;
+use crate::services::{is_counted, may_make_alias};
 
 /// How many users one request may invite: each is an event.
 const MAX_INVITES: usize = 200;
@@ -54,17 +56,23 @@ pub(crate) async fn create(
     Authed(requester): Authed,
     OptionalJson(body): OptionalJson<Body>,
 ) -> Result<Response, ApiError> {
-    api.limits.inviting(requester.user, body.invite.as_ref().map_or(0, Vec::len))?;
-    let command = command(&api, &requester.user_id, body).await?;
+    if is_counted(&requester) {
+        api.limits.inviting(requester.user, body.invite.as_ref().map_or(0, Vec::len))?;
+    }
+    let command = command(&api, &requester, body).await?;
     let room_id = api.rooms.create(command).await?;
     Ok(room(&room_id))
 }
 
-async fn command(api: &Api, creator: &UserId, body: Body) -> Result<CreateRoom, ApiError> {
+async fn command(api: &Api, requester: &Requester, body: Body) -> Result<CreateRoom, ApiError> {
+    let creator = &requester.user_id;
     if body.invite_3pid.is_some_and(|invites| !invites.is_empty()) {
         return Err(third_party_invites());
     }
     let alias = body.room_alias_name.map(|name| alias(api, &name)).transpose()?;
+    if let Some(alias) = &alias {
+        may_make_alias(api, requester, alias)?;
+    }
     let version = body.room_version.as_deref().map(version).transpose()?;
     let preset = body.preset.as_deref().map(preset).transpose()?;
     let visibility = body.visibility.as_deref().map(visibility).transpose()?.unwrap_or_default();
@@ -83,7 +91,7 @@ async fn command(api: &Api, creator: &UserId, body: Body) -> Result<CreateRoom, 
     }
     Ok(CreateRoom {
         profile: profile_of(api, creator).await?,
-        creator: creator.to_owned(),
+        creator: creator.clone(),
         version,
         preset,
         visibility,

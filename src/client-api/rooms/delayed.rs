@@ -55,8 +55,11 @@ pub(crate) async fn repeated(
     Ok(known.map(|delay_id| reply::json(&Scheduled { delay_id: &delay_id })))
 }
 
-/// Has `event` sent after `delay`.
+/// Has `event` sent after `delay`, with the time of then.
 pub(crate) async fn schedule(api: &Api, event: &SendEvent, delay: Duration) -> Result<Response, ApiError> {
+    if event.origin_server_ts.is_some() {
+        return Err(ApiError::invalid_param("\"ts\" is not for delayed events"));
+    }
     let delay_id = api.rooms.schedule(event, delay, api.settings.delays).await?;
     Ok(reply::json(&Scheduled { delay_id: &delay_id }))
 }
@@ -90,7 +93,16 @@ pub(crate) async fn put(
         }
     };
     let (state_key, sender) = (asked.state_key, requester.user_id);
-    let event = SendEvent { room_id, sender, event_type, state_key, content, redacts, transaction: Some(transaction) };
+    let event = SendEvent {
+        room_id,
+        sender,
+        event_type,
+        state_key,
+        content,
+        redacts,
+        origin_server_ts: None,
+        transaction: Some(transaction),
+    };
     schedule(&api, &event, delay).await
 }
 

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use hearth_rooms::MembersFilter;
 use hearth_schema::Membership;
-use ruma_common::OwnedRoomId;
+use ruma_common::{OwnedRoomId, UserId};
 use serde::Serialize;
 
 use super::render;
@@ -57,13 +57,20 @@ struct JoinedMembers {
     joined: BTreeMap<String, JoinedMember>,
 }
 
-/// Joined members with their profiles.
+/// Joined members with their profiles. A service sees them if any of its users is one.
 pub(crate) async fn joined_members(
     State(api): State<Arc<Api>>,
     Authed(requester): Authed,
     Segments(room_id): Segments<OwnedRoomId>,
 ) -> Result<Response, ApiError> {
-    let members = api.rooms.joined_members(&requester.user_id, &room_id).await?;
+    let user_id = match requester.client.service() {
+        None => requester.user_id,
+        Some(service) => {
+            let has = |user: &UserId| api.accounts.is_local(user) && service.has_user(user);
+            api.rooms.joined_user(&room_id, has).await?.unwrap_or(requester.user_id)
+        }
+    };
+    let members = api.rooms.joined_members(&user_id, &room_id).await?;
     let joined = members.into_iter().map(|member| {
         let shown = JoinedMember { display_name: member.displayname, avatar_url: member.avatar_url };
         (member.user_id.to_string(), shown)

@@ -44,7 +44,7 @@ async fn objects(
     out: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
     let Some(first) = events.first() else { return Ok(()) };
-    let (user_id, device_id) = (&requester.user_id, requester.device_id.as_str());
+    let (user_id, device_id) = (&requester.user_id, requester.client.name().as_str());
     let reader = Reader { user_id, device_id, now: api.clock.now(), standing: None };
     let view = api.rooms.view().await?;
     Ok(api.rooms.render(&view, &reader, first.room, events, out).await?)

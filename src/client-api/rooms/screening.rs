@@ -10,6 +10,7 @@ use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, UserId};
 
 use crate::Api;
 use crate::error::ApiError;
+use crate::services::is_counted;
 
 /// Leaves out events of users whom the requester ignores, but not their state events.
 pub(crate) async fn drop_ignored(
@@ -52,7 +53,9 @@ pub(crate) async fn may_set(
         && matches!(content.get("membership"), Some(CanonicalJsonValue::String(word)) if word == Membership::Invite.as_str());
     match <&UserId>::try_from(state_key) {
         Ok(target) if invites => {
-            api.limits.inviting(sender.user, 1)?;
+            if is_counted(sender) {
+                api.limits.inviting(sender.user, 1)?;
+            }
             may_invite(api, &sender.user_id, target).await
         }
         // What is no user ID is refused by the auth rules.

@@ -16,6 +16,7 @@ use crate::auth::Authed;
 use crate::body::{OptionalJson, RawBody};
 use crate::error::ApiError;
 use crate::params::{Query, Segments};
+use crate::services::timestamp;
 use crate::{reply, standing};
 
 #[derive(Serialize)]
@@ -42,6 +43,7 @@ pub(crate) async fn send(
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     let delay = delayed::wanted(&query)?;
+    let origin_server_ts = timestamp(&requester, &query)?;
     let transaction = transaction(&requester, format!("send/{event_type}"), txn);
     if delay.is_some()
         && let Some(answer) = delayed::repeated(&api, &room_id, &requester.user_id, &transaction).await?
@@ -57,6 +59,7 @@ pub(crate) async fn send(
         state_key: None,
         content,
         redacts,
+        origin_server_ts,
         transaction: Some(transaction),
         sender: requester.user_id,
     };
@@ -112,6 +115,7 @@ pub(crate) async fn redact(
         state_key: None,
         content: content.clone(),
         redacts: Some(event_id.clone()),
+        origin_server_ts: None,
         transaction: Some(transaction),
         sender: requester.user_id.clone(),
     };
@@ -126,5 +130,5 @@ pub(crate) async fn redact(
 }
 
 pub(crate) fn transaction(requester: &Requester, scope: String, id: String) -> Transaction {
-    Transaction { device_id: requester.device_id.to_string(), scope, id }
+    Transaction { device_id: requester.client.name().to_string(), scope, id }
 }

@@ -18,6 +18,7 @@ use crate::auth::Authed;
 use crate::body::RawBody;
 use crate::error::ApiError;
 use crate::params::{Query, Segments};
+use crate::services::timestamp;
 use crate::{reply, standing};
 
 /// `GET /rooms/{roomId}/state`
@@ -83,6 +84,7 @@ pub(crate) async fn put(
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     let delay = delayed::wanted(&query)?;
+    let origin_server_ts = timestamp(&requester, &query)?;
     let content = content(&body)?;
     check_claims(&api, &room_id, (&event_type, &state_key), &content).await?;
     standing::may_set_state(&requester, &event_type)?;
@@ -100,6 +102,7 @@ pub(crate) async fn put(
         state_key: Some(state_key),
         content,
         redacts: None,
+        origin_server_ts,
         transaction: None,
         sender: requester.user_id,
     };

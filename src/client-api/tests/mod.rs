@@ -23,6 +23,7 @@ mod relations;
 mod reports;
 mod rooms;
 mod screening;
+mod services;
 mod sliding;
 mod standing;
 mod sync;

@@ -265,6 +265,7 @@ pub(crate) fn to_send(key: &Key, row: &DelayedEvent) -> Result<SendEvent, StoreE
         state_key: row.state_key.clone(),
         content: parse_canonical_object(row.content.as_bytes(), JsonLimits::CONTENT).map_err(|error| wrong(&error))?,
         redacts: redacts.map_err(|error| wrong(&error))?,
+        origin_server_ts: None,
         transaction: Some(Transaction {
             // No device has this name (see `StoredEvent::transaction`).
             device_id: String::new(),

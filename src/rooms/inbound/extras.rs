@@ -172,6 +172,7 @@ pub(super) fn intent_of(pdu: &Pdu) -> Option<Intent> {
         state_key: pdu.state_key().map(str::to_owned),
         content,
         redacts: None,
+        origin_server_ts: None,
     })
 }
 

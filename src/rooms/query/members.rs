@@ -205,6 +205,29 @@ impl Rooms {
         Ok(members)
     }
 
+    /// A user who is joined now and for whom `is_one` holds; `None`: there is none, or no such room here.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn joined_user(
+        &self,
+        room_id: &RoomId,
+        is_one: impl Fn(&UserId) -> bool + Send,
+    ) -> Result<Option<OwnedUserId>, StoreError> {
+        let (view, room) = (self.view().await?, self.ids().room(room_id));
+        if self.room(&view, room).await?.is_none() {
+            return Ok(None);
+        }
+        let current = self.current(&view, room).await?;
+        let mut joined =
+            current.of_type("m.room.member").filter(|(_, entry)| entry.membership == Some(Membership::Join));
+        // What is no user ID is nobody, as in `joined_members`.
+        Ok(joined.find_map(|(key, _)| match <&UserId>::try_from(key) {
+            Ok(user) if is_one(user) => Some(user.to_owned()),
+            _ => None,
+        }))
+    }
+
     /// Member events of those who sent `events`, for lazy loading: the current ones, or those of the leave.
     pub(crate) async fn members_of_senders(
         &self,

@@ -29,3 +29,4 @@ pub(crate) use relations::children;
 pub use relations::{RelationsPage, RelationsQuery};
 pub use render::Reader;
 pub use threads::{ThreadsInclude, ThreadsPage, ThreadsQuery};
+pub(crate) use timestamp::{fits, nearest};

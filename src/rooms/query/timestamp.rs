@@ -1,5 +1,6 @@
 //! The event nearest to a point in time: `GET /rooms/{roomId}/timestamp_to_event`.
 
+use std::cmp::Reverse;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -19,11 +20,32 @@ const MAX_BACKFILLS: usize = 10;
 /// Events looked at from where the time should be.
 const LOOKED_AT: usize = 500;
 
+/// Whether an event of `at` is at `time` or farther in `direction`.
+pub(crate) const fn fits(at: u64, time: Millis, direction: Direction) -> bool {
+    match direction {
+        Direction::Forward => at >= time.0,
+        Direction::Backward => at <= time.0,
+    }
+}
+
+/// The event nearest to `time` in `direction` among `newest`, which are the newest first. Of several that
+/// say the same time, the one that comes first in `direction`.
+pub(crate) fn nearest<T: Clone>(newest: &[T], at: impl Fn(&T) -> u64, time: Millis, direction: Direction) -> Option<T> {
+    let fitting = newest.iter().filter(|event| fits(at(event), time, direction));
+    // `min_by_key` gives the first of equals.
+    let found = match direction {
+        Direction::Forward => fitting.rev().min_by_key(|event| at(event)),
+        Direction::Backward => fitting.min_by_key(|event| Reverse(at(event))),
+    };
+    found.cloned()
+}
+
 impl Rooms {
     /// The first event that `user` may see, at `time` or farther in `direction`.
     ///
     /// Timelines are in the order of arrival. Where clocks disagree with that order, the event found is
-    /// one of those nearby.
+    /// one of those nearby. Where that finds none, the newest events are looked at: an application service
+    /// may have sent one that says another time than that of its place.
     ///
     /// # Errors
     /// [`QueryError::NotFound`] if there is none, [`QueryError::Forbidden`] for who may not read the room.
@@ -45,11 +67,13 @@ impl Rooms {
         let filter = EventFilter::default();
         let query = HistoryQuery { room_id, from: Some(from), to: None, direction, limit: LOOKED_AT, filter };
         let page = self.messages(user, &query).await?;
-        let fits = |event: &Arc<RoomEvent>| match direction {
-            Direction::Forward => event.pdu.origin_server_ts() >= time.0,
-            Direction::Backward => event.pdu.origin_server_ts() <= time.0,
-        };
-        page.events.into_iter().find(fits).ok_or(QueryError::NotFound)
+        let at = |event: &Arc<RoomEvent>| event.pdu.origin_server_ts();
+        if let Some(found) = page.events.into_iter().find(|event| fits(at(event), time, direction)) {
+            return Ok(found);
+        }
+        let newest = HistoryQuery { from: None, direction: Direction::Backward, ..query };
+        let page = self.messages(user, &newest).await?;
+        nearest(&page.events, at, time, direction).ok_or(QueryError::NotFound)
     }
 
     /// Fetches history of other servers until the timeline goes back to `time`, or so far as one request may go.

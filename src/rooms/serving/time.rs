@@ -1,19 +1,24 @@
 //! `timestamp_to_event`
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use hearth_base::Millis;
-use hearth_schema::{Timeline, Verdict};
-use hearth_store::Order;
+use hearth_schema::{RoomNid, Timeline, Verdict};
+use hearth_store::{Order, Pos, StoreError, View};
 use ruma_common::{OwnedEventId, RoomId, ServerName};
 
 use super::ServeError;
 use super::sight::Sight;
 use crate::intake::Rooms;
-use crate::query::Direction;
+use crate::query::{Direction, RoomEvent, fits, nearest};
 
 /// Events looked at from where the time should be.
 const LOOKED_AT: usize = 500;
+
+fn shown(event: &RoomEvent) -> EventAtTime {
+    EventAtTime { event_id: event.event_id().to_owned(), origin_server_ts: Millis(event.pdu.origin_server_ts()) }
+}
 
 /// An event, and when it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,19 +56,36 @@ impl Rooms {
             }
         };
         let rows = view.page_between::<Timeline, _>(&(room,), stretch, order, LOOKED_AT).await?;
-        let numbers: Vec<u32> = rows.into_iter().map(|(_, n)| n).collect();
         let mut sight = Sight::of(&graph, origin);
-        for event in self.events(view, room, &numbers).await? {
-            let at = event.pdu.origin_server_ts();
-            let fits = match direction {
-                Direction::Forward => at >= time.0,
-                Direction::Backward => at <= time.0,
-            };
-            if fits && event.verdict == Verdict::Accepted && sight.sees(&event).await? {
-                let event_id = event.event_id().to_owned();
-                return Ok(EventAtTime { event_id, origin_server_ts: Millis(at) });
+        for event in self.rows_at_time(view, room, rows, (time, direction)).await? {
+            if sight.sees(&event).await? {
+                return Ok(shown(&event));
             }
         }
-        Err(ServeError::UnknownEvent)
+        // As for users: what says another time than that of its place.
+        let rows = view.page::<Timeline, _>(&(room,), Order::Descending, LOOKED_AT).await?;
+        let mut seen = Vec::new();
+        for event in self.rows_at_time(view, room, rows, (time, direction)).await? {
+            if sight.sees(&event).await? {
+                seen.push(event);
+            }
+        }
+        let found = nearest(&seen, |event| event.pdu.origin_server_ts(), time, direction);
+        found.map(|event| shown(&event)).ok_or(ServeError::UnknownEvent)
+    }
+
+    /// The events of `rows` that everybody accepts and that are at that time or farther.
+    async fn rows_at_time(
+        &self,
+        view: &View,
+        room: RoomNid,
+        rows: Vec<((RoomNid, Pos), u32)>,
+        (time, direction): (Millis, Direction),
+    ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        let numbers: Vec<u32> = rows.into_iter().map(|(_, n)| n).collect();
+        let mut events = self.events(view, room, &numbers).await?;
+        let fit = |event: &Arc<RoomEvent>| fits(event.pdu.origin_server_ts(), time, direction);
+        events.retain(|event| event.verdict == Verdict::Accepted && fit(event));
+        Ok(events)
     }
 }

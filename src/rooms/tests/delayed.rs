@@ -47,6 +47,7 @@ impl Fixture {
 
 fn status(room: &RoomId, by: &str, words: &str) -> SendEvent {
     SendEvent {
+        origin_server_ts: None,
         event_type: "m.room.topic".into(),
         state_key: Some(String::new()),
         content: object(json!({ "topic": words })),

@@ -157,6 +157,7 @@ pub(super) fn message(room_id: &RoomId, sender: &UserId, body: &str, txn: &str) 
         state_key: None,
         content: object(json!({ "msgtype": "m.text", "body": body })),
         redacts: None,
+        origin_server_ts: None,
         transaction: Some(Transaction { device_id: "DEVICE".into(), scope: "send".into(), id: txn.into() }),
     }
 }

@@ -145,6 +145,7 @@ impl Fixture {
             state_key: Some(key.into()),
             content: object(content),
             redacts: None,
+            origin_server_ts: None,
             transaction: None,
         };
         self.rooms.send(event).await

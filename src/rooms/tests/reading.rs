@@ -76,6 +76,7 @@ async fn anybody_reads_a_world_readable_room_while_it_is_one() {
     let (alice, eve) = (user("alice"), user("eve"));
     let make = async |visibility: &str| {
         let event = crate::SendEvent {
+            origin_server_ts: None,
             event_type: "m.room.history_visibility".into(),
             state_key: Some(String::new()),
             content: object(json!({ "history_visibility": visibility })),
@@ -148,6 +149,7 @@ async fn who_has_left_reads_the_state_of_the_leave() {
     let (alice, bob) = (user("alice"), user("bob"));
     let topic = async |text: &str| {
         let event = crate::SendEvent {
+            origin_server_ts: None,
             event_type: "m.room.topic".into(),
             state_key: Some(String::new()),
             content: object(json!({ "topic": text })),

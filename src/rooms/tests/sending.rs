@@ -85,6 +85,7 @@ async fn a_redaction_takes_the_content_away_and_only_who_may_can_redact() {
             event_type: "m.room.redaction".into(),
             content: object(json!({ "reason": "oops" })),
             redacts: Some(secret.event_id.clone()),
+            origin_server_ts: None,
             ..message(&room, sender, "", &format!("redact{sender}"))
         };
         let refused = fixture.rooms.send(redaction(&bob)).await;
@@ -157,6 +158,7 @@ async fn the_same_state_again_is_the_same_event() {
     let fixture = Fixture::new();
     let room = fixture.room(Preset::PrivateChat).await;
     let topic = |text: &str| SendEvent {
+        origin_server_ts: None,
         event_type: "m.room.topic".into(),
         state_key: Some(String::new()),
         content: object(json!({ "topic": text })),

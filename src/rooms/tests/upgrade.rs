@@ -43,7 +43,7 @@ async fn an_upgrade_that_failed_on_its_way_is_gone_on_with() {
             match fixture.rooms.create(create).await {
                 Ok(room) => break room,
                 // The answer to a commit that took the alias was lost.
-                Err(_) => drop(fixture.rooms.delete_alias(&alias, &user("alice")).await),
+                Err(_) => drop(fixture.rooms.delete_alias(&alias, crate::AliasBy::User(&user("alice"))).await),
             }
         };
         let new = insist(&fixture, &upgrade(&old, "11")).await;
@@ -91,6 +91,7 @@ async fn guests_get_in_only_where_guests_may() {
             state_key: Some(String::new()),
             content: object(json!({ "guest_access": value })),
             redacts: None,
+            origin_server_ts: None,
             transaction: None,
         };
         fixture.rooms.send(event).await.expect("an event");

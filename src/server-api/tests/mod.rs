@@ -241,6 +241,7 @@ impl World {
             state_key: state_key.map(str::to_owned),
             content: object(content),
             redacts: None,
+            origin_server_ts: None,
             transaction: None,
         };
         self.rooms.send(event).await.unwrap().event_id

@@ -34,7 +34,7 @@ async fn an_alias_leads_to_its_room_and_the_servers_in_it() {
     let room = world.room(Preset::PublicChat).await;
     friend.join(&world, &room, "olga").await;
     let alias = ruma_common::room_alias_id!("#den:hs.test");
-    world.rooms.create_alias(alias, &room, &alice()).await.unwrap();
+    world.rooms.create_alias(alias, &room, hearth_rooms::AliasBy::User(&alice())).await.unwrap();
     let query = |alias: &str| format!("{V1}/query/directory?room_alias={}", pct(alias));
     let found = friend.get(&world, &query("#den:hs.test")).await.ok();
     assert_eq!(found, json!({"room_id": room, "servers": ["hs.test", "other.test"]}));

@@ -117,7 +117,7 @@ impl Sync {
         let pos = request.pos.map(|text| SlidingToken::parse(text, this.incarnation)).transpose()?;
         let key = ConnectionKey {
             user: who.user,
-            device: who.device_id.to_string(),
+            device: who.client.name().to_string(),
             conn_id: request.body.conn_id.clone().unwrap_or_default(),
         };
         let turn = this.connections.begin(key, pos.map(|pos| pos.number)).ok_or(SlidingError::UnknownPos)?;

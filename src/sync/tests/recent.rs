@@ -53,6 +53,7 @@ async fn what_is_remembered_is_shown_redacted() {
         state_key: None,
         content: object(json!({ "redacts": event_id })),
         redacts: Some(event_id.as_str().try_into().expect("an event ID")),
+        origin_server_ts: None,
         transaction: None,
     };
     world.rooms.send(redaction).await.expect("sent");

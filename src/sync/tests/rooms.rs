@@ -394,6 +394,7 @@ async fn a_redacted_event_comes_redacted() {
         state_key: None,
         content: object(json!({"redacts": event_id})),
         redacts: Some(event_id.as_str().try_into().expect("an event ID")),
+        origin_server_ts: None,
         transaction: None,
     };
     let redaction = world.rooms.send(redaction).await.expect("a redaction").event_id;

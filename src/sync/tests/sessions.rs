@@ -73,7 +73,7 @@ async fn nothing_said_after_a_log_out_is_delivered() {
         for _ in 0..round {
             tokio::task::yield_now().await;
         }
-        world.accounts.delete_devices(bob.user, std::slice::from_ref(&bob.device_id)).await.expect("deleted");
+        world.accounts.delete_devices(bob.user, &[bob.client.name().to_owned()]).await.expect("deleted");
         world.say(&room_id, &alice, "secret").await;
         assert!(matches!(done(waiting).await, Err(SyncError::SessionEnded)), "{round}");
     }

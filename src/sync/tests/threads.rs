@@ -170,7 +170,7 @@ async fn a_receipt_without_a_thread_says_it_all() {
 async fn all_devices_see_counts_fall_and_each_receipt_once() {
     let (talk, people) = talk(&["ann", "bob"]).await;
     let (ann, bob) = (&people[0], &people[1]);
-    let phone = Requester { device_id: "PHONE".into(), ..bob.clone() };
+    let phone = Requester { client: "PHONE".into(), ..bob.clone() };
     let event_id = talk.say(ann, None, None).await;
     let mut since = Vec::new();
     for device in [bob, &phone, ann] {

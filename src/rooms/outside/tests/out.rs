@@ -102,6 +102,7 @@ async fn new_rooms_and_state_events_invite_too() {
         state_key: Some(mallory().to_string()),
         content,
         redacts: None,
+        origin_server_ts: None,
         transaction: None,
     };
     world.rooms.send(event).await.expect("invited");
