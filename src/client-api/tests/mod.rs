@@ -15,6 +15,7 @@ mod exactness;
 mod fallen;
 mod legacy;
 mod limits;
+mod outsiders;
 mod presence;
 mod pushers;
 mod receipts;
