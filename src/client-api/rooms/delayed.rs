@@ -85,7 +85,7 @@ pub(crate) async fn put(
     let redacts = match &asked.state_key {
         None => redacted_event(&event_type, &content)?,
         Some(state_key) => {
-            check_claims(&api, &room_id, (&event_type, state_key), &content).await?;
+            check_claims(&api, &requester.user_id, &room_id, (&event_type, state_key), &content).await?;
             None
         }
     };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use hearth_rooms::SendEvent;
-use http::StatusCode;
-use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAliasId, RoomId};
+use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomId, UserId};
 
+use super::claims::{CANONICAL_ALIAS, check_aliases};
 use super::membership::kind_of;
 use super::screening::may_set;
 use super::send::{content, sent};
@@ -84,7 +84,7 @@ pub(crate) async fn put(
 ) -> Result<Response, ApiError> {
     let delay = delayed::wanted(&query)?;
     let content = content(&body)?;
-    check_claims(&api, &room_id, (&event_type, &state_key), &content).await?;
+    check_claims(&api, &requester.user_id, &room_id, (&event_type, &state_key), &content).await?;
     standing::may_set_state(&requester, &event_type)?;
     if event_type == "m.room.member" && state_key == requester.user_id.as_str() {
         match content.get("membership").and_then(CanonicalJsonValue::as_str) {
@@ -113,47 +113,13 @@ pub(crate) async fn put(
 /// State that says something about more than its room must be true.
 pub(crate) async fn check_claims(
     api: &Api,
+    user: &UserId,
     room_id: &RoomId,
     (event_type, state_key): (&str, &str),
     content: &CanonicalJsonObject,
 ) -> Result<(), ApiError> {
-    if event_type == "m.room.canonical_alias" && state_key.is_empty() {
-        check_aliases(api, room_id, content).await?;
+    if event_type == CANONICAL_ALIAS && state_key.is_empty() {
+        check_aliases(api, user, room_id, content).await?;
     }
     Ok(())
-}
-
-/// Aliases that a room claims must point to it, or it could pass for another room.
-async fn check_aliases(api: &Api, room_id: &RoomId, content: &CanonicalJsonObject) -> Result<(), ApiError> {
-    for alias in claimed_aliases(content)? {
-        let alias = <&RoomAliasId>::try_from(alias).map_err(|_| ApiError::invalid_param("an alias is not valid"))?;
-        let target = api.rooms.resolve_alias(alias).await?;
-        if target.is_none_or(|target| target.room_id != room_id) {
-            let message = format!("the alias {alias} does not point to this room");
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_BAD_ALIAS", message));
-        }
-    }
-    Ok(())
-}
-
-/// `alias` and `alt_aliases`; an absent, `null` or empty `alias` removes it.
-fn claimed_aliases(content: &CanonicalJsonObject) -> Result<Vec<&str>, ApiError> {
-    let wrong = || ApiError::bad_json("aliases must be strings");
-    let mut aliases = match content.get("alias") {
-        None | Some(CanonicalJsonValue::Null) => Vec::new(),
-        Some(CanonicalJsonValue::String(alias)) if alias.is_empty() => Vec::new(),
-        Some(CanonicalJsonValue::String(alias)) => vec![alias.as_str()],
-        Some(_) => return Err(wrong()),
-    };
-    match content.get("alt_aliases") {
-        None | Some(CanonicalJsonValue::Null) => {}
-        Some(CanonicalJsonValue::Array(alternatives)) => {
-            for alternative in alternatives {
-                let CanonicalJsonValue::String(alias) = alternative else { return Err(wrong()) };
-                aliases.push(alias);
-            }
-        }
-        Some(_) => return Err(wrong()),
-    }
-    Ok(aliases)
 }
