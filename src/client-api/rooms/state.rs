@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use hearth_accounts::Requester;
 use hearth_rooms::SendEvent;
-use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomId, UserId};
+use ruma_common::{CanonicalJsonObject, OwnedRoomId, RoomId};
 
 use super::claims::{CANONICAL_ALIAS, check_aliases};
-use super::membership::kind_of;
-use super::screening::may_set;
+use super::membership::may_set_member;
 use super::send::{content, sent};
 use super::{delayed, render};
 use crate::Api;
-use crate::accounts::notices;
 use crate::auth::Authed;
 use crate::body::RawBody;
 use crate::error::ApiError;
@@ -84,16 +83,7 @@ pub(crate) async fn put(
 ) -> Result<Response, ApiError> {
     let delay = delayed::wanted(&query)?;
     let content = content(&body)?;
-    check_claims(&api, &requester.user_id, &room_id, (&event_type, &state_key), &content).await?;
-    standing::may_set_state(&requester, &event_type)?;
-    if event_type == "m.room.member" && state_key == requester.user_id.as_str() {
-        match content.get("membership").and_then(CanonicalJsonValue::as_str) {
-            Some("leave") => notices::may_leave(&api, &requester, &room_id).await?,
-            Some("join") => api.rooms.check_guest(kind_of(&requester), &room_id).await?,
-            _ => {}
-        }
-    }
-    may_set(&api, &requester, (&event_type, &state_key), &content).await?;
+    may_set(&api, &requester, &room_id, (&event_type, &state_key), &content).await?;
     let event = SendEvent {
         room_id,
         event_type,
@@ -110,16 +100,22 @@ pub(crate) async fn put(
     Ok(sent(&done.event_id))
 }
 
-/// State that says something about more than its room must be true.
-pub(crate) async fn check_claims(
+/// Whether the requester may ask for a state event, at once or later, besides what the room makes of it: what other
+/// endpoints see to when they change the same state holds here too.
+///
+/// # Errors
+/// Those of the endpoints for memberships and 400 `M_BAD_ALIAS`.
+pub(crate) async fn may_set(
     api: &Api,
-    user: &UserId,
+    requester: &Requester,
     room_id: &RoomId,
     (event_type, state_key): (&str, &str),
     content: &CanonicalJsonObject,
 ) -> Result<(), ApiError> {
-    if event_type == CANONICAL_ALIAS && state_key.is_empty() {
-        check_aliases(api, user, room_id, content).await?;
+    standing::may_set_state(requester, event_type)?;
+    match event_type {
+        CANONICAL_ALIAS if state_key.is_empty() => check_aliases(api, &requester.user_id, room_id, content).await,
+        "m.room.member" => may_set_member(api, requester, room_id, state_key, content).await,
+        _ => Ok(()),
     }
-    Ok(())
 }
