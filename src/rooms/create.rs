@@ -91,11 +91,17 @@ impl Rooms {
     async fn try_create(&self, new: &NewRoom<'_>, plan: &RoomPlan) -> Result<Outcome, CreateError> {
         let Some((alias, creator)) = new.alias else { return Ok(self.commit_room(new.visibility, plan).await?) };
         // The alias lives in another lane, so it is taken first: an alias of a room that does not
-        // exist counts as free, hence a crash in between leaves nothing behind.
-        self.take_alias(alias, &plan.room_id, creator).await?;
+        // exist counts as free, hence a crash in between leaves nothing behind. Until the room does exist,
+        // the claim keeps others from it.
+        let claim = self.0.alias_claims.claim(alias)?;
+        let row = self.take_alias(&claim, &plan.room_id, creator).await?;
         let outcome = self.commit_room(new.visibility, plan).await;
         if !matches!(outcome, Ok(Outcome::Created)) {
-            self.drop_alias(alias, plan.room).await?;
+            match self.drop_alias(alias, &row, plan.room).await {
+                // What is not ours any more is not ours to remove.
+                Ok(()) | Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(SendError::from(error).into()),
+            }
         }
         Ok(outcome?)
     }

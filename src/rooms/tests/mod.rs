@@ -1,5 +1,6 @@
 //! Rooms on the memory engine and on one that misbehaves.
 
+mod aliases;
 mod bound;
 mod contested;
 mod current;
