@@ -36,6 +36,11 @@ impl ApiError {
         Self { status, errcode: None, message: Cow::Borrowed(""), extra: None, cause: None }
     }
 
+    /// The HTTP status.
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The same with another key in the answer.
     #[must_use]
     pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {

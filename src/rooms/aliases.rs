@@ -5,6 +5,7 @@ use hearth_schema::{AliasRow, Aliases, RoomAliases, RoomNid, Rooms as RoomRows};
 use hearth_store::{Batch, CommitError, Order, Owner, StoreError, View};
 use ruma_common::{OwnedRoomAliasId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, UserId};
 
+use crate::alias_claims::AliasClaim;
 use crate::gather::damaged;
 use crate::intake::Rooms;
 use crate::query::Access;
@@ -109,16 +110,18 @@ impl Rooms {
         if view.page::<RoomAliases, _>(&(room,), Order::Ascending, MAX_ALIASES).await?.len() >= MAX_ALIASES {
             return Err(AliasError::TooMany);
         }
-        self.take_alias(alias, room_id, creator).await
+        let claim = self.0.alias_claims.claim(alias)?;
+        self.take_alias(&claim, room_id, creator).await.map(drop)
     }
 
-    /// Points `alias` to the room unless it points to an existing one.
+    /// Points the claimed alias to the room unless it points to an existing one.
     pub(crate) async fn take_alias(
         &self,
-        alias: &RoomAliasId,
+        claim: &AliasClaim<'_>,
         room_id: &RoomId,
         creator: &UserId,
-    ) -> Result<(), AliasError> {
+    ) -> Result<AliasRow, AliasError> {
+        let alias = claim.alias();
         let (key, room) = (self.ids().alias(alias), self.ids().room(room_id));
         let row = AliasRow { alias: alias.to_string(), room_id: room_id.to_string(), creator: creator.to_string() };
         for _ in 0..MAX_TRIES {
@@ -132,7 +135,7 @@ impl Rooms {
             batch.put::<Aliases>(&(key,), &row);
             batch.put_elsewhere::<RoomAliases>(&(room, row.alias.clone()), &row.creator);
             match self.0.store.commit(batch).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(row),
                 Err(CommitError::Conflict(_)) => {}
                 Err(error) => return Err(AliasError::Store(error.into())),
             }
@@ -140,13 +143,22 @@ impl Rooms {
         Err(AliasError::Store(SendError::Busy))
     }
 
-    /// Removes `alias`, which points to `room`.
-    pub(crate) async fn drop_alias(&self, alias: &RoomAliasId, room: RoomNid) -> Result<(), AliasError> {
+    /// Removes `alias`, of which `row` says that it points to `room`.
+    ///
+    /// # Errors
+    /// [`CommitError::Conflict`] if it says something else by now; nothing is removed then.
+    pub(crate) async fn drop_alias(
+        &self,
+        alias: &RoomAliasId,
+        row: &AliasRow,
+        room: RoomNid,
+    ) -> Result<(), CommitError> {
         let key = self.ids().alias(alias);
         let mut batch = Batch::new(key.lane());
+        batch.check::<Aliases>(&(key,), Some(row));
         batch.delete::<Aliases>(&(key,));
-        batch.delete_elsewhere::<RoomAliases>(&(room, alias.to_string()));
-        self.0.store.commit(batch).await.map(drop).map_err(|error| AliasError::Store(error.into()))
+        batch.delete_elsewhere::<RoomAliases>(&(room, row.alias.clone()));
+        self.0.store.commit(batch).await.map(drop)
     }
 
     /// Removes a local alias; its creator and its owner may, and whoever may set the room's canonical alias.
@@ -157,18 +169,26 @@ impl Rooms {
         if alias.server_name() != self.0.signer.server_name {
             return Err(AliasError::NotLocal);
         }
-        let view = self.view().await?;
-        let row = view.get::<Aliases>(&(self.ids().alias(alias),)).await?;
-        let room_id = self.existing_target(&view, row.as_ref()).await?.ok_or(AliasError::NotFound)?;
-        let room = self.ids().room(&room_id);
-        let user = by.user();
-        let own = matches!(by, AliasBy::Owner(_)) || row.is_some_and(|row| row.creator == user.as_str());
-        if !own && !self.may_set_aliases(&view, room, user).await? {
-            return Err(AliasError::Forbidden("you may not remove this alias".into()));
+        for _ in 0..MAX_TRIES {
+            let view = self.view().await?;
+            let row = view.get::<Aliases>(&(self.ids().alias(alias),)).await?.ok_or(AliasError::NotFound)?;
+            let room_id = self.existing_target(&view, Some(&row)).await?.ok_or(AliasError::NotFound)?;
+            let room = self.ids().room(&room_id);
+            let user = by.user();
+            let own = matches!(by, AliasBy::Owner(_)) || row.creator == user.as_str();
+            if !own && !self.may_set_aliases(&view, room, user).await? {
+                return Err(AliasError::Forbidden("you may not remove this alias".into()));
+            }
+            // First the claim, then the alias: whoever is told of a failure can ask again.
+            self.drop_from_canonical(&view, (room, &room_id), user, |other| other != alias).await?;
+            match self.drop_alias(alias, &row, room).await {
+                Ok(()) => return Ok(()),
+                // It points elsewhere by now, and who may remove it there is another question.
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(AliasError::Store(error.into())),
+            }
         }
-        // First the claim, then the alias: whoever is told of a failure can ask again.
-        self.drop_from_canonical(&view, (room, &room_id), user, |other| other != alias).await?;
-        self.drop_alias(alias, room).await
+        Err(AliasError::Store(SendError::Busy))
     }
 
     /// Points an alias of room `from` to the room `to`, with the creator that it has. One that has been

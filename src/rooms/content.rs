@@ -9,12 +9,13 @@ use crate::command::SendEvent;
 use crate::gather::damaged;
 use crate::plan::{PlanError, Planner};
 
-/// Why `event` makes no sense in the room whoever sends it: then it is a bad request, while the auth
-/// rules, which would not let it pass either, would call it forbidden.
+/// Why `event` makes no sense in the room whoever of its members sends it: then it is a bad request, while
+/// the auth rules, which would not let it pass either, would call it forbidden. Others are not told what is
+/// in the room.
 pub(crate) fn refused(planner: &Planner, event: &SendEvent) -> Result<Option<SendError>, PlanError> {
     match (event.event_type.as_str(), event.state_key.as_deref()) {
         ("m.room.create", _) => Ok(Some(SendError::BadContent("a room is created once".into()))),
-        ("m.room.power_levels", Some("")) => {
+        ("m.room.power_levels", Some("")) if planner.is_joined(&event.sender)? => {
             let Some(create) = planner.state_event("m.room.create", "")? else { return Ok(None) };
             let creators = creators(planner.version, create).map_err(SendError::from)?;
             let named = creators.into_iter().find(|creator| names(&event.content, creator));

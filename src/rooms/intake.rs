@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::acl::AclCache;
+use crate::alias_claims::AliasClaims;
 use crate::cache::Caches;
 use crate::command::{Entry, MembershipChange, RequesterKind, RoomSettings, SendEvent, Sent};
 use crate::delayed::Delays;
@@ -72,6 +73,7 @@ pub(crate) struct Inner {
     pub caches: Caches,
     pub servers: ServersCache,
     pub acls: AclCache,
+    pub alias_claims: AliasClaims,
     pub state_answers: StateAnswers,
     pub auth_edges: AuthEdges,
     pub workers: Workers,
@@ -96,6 +98,11 @@ impl Inner {
     /// Whether the server is about to end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.shutdown.is_cancelled()
+    }
+
+    /// What `work` comes to; `None`: the server is about to end, and nobody waits for it any more.
+    pub(crate) async fn unless_stopping<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.shutdown.run_until_cancelled(work).await
     }
 
     /// Waits that long, or until the server is about to end.
@@ -139,6 +146,7 @@ impl Rooms {
             caches: Caches::new(),
             servers: ServersCache::default(),
             acls: AclCache::default(),
+            alias_claims: AliasClaims::default(),
             state_answers: StateAnswers::default(),
             auth_edges: AuthEdges::default(),
             workers: Workers::default(),

@@ -123,7 +123,7 @@ impl Rooms {
         let nodes = |id| caches.node(room, id);
         let context = Context { signer: &self.0.signer, now: self.0.clock.now(), nodes: &nodes };
         for _ in 0..MAX_LOADS {
-            let result = match wanted(planner, ask) {
+            let result = match wanted(planner, ask, &context) {
                 Ok(Wanted::Event(intent)) => planner.plan(*intent, &context),
                 Ok(Wanted::Refuse(error)) => return Err(error),
                 Ok(Wanted::Already(event_id)) => return Ok(Err(Sent { event_id, pos: hearth_store::Pos::ZERO })),

@@ -6,6 +6,7 @@
 //! follows the change log.
 
 mod acl;
+mod alias_claims;
 mod aliases;
 mod attach;
 mod bound;

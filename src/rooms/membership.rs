@@ -3,9 +3,9 @@
 use hearth_schema::Membership;
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedUserId};
 
-use crate::MembershipError;
 use crate::command::{MemberProfile, MembershipChange};
-use crate::plan::{Intent, PlanError, Planner, membership_of};
+use crate::plan::{Context, Intent, PlanError, Planner, membership_of};
+use crate::{MembershipError, SendError};
 
 /// Keys of a member event's content that are the server's to say.
 const RESERVED: [&str; 3] = ["membership", AUTHORISED_BY, "third_party_invite"];
@@ -29,35 +29,14 @@ pub(crate) enum Wanted {
     Refuse(MembershipError),
 }
 
-pub(crate) fn wanted(planner: &Planner, change: &MembershipChange, additions: &Additions) -> Result<Wanted, PlanError> {
+/// What `change` comes to. That it cannot be or is so already is told only to whom the rules would let bring it
+/// about ([`told`]).
+pub(crate) fn wanted(
+    planner: &Planner,
+    (change, additions): (&MembershipChange, &Additions),
+    context: &Context<'_>,
+) -> Result<Wanted, PlanError> {
     let current = planner.state_event("m.room.member", change.target.as_str())?;
-    let membership = current.and_then(membership_of);
-    if let Some(needed) = change.only_from.filter(|needed| membership != Some(*needed)) {
-        let why = format!("{} is not in membership {}", change.target, needed.as_str());
-        return Ok(Wanted::Refuse(MembershipError::NotInState(why)));
-    }
-    let already = match (change.membership, membership) {
-        // Joining again may change the profile; leaving or being banned twice changes nothing.
-        (Membership::Join, _) => false,
-        (Membership::Leave, Some(Membership::Ban)) if change.only_from.is_none() && change.sender != change.target => {
-            // A kick must not lift a ban.
-            let why = format!("{} is banned", change.target);
-            return Ok(Wanted::Refuse(crate::SendError::Forbidden(why).into()));
-        }
-        (Membership::Leave, Some(Membership::Leave)) if change.sender != change.target => {
-            let why = format!("{} is not in the room", change.target);
-            return Ok(Wanted::Refuse(crate::SendError::Forbidden(why).into()));
-        }
-        (wanted, Some(has)) => wanted == has && (wanted != Membership::Invite),
-        (Membership::Leave, None) => {
-            let why = format!("{} is not in the room", change.target);
-            return Ok(Wanted::Refuse(MembershipError::NotInState(why)));
-        }
-        _ => false,
-    };
-    if let (true, Some(current)) = (already, current) {
-        return Ok(Wanted::Already(current.event_id().to_owned()));
-    }
     let intent = Intent {
         sender: change.sender.clone(),
         event_type: "m.room.member".into(),
@@ -66,10 +45,60 @@ pub(crate) fn wanted(planner: &Planner, change: &MembershipChange, additions: &A
         redacts: None,
         origin_server_ts: None,
     };
-    if let Some(event_id) = planner.same_state(&intent)? {
-        return Ok(Wanted::Already(event_id));
+    let answer = match (standing(change, current.and_then(membership_of)), current) {
+        (Standing::Refused(error), _) => Some(Wanted::Refuse(error)),
+        (Standing::Already, Some(current)) => Some(Wanted::Already(current.event_id().to_owned())),
+        _ => planner.same_state(&intent)?.map(Wanted::Already),
+    };
+    match answer {
+        Some(answer) => told(planner, intent, answer, context),
+        None => Ok(Wanted::Event(Box::new(intent))),
     }
-    Ok(Wanted::Event(Box::new(intent)))
+}
+
+/// `answer`, which says how something stands in the room, if the rules would let the sender of `intent` bring that
+/// about: anybody may ask, and who may not do it must not learn it. One's own membership is one's own to know.
+pub(crate) fn told(
+    planner: &Planner,
+    intent: Intent,
+    answer: Wanted,
+    context: &Context<'_>,
+) -> Result<Wanted, PlanError> {
+    if !intent.is_own_membership() {
+        planner.draft(intent, context)?;
+    }
+    Ok(answer)
+}
+
+/// How a change stands to the membership that the target has.
+enum Standing {
+    /// There is something to change.
+    Open,
+    Already,
+    Refused(MembershipError),
+}
+
+fn standing(change: &MembershipChange, membership: Option<Membership>) -> Standing {
+    let not_in_state = |why| Standing::Refused(MembershipError::NotInState(why));
+    let forbidden = |why| Standing::Refused(SendError::Forbidden(why).into());
+    if let Some(needed) = change.only_from.filter(|needed| membership != Some(*needed)) {
+        return not_in_state(format!("{} is not in membership {}", change.target, needed.as_str()));
+    }
+    let of_other = change.sender != change.target;
+    match (change.membership, membership) {
+        // Joining again may change the profile; leaving or being banned twice changes nothing.
+        (Membership::Join, _) => Standing::Open,
+        // A kick must not lift a ban.
+        (Membership::Leave, Some(Membership::Ban)) if change.only_from.is_none() && of_other => {
+            forbidden(format!("{} is banned", change.target))
+        }
+        (Membership::Leave, Some(Membership::Leave)) if of_other => {
+            forbidden(format!("{} is not in the room", change.target))
+        }
+        (Membership::Leave, None) => not_in_state(format!("{} is not in the room", change.target)),
+        (wanted, Some(has)) if wanted == has && wanted != Membership::Invite => Standing::Already,
+        _ => Standing::Open,
+    }
 }
 
 pub(crate) fn content(change: &MembershipChange, additions: &Additions) -> CanonicalJsonObject {

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use hearth_base::Millis;
 use hearth_event::{BuildError, EventDraft, Pdu, RoomVersion, SigningKey};
 use hearth_schema::{Extremity, Ids, Membership, NodeId, RoomHead, RoomNid, StateEntry, StateId, StateKeyNid};
-use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
+use ruma_common::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, UserId,
+};
 
 use crate::SendError;
 use crate::relation;
@@ -66,6 +68,17 @@ pub(crate) struct Intent {
     /// `None`: now.
     pub origin_server_ts: Option<Millis>,
 }
+
+impl Intent {
+    /// Whether somebody changes their own membership.
+    pub(crate) fn is_own_membership(&self) -> bool {
+        self.event_type == "m.room.member" && self.state_key.as_deref() == Some(self.sender.as_str())
+    }
+}
+
+/// A signed event that the auth rules allow on the planned head, which has not moved on to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft(Pdu);
 
 /// An event that the room will have once its batch is durable.
 #[derive(Clone, Debug)]
@@ -172,14 +185,32 @@ impl Planner {
         Ok(same.then(|| pdu.event_id().to_owned()))
     }
 
+    /// Whether `user` is joined.
+    pub(crate) fn is_joined(&self, user: &UserId) -> Result<bool, PlanError> {
+        let member = self.state_event("m.room.member", user.as_str())?;
+        Ok(member.and_then(membership_of) == Some(Membership::Join))
+    }
+
     /// Judges `intent` on the planned head and, if it may happen, moves the head on.
     pub(crate) fn plan(&mut self, intent: Intent, context: &Context<'_>) -> Result<Planned, PlanError> {
+        let draft = self.draft(intent, context)?;
+        self.place(&draft, context)
+    }
+
+    /// Judges `intent` on the planned head, which stays where it is.
+    pub(crate) fn draft(&self, intent: Intent, context: &Context<'_>) -> Result<Draft, PlanError> {
         let auth = self.auth_events(&intent)?;
         if let Some(state_key) = &intent.state_key {
             self.slot(&intent.event_type, state_key)?;
         }
         let pdu = self.build(intent, &auth, context)?;
         self.judge(&pdu)?;
+        Ok(Draft(pdu))
+    }
+
+    /// Moves the head on to what was drafted on it.
+    pub(crate) fn place(&mut self, Draft(pdu): &Draft, context: &Context<'_>) -> Result<Planned, PlanError> {
+        let pdu = pdu.clone();
         let n = self.head.next_event;
         let (head_before, state_before) = (self.head.clone(), self.head.state);
         let state = match pdu.state_key().map(str::to_owned) {

@@ -106,7 +106,7 @@ impl Rooms {
     ///
     /// # Errors
     /// [`SendError::Forbidden`]
-    pub async fn check_guest(&self, requester: RequesterKind, room_id: &RoomId) -> Result<(), SendError> {
+    pub(crate) async fn check_guest(&self, requester: RequesterKind, room_id: &RoomId) -> Result<(), SendError> {
         if requester == RequesterKind::User {
             return Ok(());
         }

@@ -211,7 +211,7 @@ impl RoomTask {
                 return Ok(Step::Already(event_id));
             }
         }
-        match self.decide(&view, ask).await? {
+        match self.loaded(&view, |planner, context| wanted(planner, ask, context)).await? {
             // Not durable yet: who asks again must not be told before the first is.
             Wanted::Already(event_id) if self.pending_events.contains_key(&event_id) => Ok(Step::Drain),
             Wanted::Already(event_id) => Ok(Step::Already(event_id)),
@@ -220,20 +220,24 @@ impl RoomTask {
         }
     }
 
-    /// What `ask` comes to on the planned state, with everything loaded that this takes.
-    async fn decide(&mut self, view: &View, ask: &Ask) -> Result<Wanted, MembershipError> {
-        if self.planner.is_none() {
-            self.planner = Some(self.load(view).await?);
-        }
+    /// What `step` comes to, with everything loaded that it takes.
+    async fn loaded<T>(
+        &mut self,
+        view: &View,
+        step: impl Fn(&mut Planner, &Context<'_>) -> Result<T, PlanError>,
+    ) -> Result<T, SendError> {
+        let (inner, room) = (Arc::clone(&self.rooms), self.room);
+        let nodes = |id| inner.caches.node(room, id);
+        let context = Context { signer: &inner.signer, now: inner.clock.now(), nodes: &nodes };
+        let planner = self.with_planner(view).await?;
         for _ in 0..MAX_LOADS {
-            let planner = self.planner.as_mut().ok_or_else(|| SendError::Internal("no planner".into()))?;
-            match wanted(planner, ask) {
-                Ok(wanted) => return Ok(wanted),
+            match step(planner, &context) {
+                Ok(done) => return Ok(done),
                 Err(PlanError::Need(need)) => gather(view, planner, need).await?,
-                Err(PlanError::Refused(error)) => return Err(error.into()),
+                Err(PlanError::Refused(error)) => return Err(error),
             }
         }
-        Err(SendError::Internal("the plan needs ever more".into()).into())
+        Err(SendError::Internal("the plan needs ever more".into()))
     }
 
     async fn step_event(
@@ -242,6 +246,8 @@ impl RoomTask {
         intent: Intent,
         transaction: Option<(UserNid, Transaction)>,
     ) -> Result<Step, MembershipError> {
+        // Judged before anything else is looked at: only who may send it learns of the events that it names.
+        let draft = self.loaded(view, |planner, context| planner.draft(intent.clone(), context)).await?;
         let inner = Arc::clone(&self.rooms);
         let (ids, caches) = (&inner.signer.ids, &inner.caches);
         let relations = relation::Source { view, ids, caches, room: self.room, version: self.version };
@@ -270,7 +276,7 @@ impl RoomTask {
             relation::Bound::To(relation) => Some(relation),
             relation::Bound::No => None,
         };
-        let planned = self.plan(view, intent).await?;
+        let planned = self.loaded(view, |planner, context| planner.place(&draft, context)).await?;
         let relation = relation.map(|relation| relation.change(&planned));
         let mut attached = Attached { transaction, relation, early, ..Attached::default() };
         if let (Some(redacted), Some(planner)) = (redacted, &mut self.planner) {
@@ -290,22 +296,6 @@ impl RoomTask {
             planner.relations.apply(change);
         }
         Ok(Step::Submit(Box::new((planned, attached))))
-    }
-
-    async fn plan(&mut self, view: &View, intent: Intent) -> Result<Planned, SendError> {
-        let caches = &self.rooms.caches;
-        let room = self.room;
-        let nodes = |id| caches.node(room, id);
-        let context = Context { signer: &self.rooms.signer, now: self.rooms.clock.now(), nodes: &nodes };
-        for _ in 0..MAX_LOADS {
-            let future = self.planner.as_mut().ok_or_else(|| SendError::Internal("no planner".into()))?;
-            match future.plan(intent.clone(), &context) {
-                Ok(planned) => return Ok(planned),
-                Err(PlanError::Need(need)) => gather(view, future, need).await?,
-                Err(PlanError::Refused(error)) => return Err(error),
-            }
-        }
-        Err(SendError::Internal("the plan needs ever more".into()))
     }
 
     fn submit(&mut self, request: Request, tries: u32, planned: Planned, attached: Attached) {
@@ -352,9 +342,9 @@ async fn is_shared(rooms: &Arc<Inner>, view: &View, room: RoomNid) -> Result<boo
 }
 
 /// What `ask` comes to on the planned state.
-pub(crate) fn wanted(planner: &Planner, ask: &Ask) -> Result<Wanted, PlanError> {
+pub(crate) fn wanted(planner: &Planner, ask: &Ask, context: &Context<'_>) -> Result<Wanted, PlanError> {
     match ask {
-        Ask::Membership(change, additions) => membership::wanted(planner, change, additions),
+        Ask::Membership(change, additions) => membership::wanted(planner, (change, additions), context),
         Ask::Event(event) => {
             if let Some(error) = content::refused(planner, event)? {
                 return Ok(Wanted::Refuse(error.into()));
@@ -367,10 +357,10 @@ pub(crate) fn wanted(planner: &Planner, ask: &Ask) -> Result<Wanted, PlanError> 
                 redacts: event.redacts.clone(),
                 origin_server_ts: event.origin_server_ts,
             };
-            Ok(match planner.same_state(&intent)? {
-                Some(event_id) => Wanted::Already(event_id),
-                None => Wanted::Event(Box::new(intent)),
-            })
+            match planner.same_state(&intent)? {
+                Some(event_id) => membership::told(planner, intent, Wanted::Already(event_id), context),
+                None => Ok(Wanted::Event(Box::new(intent))),
+            }
         }
     }
 }

@@ -143,7 +143,8 @@ async fn invite(api: &Api, room_id: &RoomId, sender: &UserId, target: &UserId) -
     Ok(())
 }
 
-async fn membership(api: &Api, room_id: &RoomId, user: &UserId) -> Result<Option<Membership>, ApiError> {
+/// What `user` is in a room, as far as this server knows.
+pub(crate) async fn membership(api: &Api, room_id: &RoomId, user: &UserId) -> Result<Option<Membership>, ApiError> {
     let view = api.rooms.view().await?;
     let (user, room) = (api.rooms.ids().user(user), api.rooms.ids().room(room_id));
     Ok(api.rooms.membership(&view, user, room).await?.map(|row| row.membership))

@@ -139,6 +139,7 @@ const RULES: &[(Method, &str, Rule)] = &[
     (Method::POST, "/join/{room}", Rule::Joins),
     (Method::POST, "/knock/{room}", Rule::Joins),
     (Method::POST, "/rooms/{room_id}/join", Rule::Joins),
+    (Method::POST, "/rooms/{room_id}/upgrade", Rule::Joins),
     (Method::POST, "/rooms/{room_id}/invite", Rule::Invites),
     (Method::POST, "/rooms/{room_id}/report", Rule::Reports),
     (Method::POST, "/rooms/{room_id}/report/{event_id}", Rule::Reports),
@@ -236,6 +237,14 @@ impl Limits {
             Ok(count) => self.take(Rule::Invites, Who::User(user), count),
             Err(_) => self.take(Rule::Invites, Who::User(user), u32::MAX),
         }
+    }
+
+    /// Counts a room that is entered by another request than those for that.
+    ///
+    /// # Errors
+    /// 429 `M_LIMIT_EXCEEDED`
+    pub(crate) fn joining(&self, user: UserNid) -> Result<(), ApiError> {
+        self.take(Rule::Joins, Who::User(user), 1)
     }
 
     /// Counts an attempt at the password of `user` (a localpart or a user ID), which counts as wrong

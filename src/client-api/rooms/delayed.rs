@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::send::{content, redacted_event, transaction};
-use super::state::check_claims;
+use super::state::may_set;
 use crate::Api;
 use crate::auth::Authed;
 use crate::body::RawBody;
@@ -88,7 +88,7 @@ pub(crate) async fn put(
     let redacts = match &asked.state_key {
         None => redacted_event(&event_type, &content)?,
         Some(state_key) => {
-            check_claims(&api, &room_id, (&event_type, state_key), &content).await?;
+            may_set(&api, &requester, &room_id, (&event_type, state_key), &content).await?;
             None
         }
     };

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::errors::hidden;
 use super::render;
+use super::screening::drop_ignored;
 use crate::Api;
 use crate::auth::Authed;
 use crate::error::ApiError;
@@ -54,6 +55,7 @@ pub(crate) async fn room_initial_sync(
         filter: EventFilter::default(),
     };
     let mut page = api.rooms.messages(&requester.user_id, &history).await?;
+    drop_ignored(&api, &requester, &mut page.events).await?;
     page.events.reverse();
     let state = api.rooms.full_state(&requester.user_id, &room_id).await?;
     let listed = api.rooms.is_listed(&room_id).await?;

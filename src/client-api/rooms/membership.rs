@@ -23,6 +23,7 @@ use crate::body::{Json, OptionalJson, RawBody};
 use crate::error::ApiError;
 use crate::params::{Query, Segments, invalid, required};
 use crate::reply;
+use crate::services::is_counted;
 
 /// Servers that a client may name; the rest is left out.
 const MAX_VIA: usize = 50;
@@ -256,6 +257,41 @@ struct JoinedRooms {
 pub(crate) async fn joined_rooms(State(api): State<Arc<Api>>, Authed(requester): Authed) -> Result<Response, ApiError> {
     let joined_rooms = api.rooms.joined_room_ids(&requester.user_id).await?;
     Ok(reply::json(&JoinedRooms { joined_rooms }))
+}
+
+/// Whether the requester may ask for a member event as a state event, which counts as what it does: who joins by it
+/// joins as often as by `/join`.
+///
+/// # Errors
+/// 403 `M_INVITE_BLOCKED` and `M_CANNOT_LEAVE_SERVER_NOTICE_ROOM`, 429 `M_LIMIT_EXCEEDED`
+pub(crate) async fn may_set_member(
+    api: &Api,
+    requester: &Requester,
+    room_id: &RoomId,
+    state_key: &str,
+    content: &CanonicalJsonObject,
+) -> Result<(), ApiError> {
+    let membership = content.get("membership").and_then(CanonicalJsonValue::as_str).and_then(Membership::parse);
+    // What is no membership or no user ID is refused by the auth rules.
+    let (Some(membership), Ok(target)) = (membership, <&UserId>::try_from(state_key)) else { return Ok(()) };
+    match (membership, target == requester.user_id) {
+        (Membership::Invite, _) => {
+            if is_counted(requester) {
+                api.limits.inviting(requester.user, 1)?;
+            }
+            may_invite(api, &requester.user_id, target).await
+        }
+        (Membership::Leave, true) => notices::may_leave(api, requester, room_id).await,
+        (Membership::Join | Membership::Knock, true) => {
+            // Who is in the room already changes no more than a name.
+            match notices::membership(api, room_id, target).await? {
+                Some(Membership::Join) => Ok(()),
+                _ if !is_counted(requester) => Ok(()),
+                _ => api.limits.joining(requester.user),
+            }
+        }
+        _ => Ok(()),
+    }
 }
 
 fn change(room_id: &RoomId, sender: &UserId, target: &UserId, membership: Membership) -> MembershipChange {

@@ -1,6 +1,7 @@
 //! Rooms.
 
 pub(crate) mod aliases;
+mod claims;
 pub(crate) mod create;
 pub(crate) mod delayed;
 pub(crate) mod directory;

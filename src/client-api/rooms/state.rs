@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use hearth_accounts::Requester;
 use hearth_rooms::SendEvent;
-use http::StatusCode;
-use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAliasId, RoomId};
+use ruma_common::{CanonicalJsonObject, OwnedRoomId, RoomId};
 
-use super::membership::kind_of;
-use super::screening::may_set;
+use super::claims::{CANONICAL_ALIAS, check_aliases};
+use super::membership::may_set_member;
 use super::send::{content, sent};
 use super::{delayed, render};
 use crate::Api;
-use crate::accounts::notices;
 use crate::auth::Authed;
 use crate::body::RawBody;
 use crate::error::ApiError;
@@ -86,16 +85,7 @@ pub(crate) async fn put(
     let delay = delayed::wanted(&query)?;
     let origin_server_ts = timestamp(&requester, &query)?;
     let content = content(&body)?;
-    check_claims(&api, &room_id, (&event_type, &state_key), &content).await?;
-    standing::may_set_state(&requester, &event_type)?;
-    if event_type == "m.room.member" && state_key == requester.user_id.as_str() {
-        match content.get("membership").and_then(CanonicalJsonValue::as_str) {
-            Some("leave") => notices::may_leave(&api, &requester, &room_id).await?,
-            Some("join") => api.rooms.check_guest(kind_of(&requester), &room_id).await?,
-            _ => {}
-        }
-    }
-    may_set(&api, &requester, (&event_type, &state_key), &content).await?;
+    may_set(&api, &requester, &room_id, (&event_type, &state_key), &content).await?;
     let event = SendEvent {
         room_id,
         event_type,
@@ -113,50 +103,22 @@ pub(crate) async fn put(
     Ok(sent(&done.event_id))
 }
 
-/// State that says something about more than its room must be true.
-pub(crate) async fn check_claims(
+/// Whether the requester may ask for a state event, at once or later, besides what the room makes of it: what other
+/// endpoints see to when they change the same state holds here too.
+///
+/// # Errors
+/// Those of the endpoints for memberships and 400 `M_BAD_ALIAS`.
+pub(crate) async fn may_set(
     api: &Api,
+    requester: &Requester,
     room_id: &RoomId,
     (event_type, state_key): (&str, &str),
     content: &CanonicalJsonObject,
 ) -> Result<(), ApiError> {
-    if event_type == "m.room.canonical_alias" && state_key.is_empty() {
-        check_aliases(api, room_id, content).await?;
+    standing::may_set_state(requester, event_type)?;
+    match event_type {
+        CANONICAL_ALIAS if state_key.is_empty() => check_aliases(api, &requester.user_id, room_id, content).await,
+        "m.room.member" => may_set_member(api, requester, room_id, state_key, content).await,
+        _ => Ok(()),
     }
-    Ok(())
-}
-
-/// Aliases that a room claims must point to it, or it could pass for another room.
-async fn check_aliases(api: &Api, room_id: &RoomId, content: &CanonicalJsonObject) -> Result<(), ApiError> {
-    for alias in claimed_aliases(content)? {
-        let alias = <&RoomAliasId>::try_from(alias).map_err(|_| ApiError::invalid_param("an alias is not valid"))?;
-        let target = api.rooms.resolve_alias(alias).await?;
-        if target.is_none_or(|target| target.room_id != room_id) {
-            let message = format!("the alias {alias} does not point to this room");
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_BAD_ALIAS", message));
-        }
-    }
-    Ok(())
-}
-
-/// `alias` and `alt_aliases`; an absent, `null` or empty `alias` removes it.
-fn claimed_aliases(content: &CanonicalJsonObject) -> Result<Vec<&str>, ApiError> {
-    let wrong = || ApiError::bad_json("aliases must be strings");
-    let mut aliases = match content.get("alias") {
-        None | Some(CanonicalJsonValue::Null) => Vec::new(),
-        Some(CanonicalJsonValue::String(alias)) if alias.is_empty() => Vec::new(),
-        Some(CanonicalJsonValue::String(alias)) => vec![alias.as_str()],
-        Some(_) => return Err(wrong()),
-    };
-    match content.get("alt_aliases") {
-        None | Some(CanonicalJsonValue::Null) => {}
-        Some(CanonicalJsonValue::Array(alternatives)) => {
-            for alternative in alternatives {
-                let CanonicalJsonValue::String(alias) = alternative else { return Err(wrong()) };
-                aliases.push(alias);
-            }
-        }
-        Some(_) => return Err(wrong()),
-    }
-    Ok(aliases)
 }

@@ -98,6 +98,8 @@ impl Remote for Mal {
 struct Answers {
     failure: Mutex<Option<RemoteError>>,
     answer: Mutex<Map<String, Value>>,
+    /// The room that every alias leads to, if not `!room:mal.test`.
+    room: Mutex<Option<OwnedRoomId>>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -116,9 +118,10 @@ impl Elsewhere for Answers {
     fn directory<'a>(&'a self, alias: &'a RoomAliasId) -> Lookup<'a, DirectoryAnswer> {
         self.asked.lock().push(format!("directory {alias}"));
         let failure = self.failure.lock().clone();
+        let room_id = self.room.lock().clone().unwrap_or_else(|| room_id!("!room:mal.test").to_owned());
         Box::pin(async {
             let servers = vec![server_name!("mal.test").to_owned(), server_name!("two.test").to_owned()];
-            let found = DirectoryAnswer { room_id: room_id!("!room:mal.test").to_owned(), servers };
+            let found = DirectoryAnswer { room_id, servers };
             failure.map_or(Ok(found), Err)
         })
     }
@@ -322,4 +325,43 @@ async fn who_is_only_invited_from_elsewhere_reads_nothing() {
     }
     let joined = world.get("/joined_rooms", &ann).await.ok();
     assert_eq!(joined["joined_rooms"], json!([]));
+}
+
+#[tokio::test]
+async fn a_room_claims_aliases_of_other_servers_and_keeps_those_it_has() {
+    let (world, _, answers) = town();
+    let ann = world.register("ann").await;
+    // As another server, or a removed alias, leaves it behind.
+    let (dead, main) = ("#dead:hs.test", "#main:mal.test");
+    let had = json!({"alias": main, "alt_aliases": [dead, 5, "nonsense"]});
+    let state = json!([{"type": "m.room.canonical_alias", "content": had}]);
+    let room = world.create_room(&ann, json!({"initial_state": state})).await;
+    let put = async |content: Value| world.put(&in_room(&room, "state/m.room.canonical_alias"), &ann, content).await;
+    world.put(&format!("/directory/room/{}", pct("#own:hs.test")), &ann, json!({"room_id": room})).await.ok();
+    *answers.failure.lock() =
+        Some(RemoteError::Unreachable { server: server_name!("mal.test").to_owned(), why: "gone".into() });
+    put(json!({"alias": main, "alt_aliases": [dead, "nonsense", "#own:hs.test"]})).await.ok();
+    put(json!({"alias": "#own:hs.test", "alt_aliases": [dead, main]})).await.ok();
+    assert_eq!(*answers.asked.lock(), [] as [String; 0], "what is there already is not asked for");
+
+    let added = json!({"alias": "#own:hs.test", "alt_aliases": ["#new:mal.test", "#new:mal.test"]});
+    assert_eq!(put(added.clone()).await.verdict(), (502, "M_UNKNOWN"), "its server does not tell");
+    *answers.failure.lock() = Some(refused(404, "M_NOT_FOUND"));
+    assert_eq!(put(added.clone()).await.verdict(), (400, "M_BAD_ALIAS"), "there is none");
+    *answers.failure.lock() = None;
+    assert_eq!(put(added.clone()).await.verdict(), (400, "M_BAD_ALIAS"), "it leads elsewhere");
+    let later = json!({"delay_ms": 1000, "state_key": "", "content": added});
+    let delayed = world.put(&in_room(&room, "delayed_event/m.room.canonical_alias/t"), &ann, later).await;
+    assert_eq!(delayed.verdict(), (400, "M_BAD_ALIAS"), "nor later");
+    *answers.room.lock() = Some(OwnedRoomId::try_from(room.as_str()).unwrap());
+    answers.asked.lock().clear();
+    put(added).await.ok();
+    assert_eq!(*answers.asked.lock(), ["directory #new:mal.test"], "once");
+
+    // What was dropped is new when it comes back, and one event does not ask for very much.
+    assert_eq!(put(json!({"alt_aliases": [dead]})).await.verdict(), (400, "M_BAD_ALIAS"));
+    let many: Vec<String> = (0..1000).map(|n| format!("#n{n}:mal.test")).collect();
+    answers.asked.lock().clear();
+    assert_eq!(put(json!({"alt_aliases": many})).await.verdict(), (400, "M_INVALID_PARAM"));
+    assert_eq!(*answers.asked.lock(), [] as [String; 0]);
 }

@@ -38,6 +38,24 @@ async fn a_room_can_be_had_in_one_answer() {
 }
 
 #[tokio::test]
+async fn what_ignored_users_say_is_in_no_answer() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let room = world.create_room(&ann, json!({"preset": "public_chat"})).await;
+    world.post(&in_room(&room, "join"), &bob, json!({})).await.ok();
+    say(&world, &room, &ann, "own").await;
+    say(&world, &room, &bob, "unheard").await;
+    let ignored = format!("/user/{}/account_data/m.ignored_user_list", pct(&ann.id));
+    world.put(&ignored, &ann, json!({"ignored_users": {&bob.id: {}}})).await.ok();
+    let info = world.get(&in_room(&room, "initialSync"), &ann).await.ok();
+    assert_eq!(bodies(&info["messages"]["chunk"]), ["own"]);
+    let chunk = info["messages"]["chunk"].as_array().unwrap();
+    assert!(chunk.iter().any(|event| event["state_key"] == json!(bob.id)), "state is shown: {info}");
+    let all = world.get("/initialSync", &ann).await.ok();
+    assert_eq!(bodies(&all["rooms"][0]["messages"]["chunk"]), ["own"]);
+}
+
+#[tokio::test]
 async fn who_peeks_has_no_membership() {
     let world = World::new();
     let (ann, bob) = (world.register("ann").await, world.register("bob").await);

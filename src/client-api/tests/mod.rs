@@ -15,6 +15,8 @@ mod exactness;
 mod fallen;
 mod legacy;
 mod limits;
+mod member_state;
+mod outsiders;
 mod presence;
 mod pushers;
 mod receipts;

@@ -316,6 +316,10 @@ async fn members_are_listed_to_members() {
     assert_eq!(members("").await, [ann.id.clone(), bob.id.clone(), cyd.id.clone()]);
     assert_eq!(members("?membership=join").await, [ann.id.clone(), bob.id.clone()]);
     assert_eq!(members("?not_membership=join").await.concat(), cyd.id);
+    // Both together are an "or".
+    assert_eq!(members("?membership=join&not_membership=leave").await.len(), 3);
+    assert_eq!(members("?membership=join&not_membership=join").await.len(), 3);
+    assert_eq!(members("?membership=leave&not_membership=invite").await, [ann.id.clone(), bob.id.clone()]);
     assert_eq!(members(&format!("?at={}", at.as_str().unwrap())).await, [ann.id.clone(), cyd.id.clone()]);
     let odd = world.get(&in_room(&room, "members?membership=odd"), &ann).await;
     assert_eq!(odd.verdict(), (400, "M_INVALID_PARAM"));

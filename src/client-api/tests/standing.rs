@@ -270,6 +270,8 @@ async fn notices_of_the_server_come_in_one_room() {
     assert_eq!(world.post(&in_room(&room, "leave"), &ann, json!({})).await.verdict(), cannot);
     let member = in_room(&room, &format!("state/m.room.member/{}", pct(&ann.id)));
     assert_eq!(world.put(&member, &ann, json!({"membership": "leave"})).await.verdict(), cannot);
+    let later = json!({"delay_ms": 1, "state_key": ann.id, "content": {"membership": "leave"}});
+    assert_eq!(world.put(&in_room(&room, "delayed_event/m.room.member/1"), &ann, later).await.verdict(), cannot);
     world.post(&in_room(&room, "join"), &ann, json!({})).await.ok();
     let event = world.get(&in_room(&room, &format!("event/{}", pct(first["event_id"].as_str().unwrap()))), &ann).await;
     assert_eq!(event.ok()["content"]["body"], "hello");

@@ -112,7 +112,7 @@ impl RoomTask {
         Graph { rooms: Rooms(Arc::clone(&self.rooms)), view, room: self.room, version: self.version }
     }
 
-    pub(super) async fn with_planner(&mut self, view: &View) -> Result<&mut Planner, SendError> {
+    pub(crate) async fn with_planner(&mut self, view: &View) -> Result<&mut Planner, SendError> {
         if self.planner.is_none() {
             self.planner = Some(self.load(view).await?);
         }

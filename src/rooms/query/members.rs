@@ -31,12 +31,24 @@ pub struct Member {
 /// Which members are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MembersFilter {
-    /// Only these.
+    /// These.
     pub membership: Option<Membership>,
-    /// Not these.
+    /// All but these. With `membership`, one of both is enough.
     pub not_membership: Option<Membership>,
     /// At this point of the timeline instead of now.
     pub at: Option<Pos>,
+}
+
+impl MembersFilter {
+    /// Spec: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmembers>
+    fn wants(&self, has: Option<Membership>) -> bool {
+        match (self.membership, self.not_membership) {
+            (None, None) => true,
+            (Some(only), None) => has == Some(only),
+            (None, Some(not)) => has != Some(not),
+            (Some(only), Some(not)) => has == Some(only) || has != Some(not),
+        }
+    }
 }
 
 impl Rooms {
@@ -132,10 +144,7 @@ impl Rooms {
         let view = self.view().await?;
         let room = self.ids().room(room_id);
         let access = self.access(&view, user, room).await?;
-        let wanted = |membership: Option<Membership>| {
-            filter.membership.is_none_or(|only| membership == Some(only))
-                && filter.not_membership.is_none_or(|not| membership != Some(not))
-        };
+        let wanted = |membership| filter.wants(membership);
         if matches!((access, filter.at), (Access::Joined | Access::Peeking, None)) {
             let current = self.current(&view, room).await?;
             let members = current.of_type("m.room.member").map(|(_, entry)| entry);

@@ -1,7 +1,9 @@
 //! Rooms on the memory engine and on one that misbehaves.
 
+mod aliases;
 mod bound;
 mod contested;
+mod creating;
 mod current;
 mod dag;
 mod delayed;
@@ -20,6 +22,7 @@ mod missed;
 mod neighbour;
 mod reading;
 mod reads;
+mod relations;
 mod runs;
 mod sending;
 mod serving;
