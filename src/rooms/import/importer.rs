@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::ImportError;
 use super::judging::{Judge, Judged, first_stored, stored};
-use super::rows::Writer;
+use super::rows::{Removed, Writer};
 use super::sorter::Sorter;
 use super::told::{Place, Told};
 use super::verify::{Item, List, Portion, Verifier};
@@ -68,6 +68,17 @@ impl Again {
     }
 }
 
+/// Where the create event comes from that is known before it is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// There is none, the room is here, or what was told stands on it.
+    Settled,
+    /// From a join that was cut off; nothing that was told stands on it so far.
+    LeftBehind,
+    /// What was left behind began otherwise than what is told, and is gone.
+    Replaced,
+}
+
 /// A room on its way in.
 pub(super) struct Importer<'a> {
     rooms: &'a Rooms,
@@ -82,6 +93,7 @@ pub(super) struct Importer<'a> {
     state: HashSet<OwnedEventId>,
     unwritten: Vec<Outlier>,
     unwritten_bytes: usize,
+    beginning: Beginning,
     /// Our join as it came back.
     given: Option<RawPdu>,
 }
@@ -105,6 +117,7 @@ impl<'a> Importer<'a> {
             state: HashSet::new(),
             unwritten: Vec::new(),
             unwritten_bytes: 0,
+            beginning: Beginning::Settled,
             given: None,
         }
     }
@@ -148,14 +161,18 @@ impl<'a> Importer<'a> {
     }
 
     /// A room has one create event for ever. Whoever has made another one for it is told apart by the first; what is
-    /// stored was judged by it.
+    /// stored was judged by it. What a join that was cut off has left behind counts only for who tells of the same room.
     async fn begin(&mut self) -> Result<(), ImportError> {
         let graph = self.writer.graph().await?;
         let create = if self.rooms.room(&graph.view, graph.room).await?.is_some() {
             let create = self.rooms.current_event(&graph.view, graph.room, "m.room.create", "").await?;
             create.map(|event| event.pdu.clone())
         } else {
-            first_stored(&graph).await?
+            let left_behind = first_stored(&graph).await?;
+            if left_behind.is_some() {
+                self.beginning = Beginning::LeftBehind;
+            }
+            left_behind
         };
         let Some(create) = create else { return Ok(()) };
         self.judge.know(&create).map_err(|why| self.invalid(&why))
@@ -177,8 +194,13 @@ impl<'a> Importer<'a> {
                 Item::Fresh(pdu) => self.sorter.add(pdu, &mut ready),
             }
         }
+        self.settle_beginning(&ready, &known).await?;
         let graph = self.writer.graph().await?;
-        for (id, pdu) in stored(&graph, &known).await? {
+        let found = stored(&graph, &known).await?;
+        if found.len() < known.len() && self.beginning == Beginning::Replaced {
+            return Err(self.invalid("the room has two create events, of which one was left behind"));
+        }
+        for (id, pdu) in found {
             self.judge.know(&pdu).map_err(|why| self.invalid(&why))?;
             self.facts.insert(id.clone(), fact(&pdu));
             self.sorter.place(&id, &mut ready);
@@ -197,6 +219,25 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
+    /// Who tells of another beginning than a join that was cut off contradicts that one, not itself. Which of them is right
+    /// cannot be known; but nobody is in the room that was left behind, so all of that goes.
+    async fn settle_beginning(&mut self, ready: &[Pdu], known: &[OwnedEventId]) -> Result<(), ImportError> {
+        if self.beginning != Beginning::LeftBehind {
+            return Ok(());
+        }
+        if !known.is_empty() {
+            self.beginning = Beginning::Settled;
+            return Ok(());
+        }
+        // What is stored is known: so it is another one.
+        let begins = ready.iter().any(|pdu| pdu.is_state("m.room.create", ""));
+        if begins && self.writer.remove().await? == Removed::All {
+            self.judge = Judge::new(self.version);
+            self.beginning = Beginning::Replaced;
+        }
+        Ok(())
+    }
+
     fn keep(&mut self, (pdu, rejected): Judged) {
         self.facts.insert(pdu.event_id().to_owned(), fact(&pdu));
         self.unwritten_bytes += pdu.json().len();
@@ -209,6 +250,9 @@ impl<'a> Importer<'a> {
     }
 
     async fn flush(&mut self) -> Result<(), ImportError> {
+        if self.beginning == Beginning::LeftBehind {
+            self.beginning = Beginning::Settled;
+        }
         let outliers = std::mem::take(&mut self.unwritten);
         self.unwritten_bytes = 0;
         let mut rest = outliers.as_slice();

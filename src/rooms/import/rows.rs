@@ -41,6 +41,15 @@ impl Joins {
     }
 }
 
+/// What became of the rows that an answer has left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// They are gone.
+    All,
+    /// They are there: the room is here, or somebody else is joining it.
+    Nothing,
+}
+
 /// Writes events of one room as outliers.
 pub(super) struct Writer {
     rooms: Rooms,
@@ -110,17 +119,17 @@ impl Writer {
 
     /// Removes what an answer has left behind that contradicts itself, unless the room is there or somebody else is
     /// joining it: so nothing stays of what a server makes up, and nobody is judged by it.
-    pub(super) async fn remove(&self) -> Result<(), ImportError> {
+    pub(super) async fn remove(&self) -> Result<Removed, ImportError> {
         let mut numbers = self.alone().await;
         // One is ours, one is in the list, and one is in the guard.
         if Arc::strong_count(&self.numbers) > 3 {
-            return Ok(());
+            return Ok(Removed::Nothing);
         }
         let room = self.room;
         loop {
             let view = self.rooms.view().await?;
             if self.rooms.room(&view, room).await?.is_some() {
-                return Ok(());
+                return Ok(Removed::Nothing);
             }
             let page = view.page::<Events, _>(&(room,), Order::Ascending, REMOVED_AT_ONCE).await?;
             let mut batch = Batch::new(room.lane());
@@ -146,7 +155,7 @@ impl Writer {
             self.rooms.0.store.commit(batch).await?;
             if last {
                 *numbers = None;
-                return Ok(());
+                return Ok(Removed::All);
             }
         }
     }

@@ -477,6 +477,9 @@ impl RoomTask {
 
     /// Takes out the ends that `refused`, which are stored by now, lead back to from others.
     async fn link(&mut self, refused: &[&Pdu]) -> Result<(), SendError> {
+        if refused.is_empty() {
+            return Ok(());
+        }
         let view = View::latest(&*self.rooms.store).await?;
         let head = self.with_planner(&view).await?.head.clone();
         let graph = self.graph(view);
