@@ -19,6 +19,7 @@ mod missed;
 mod neighbour;
 mod reading;
 mod reads;
+mod repeated;
 mod runs;
 mod sending;
 mod serving;
