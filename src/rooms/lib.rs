@@ -16,6 +16,7 @@ mod content;
 mod create;
 mod delayed;
 mod directory;
+mod early;
 mod ephemeral;
 mod erasure;
 mod error;

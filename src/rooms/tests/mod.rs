@@ -5,6 +5,7 @@ mod contested;
 mod current;
 mod dag;
 mod delayed;
+mod early;
 mod exchange;
 mod federation;
 mod fixture;
