@@ -12,7 +12,7 @@ use hearth_event::{EventDraft, Pdu, PublicKeys, RoomVersion, SigningKey, build, 
 use hearth_rooms::remote::*;
 use hearth_rooms::{CreateRoom, MemberProfile, Preset, RoomSettings, RoomVisibility, Rooms, RoomsParts};
 use hearth_schema::Ids;
-use hearth_store::Store;
+use hearth_store::{Store, StoreError};
 use hearth_store_rocks::{Identity, RocksOptions, RocksStore};
 use ruma_common::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, UserId,
@@ -37,11 +37,11 @@ fn there() -> SigningKey {
 struct Silent;
 
 impl Remote for Silent {
-    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
+    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>> {
         let mut keys = PublicKeys::default();
         let key = there();
         keys.insert(&name("there.test"), key.key_id(), &key.public_key_base64(), u64::MAX).expect("a key");
-        Box::pin(async { keys })
+        Box::pin(async { Ok(keys) })
     }
 }
 

@@ -97,7 +97,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> HttpClient<C> {
         read(self.open(ready).await?, ready.max_bytes, memory).await
     }
 
-    /// The same, but the body of the answer is still to be read.
+    /// The same, but the body of the answer is still to be read, unless it is compressed: see [`check_plain`].
     pub(crate) async fn open(&self, ready: &Ready) -> Result<Response<Incoming>, Failed> {
         let answer = match self.client.request(request(ready)?).await {
             // The other side closed a connection that was kept, while the request was on its way. Every request between
@@ -105,15 +105,10 @@ impl<C: Connect + Clone + Send + Sync + 'static> HttpClient<C> {
             Err(error) if was_cut(&error) => self.client.request(request(ready)?).await,
             answer => answer,
         };
-        let answer = answer.map_err(|error| Failed::Unreachable(reason(&error)))?;
-        // None was asked for: a small answer that unpacks to a large one is an old trick.
-        if answer.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-            return Err(Failed::Invalid("it is compressed".to_owned()));
-        }
-        Ok(answer)
+        answer.map_err(|error| Failed::Unreachable(reason(&error)))
     }
 
-    /// Reads an answer that is not what it should be, as far as `max_bytes`.
+    /// Reads an answer that is no more than a page, as far as `max_bytes`.
     pub(crate) async fn rest(&self, answer: Response<Incoming>, max_bytes: usize) -> Result<Raw, Failed> {
         read(answer, max_bytes, &self.memories.pages).await
     }
@@ -137,7 +132,16 @@ fn request(ready: &Ready) -> Result<Request<Full<Bytes>>, Failed> {
     request.map_err(|error| Failed::Invalid(format!("the request cannot be sent: {error}")))
 }
 
+/// No compression was asked for: a small answer that unpacks to a large one is an old trick.
+pub(crate) fn check_plain(answer: &Response<Incoming>) -> Result<(), Failed> {
+    if answer.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(Failed::Invalid("it is compressed".to_owned()));
+    }
+    Ok(())
+}
+
 async fn read(answer: Response<Incoming>, max_bytes: usize, memory: &Memory) -> Result<Raw, Failed> {
+    check_plain(&answer)?;
     let (head, body) = answer.into_parts();
     let (mut body, mut growing) = (Limited::new(body, max_bytes), memory.begin());
     while let Some(frame) = body.frame().await {

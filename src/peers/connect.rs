@@ -63,6 +63,26 @@ impl Default for Ports {
     }
 }
 
+/// Where a server may be.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidates {
+    /// The host that was looked up.
+    pub name: String,
+    /// Its SRV records, if it has any and they count.
+    pub records: Option<srv::Records>,
+    /// In the order to try them.
+    pub places: Vec<Place>,
+}
+
+/// A host and a port where a server may be.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub host: String,
+    pub port: u16,
+    /// The host's; otherwise why there are none.
+    pub addresses: Result<Vec<IpAddr>, ConnectError>,
+}
+
 /// Connects.
 #[derive(Clone)]
 pub(crate) struct Connector {
@@ -119,28 +139,29 @@ impl Connector {
     }
 
     /// Where the server behind `authority` may be, as far as that can be found out; nobody is connected to.
-    pub(crate) async fn candidates(
-        &self,
-        authority: &Authority,
-    ) -> Result<Vec<(String, u16, Vec<IpAddr>)>, ConnectError> {
+    pub(crate) async fn candidates(&self, authority: &Authority) -> Candidates {
+        let port = self.port(authority);
         let name = match &authority.host {
-            Host::Ip(address) => return Ok(vec![(address.to_string(), self.port(authority), vec![*address])]),
+            Host::Ip(address) => {
+                let place = Place { host: address.to_string(), port, addresses: Ok(vec![*address]) };
+                return Candidates { name: place.host.clone(), records: None, places: vec![place] };
+            }
             Host::Name(name) => name,
         };
-        let targets = match authority.port {
-            None => srv::targets(&*self.shared.dns, &*self.shared.random, name).await,
+        let records = match authority.port {
+            None => srv::records(&*self.shared.dns, &*self.shared.random, name).await,
             Some(_) => None,
         };
-        let places = match targets {
-            None => vec![(name.clone(), self.port(authority))],
-            Some(targets) => targets.into_iter().map(|target| (target.host, target.port.get())).collect(),
+        let named = match &records {
+            None => vec![(name.clone(), port)],
+            Some(records) => records.targets.iter().map(|target| (target.host.clone(), target.port.get())).collect(),
         };
-        let mut found = Vec::new();
-        for (host, port) in places {
-            let addresses = self.shared.addresses(&host).await?;
-            found.push((host, port, addresses));
+        let mut places = Vec::new();
+        for (host, port) in named {
+            let addresses = self.shared.addresses(&host).await;
+            places.push(Place { host, port, addresses });
         }
-        Ok(found)
+        Candidates { name: name.clone(), records, places }
     }
 
     /// A connection to the first address of `authority` that takes one.
@@ -150,8 +171,8 @@ impl Connector {
             Host::Name(name) => name,
         };
         if authority.port.is_none() && self.service == Service::Matrix {
-            let targets = srv::targets(&*self.shared.dns, &*self.shared.random, name).await;
-            match targets.as_deref() {
+            let records = srv::records(&*self.shared.dns, &*self.shared.random, name).await;
+            match records.as_ref().map(|records| records.targets.as_slice()) {
                 None => {}
                 Some([]) => return Err(ConnectError(format!("by its SRV record, {name} offers no server"))),
                 Some(targets) => return self.reach_any(targets).await,

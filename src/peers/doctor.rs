@@ -12,9 +12,10 @@ use ruma_common::ServerName;
 use tokio::time::timeout;
 
 use crate::client::{Failed, HttpClient, MAX_PAGE, Memories, Raw, Ready};
-use crate::connect::{Connector, Pinned, Ports, Service};
+use crate::connect::{Candidates, Connector, Pinned, Ports, Service};
 use crate::name::{Authority, Host};
 use crate::refusal::clean;
+use crate::srv::{Kind, Records};
 use crate::well_known::{Served, WellKnown};
 use crate::{Dns, PeersError, PeersSettings, http_date};
 
@@ -87,20 +88,12 @@ impl Doctor {
             return findings;
         };
         let authority = self.delegation(own, &mut findings).await;
-        let places = match self.connector.candidates(&authority).await {
-            Ok(places) => places,
-            Err(error) => {
-                let fix = "Make an A or AAAA record for it, or name another host in /.well-known/matrix/server.";
-                findings.push(bad(error.to_string(), fix.to_owned()));
-                return findings;
-            }
-        };
-        if places.is_empty() {
-            let fix = "Remove the SRV record with the target \".\", or let it name the host of the server.";
-            findings.push(bad(format!("by its SRV record, {authority} offers no server"), fix.to_owned()));
-        }
-        let sockets = places.iter().flat_map(|(host, port, addresses)| {
-            addresses.iter().map(move |address| (host, SocketAddr::new(*address, *port)))
+        let candidates = self.connector.candidates(&authority).await;
+        findings.extend(candidates.records.as_ref().map(|records| of_records(&candidates.name, records)));
+        findings.extend(without_address(&candidates));
+        let sockets = candidates.places.iter().flat_map(|place| {
+            let addresses = place.addresses.iter().flatten();
+            addresses.map(move |address| (place.host.as_str(), SocketAddr::new(*address, place.port)))
         });
         for (host, socket) in sockets.take(MAX_ADDRESSES) {
             self.visit(&name, &authority, (host, socket), &mut findings).await;
@@ -247,6 +240,36 @@ fn unreached(at: &str, authority: &Authority, socket: SocketAddr, why: &str) -> 
             .to_owned()
     };
     bad(what, fix)
+}
+
+/// What the SRV records of `name` say.
+fn of_records(name: &str, Records { kind, targets }: &Records) -> Finding {
+    let record = kind.of(name);
+    if targets.is_empty() {
+        let fix = "Remove the SRV record with the target \".\", or let it name the host of the server.";
+        return bad(format!("by the SRV record {record}, there is no server"), fix.to_owned());
+    }
+    let listed: Vec<String> = targets.iter().map(|target| format!("{}:{}", target.host, target.port)).collect();
+    let what = format!("the SRV record {record} names {}", listed.join(", "));
+    match kind {
+        Kind::Current => good(what),
+        Kind::Deprecated => {
+            let fix = format!("That name is deprecated. Make the same record for {}.", Kind::Current.of(name));
+            Finding { level: Level::Note, what, fix: Some(fix) }
+        }
+    }
+}
+
+/// Hosts without an address. As long as another of them has one, servers go on to that.
+fn without_address(candidates: &Candidates) -> Vec<Finding> {
+    let others = candidates.places.iter().any(|place| place.addresses.is_ok());
+    let level = if others { Level::Note } else { Level::Bad };
+    let fix = match candidates.records {
+        None => "Make an A or AAAA record for it, or name another host in /.well-known/matrix/server.",
+        Some(_) => "Make an A or AAAA record for it, or have the SRV record name another host.",
+    };
+    let failed = candidates.places.iter().filter_map(|place| place.addresses.as_ref().err());
+    failed.map(|error| Finding { level, what: error.to_string(), fix: Some(fix.to_owned()) }).collect()
 }
 
 /// What a server says it is.

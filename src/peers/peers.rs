@@ -9,7 +9,7 @@ use hearth_event::{PublicKeys, SignedRequest, SigningKey};
 use hearth_rooms::remote::RemoteError;
 use hearth_schema::Ids;
 use hearth_store::Store;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Response};
 use hyper::body::Incoming;
 use moka::sync::Cache;
 use ruma_common::{OwnedServerName, ServerName};
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::back_off::BackOff;
-use crate::client::{Failed, HttpClient, Memories, Ready};
+use crate::client::{Failed, HttpClient, Memories, Raw, Ready, check_plain};
 use crate::connect::{Connector, Ports, Service};
 use crate::refusal::{clean, refused};
 use crate::ring::Ring;
@@ -35,6 +35,8 @@ const HEARD_AGAIN: Duration = Duration::from_secs(1);
 const MAX_HEARD: u64 = 20_000;
 /// Bytes of an answer, if nothing else is said.
 pub(crate) const MAX_RESPONSE: usize = 1 << 20;
+/// How long an answer whose status says yes may take to tell more.
+const MORE: Duration = Duration::from_secs(10);
 /// From here on parsing takes long enough to be no work for the threads that answer requests.
 pub(crate) const LARGE: usize = 256 << 10;
 
@@ -244,16 +246,41 @@ impl Peers {
     /// which is up to the caller.
     pub(crate) async fn open(&self, outgoing: Outgoing) -> Result<Incoming, RemoteError> {
         let exchange = async {
-            let answer = self.0.http.open(&self.ready(&outgoing, Signing::XMatrix).await?).await?;
-            if answer.status().is_success() {
-                return Ok(Ok(answer.into_body()));
+            match self.answered(&outgoing).await? {
+                Ok(answer) => check_plain(&answer).map(|()| Ok(answer.into_body())),
+                Err(raw) => Ok(Err(raw)),
             }
-            Ok(Err(self.0.http.rest(answer, MAX_RESPONSE).await?))
         };
         match self.in_turn(&outgoing, exchange).await? {
             Ok(body) => Ok(body),
             Err(raw) => Err(refused(&outgoing.destination, raw.status, &raw.body)),
         }
+    }
+
+    /// Sends a signed request that has done its work when the status of the answer says so. The body only tells more: it is
+    /// empty if it cannot be had within the limits of `outgoing` and a few seconds.
+    pub(crate) async fn tell(&self, outgoing: Outgoing) -> Result<Bytes, RemoteError> {
+        let server = &outgoing.destination;
+        let answer = match self.in_turn(&outgoing, self.answered(&outgoing)).await? {
+            Ok(answer) => answer,
+            Err(raw) => return Err(refused(server, raw.status, &raw.body)),
+        };
+        let why = match timeout(MORE, self.0.http.rest(answer, outgoing.max_bytes)).await {
+            Ok(Ok(raw)) => return Ok(raw.body),
+            Ok(Err(Failed::Invalid(why) | Failed::Unreachable(why))) => why,
+            Err(_) => "it takes too long".to_owned(),
+        };
+        tracing::debug!(%server, why = clean(&why), "what a server says besides yes is not read");
+        Ok(Bytes::new())
+    }
+
+    /// The answer, if its status says yes; otherwise all of it.
+    async fn answered(&self, outgoing: &Outgoing) -> Result<Result<Response<Incoming>, Raw>, Failed> {
+        let answer = self.0.http.open(&self.ready(outgoing, Signing::XMatrix).await?).await?;
+        if answer.status().is_success() {
+            return Ok(Ok(answer));
+        }
+        Ok(Err(self.0.http.rest(answer, MAX_RESPONSE).await?))
     }
 
     /// Waits for `exchange`, if it is the server's turn, until the deadline of `outgoing`.

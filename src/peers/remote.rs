@@ -8,6 +8,7 @@ use hearth_rooms::remote::{
     Answer, ExchangeOut, Handshake, InviteOut, JoinParts, KeyWish, MissingEvents, RawPdu, Remote, RemoteError,
     RemoteState, StateIds, Template,
 };
+use hearth_store::StoreError;
 use http::Method;
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, RoomId, ServerName};
 use serde::Deserialize;
@@ -110,7 +111,7 @@ fn with_state(event: &str, state: &str) -> String {
 }
 
 impl Remote for Peers {
-    fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
+    fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>> {
         Box::pin(self.all_keys(wanted))
     }
 

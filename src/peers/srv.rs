@@ -23,16 +23,43 @@ pub(crate) struct Target {
     pub port: NonZeroU16,
 }
 
-/// Where the server `name` listens, in the order to try them. `None`: it has no SRV records. Empty: it says that there
-/// is no server.
+/// What the records are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `_matrix-fed._tcp`
+    Current,
+    /// `_matrix._tcp`, which is looked at if the other is not there.
+    Deprecated,
+}
+
+impl Kind {
+    /// The name of the records of `name`.
+    pub(crate) fn of(self, name: &str) -> String {
+        match self {
+            Self::Current => format!("_matrix-fed._tcp.{name}"),
+            Self::Deprecated => format!("_matrix._tcp.{name}"),
+        }
+    }
+}
+
+/// The SRV records of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Records {
+    pub kind: Kind,
+    /// In the order to try them. Empty: they say that there is no server.
+    pub targets: Vec<Target>,
+}
+
+/// Where the server `name` listens. `None`: it has no SRV records.
 ///
 /// A look-up that fails is as good as no record: whoever answers at the address of `name` has to show a certificate for
 /// `name` as well, and some name servers of private networks never answer such questions.
-pub(crate) async fn targets(dns: &dyn Dns, random: &dyn Random, name: &str) -> Option<Vec<Target>> {
-    let (current, deprecated) = (format!("_matrix-fed._tcp.{name}"), format!("_matrix._tcp.{name}"));
+pub(crate) async fn records(dns: &dyn Dns, random: &dyn Random, name: &str) -> Option<Records> {
+    let (current, deprecated) = (Kind::Current.of(name), Kind::Deprecated.of(name));
     let (current, deprecated) = futures::join!(look_up(dns, &current), look_up(dns, &deprecated));
-    let records = if current.is_empty() { deprecated } else { current };
-    (!records.is_empty()).then(|| in_order(records, random))
+    let found = [(Kind::Current, current), (Kind::Deprecated, deprecated)];
+    let (kind, records) = found.into_iter().find(|(_, records)| !records.is_empty())?;
+    Some(Records { kind, targets: in_order(records, random) })
 }
 
 async fn look_up(dns: &dyn Dns, name: &str) -> Vec<SrvTarget> {

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use hearth_rooms::remote::RemoteError;
 use http::Method;
 use ruma_common::{EventId, OwnedEventId, ServerName};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::path::federation_path;
+use crate::peers::LARGE;
 use crate::refusal::clean;
 use crate::{Outgoing, Patience, Peers};
 
@@ -33,13 +34,15 @@ impl Peers {
         body: Bytes,
     ) -> Result<TransactionAnswer, RemoteError> {
         let request = self.with_body(Method::PUT, destination, federation_path("v1/send", &[txn_id]), body);
-        let answer: Map<String, Value> = self.json(Outgoing { patience: Patience::Probe, ..request }).await?;
+        let answer = self.tell(Outgoing { patience: Patience::Probe, max_bytes: LARGE, ..request }).await?;
         Ok(read(&answer))
     }
 }
 
 /// With status 200 the transaction was taken, whatever else the answer says: what cannot be read of it is no refusal.
-fn read(answer: &Map<String, Value>) -> TransactionAnswer {
+fn read(answer: &[u8]) -> TransactionAnswer {
+    // A proxy says what it likes, and some servers nothing at all.
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let pdus = answer.get("pdus").and_then(Value::as_object);
     let errors = pdus.into_iter().flatten().filter_map(|(event_id, result)| {
         let error = result.get("error")?.as_str()?;
@@ -58,7 +61,9 @@ mod tests {
     fn what_was_not_taken_is_told() {
         let answer = json!({ "pdus": { "$a": {}, "$b": { "error": "no\n" }, "c": { "error": "odd" }, "$d": 7 } });
         let refused = BTreeMap::from([(EventId::parse("$b").expect("an ID"), "no".to_owned())]);
-        assert_eq!(read(answer.as_object().expect("an object")), TransactionAnswer { refused });
-        assert_eq!(read(&Map::new()), TransactionAnswer::default());
+        assert_eq!(read(answer.to_string().as_bytes()), TransactionAnswer { refused });
+        for nothing in ["", "{}", "[]", "\"\"", "{\"pdus\":[]}", "{\"pdus\":{\"$a\":{\"error\":", "<html>", "\u{0}"] {
+            assert_eq!(read(nothing.as_bytes()), TransactionAnswer::default(), "{nothing}");
+        }
     }
 }

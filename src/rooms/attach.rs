@@ -87,6 +87,13 @@ pub(crate) async fn redaction_target(
     Ok(RedactionTarget { n, stored, pdu })
 }
 
+/// The power levels of a room in which something has been planned.
+pub(crate) fn levels(room: &Planner) -> Result<PowerLevels, SendError> {
+    let pdu_at = |event_type: &str| room.slots.get(&(event_type.to_owned(), String::new()))?.pdu.as_ref();
+    let create = pdu_at("m.room.create").ok_or_else(|| SendError::Internal("the room has no create event".into()))?;
+    Ok(PowerLevels::of(room.version, create, pdu_at("m.room.power_levels")))
+}
+
 /// The redacted form of `target`, if there is anything left to redact.
 ///
 /// From room version 3 on the auth rules let every redaction pass and leave its effect to each
@@ -96,9 +103,7 @@ pub(crate) fn redaction(
     planned: &Planned,
     target: RedactionTarget,
 ) -> Result<Option<(u32, StoredEvent)>, SendError> {
-    let pdu_at = |event_type: &str| room.slots.get(&(event_type.to_owned(), String::new()))?.pdu.as_ref();
-    let create = pdu_at("m.room.create").ok_or_else(|| SendError::Internal("the room has no create event".into()))?;
-    let levels = PowerLevels::of(room.version, create, pdu_at("m.room.power_levels"));
+    let levels = levels(room)?;
     let sender = planned.pdu.sender();
     if target.pdu.sender() != sender && levels.user(sender) < levels.redact() {
         return Err(SendError::Forbidden("you may not redact others' events in this room".into()));

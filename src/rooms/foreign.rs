@@ -4,12 +4,14 @@
 //! server and that user speak at all. Whoever may not is ignored: nobody here can see a difference.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use hearth_schema::{Membership, ReceiptKind, RoomNid, Verdict};
+use hearth_schema::{Membership, ReceiptKind, RoomNid};
 use hearth_store::{CommitError, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedUserId, RoomId, ServerName, UserId};
 
 use crate::intake::Rooms;
+use crate::query::RoomEvent;
 use crate::receipts::{ATTEMPTS, NewReceipt};
 use crate::{ReceiptError, ReceiptThread, SendError, Typing};
 
@@ -37,8 +39,8 @@ pub struct ForeignReceipt {
     pub user_id: OwnedUserId,
     /// `None`: an unthreaded receipt.
     pub thread: Option<ReceiptThread>,
-    /// Read up to here.
-    pub event_id: OwnedEventId,
+    /// Read up to the newest of these that is known. Whoever makes it sees to it that they are few.
+    pub event_ids: Vec<OwnedEventId>,
     /// When, in milliseconds since the epoch.
     pub ts: u64,
 }
@@ -117,24 +119,43 @@ impl Rooms {
         if !self.is_joined(view, room, &receipt.user_id).await? {
             return Ok(Err(Ignored::NotJoined));
         }
-        let event = self.event_in_room(view, room, &receipt.event_id).await?;
-        let Some(event) = event.filter(|event| event.verdict == Verdict::Accepted) else {
-            return Ok(Err(Ignored::UnknownEvent));
+        let event = match self.newest_read(view, room, receipt).await? {
+            Ok(event) => event,
+            Err(ignored) => return Ok(Err(ignored)),
         };
-        if !self.fits_thread(view, room, &event, receipt.thread.as_ref()).await? {
-            return Ok(Err(Ignored::NotInThread));
-        }
         let new = NewReceipt {
             room_id: room_id.to_owned(),
             user_id: receipt.user_id.clone(),
             kind: ReceiptKind::Read,
             thread: receipt.thread.clone(),
-            event_id: receipt.event_id.clone(),
+            event_id: event.event_id().to_owned(),
         };
         // Another clock may be ahead, and what was read tomorrow cannot be shown.
         let ts = receipt.ts.min(self.0.clock.now().0);
         self.add_receipt(view, batch, &new, (&event, ts)).await?;
         Ok(Ok(()))
+    }
+
+    /// The newest event of `receipt` that is in the room and in the receipt's thread.
+    async fn newest_read(
+        &self,
+        view: &View,
+        room: RoomNid,
+        receipt: &ForeignReceipt,
+    ) -> Result<Result<Arc<RoomEvent>, Ignored>, StoreError> {
+        let (mut newest, mut ignored) = (None::<Arc<RoomEvent>>, Ignored::UnknownEvent);
+        for event_id in &receipt.event_ids {
+            let Some(event) = self.event_in_room(view, room, event_id).await? else { continue };
+            if newest.as_ref().is_some_and(|newest| newest.pos >= event.pos) {
+                continue;
+            }
+            if self.fits_thread(view, room, &event, receipt.thread.as_ref()).await? {
+                newest = Some(event);
+            } else {
+                ignored = Ignored::NotInThread;
+            }
+        }
+        Ok(newest.ok_or(ignored))
     }
 
     /// Whether `origin` may say something in the room that is no event.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hearth_event::{Pdu, check, with_countersignature};
-use hearth_store::View;
+use hearth_store::{StoreError, View};
 use ruma_common::{CanonicalJsonValue, OwnedUserId, ServerName, UserId};
 use serde_json::value::RawValue;
 
@@ -81,7 +81,10 @@ impl Rooms {
             }
             answer => answer?,
         };
-        let pdu = self.countersigned(&invite.event, &answer, server).await?;
+        let pdu = self.countersigned(&invite.event, &answer, server).await?.map_err(|why| {
+            let server = server.to_owned();
+            RemoteError::Invalid { server, why }
+        })?;
         let event_id = pdu.event_id().to_owned();
         let entered = self.enter_countersigned(server, pdu).await?;
         Ok(Sent { event_id, pos: entered.pos })
@@ -138,29 +141,45 @@ impl Rooms {
         Err(SendError::Internal("the plan needs ever more".into()).into())
     }
 
-    /// Our event with the signature that `server` gave to it. Of what it answers nothing else is taken.
-    async fn countersigned(&self, ours: &Pdu, answer: &RawPdu, server: &ServerName) -> Result<Pdu, RemoteError> {
-        let invalid = |why: String| RemoteError::Invalid { server: server.to_owned(), why };
-        let checked = check(answer.get().as_bytes(), ours.version()).map_err(|error| invalid(error.to_string()))?;
-        if checked.event_id() != ours.event_id() {
-            return Err(invalid("it signed another event than the invitation".to_owned()));
-        }
-        let signatures = signatures_of(answer, server).map_err(|error| invalid(error.to_string()))?;
+    /// Our event with the signature that `server` gave to it. Of what it answers nothing else is taken. Otherwise why the
+    /// answer is no good.
+    ///
+    /// # Errors
+    /// If the store fails.
+    async fn countersigned(
+        &self,
+        ours: &Pdu,
+        answer: &RawPdu,
+        server: &ServerName,
+    ) -> Result<Result<Pdu, String>, StoreError> {
+        let signatures = match signatures_on(ours, answer, server) {
+            Ok(signatures) => signatures,
+            Err(why) => return Ok(Err(why)),
+        };
         let wish = KeyWish {
             server: server.to_owned(),
             key_ids: signatures.keys().cloned().collect(),
             at: ours.origin_server_ts(),
         };
-        let keys = self.0.remote.keys(&[wish]).await;
+        let keys = self.0.remote.keys(&[wish]).await?;
         let mut failed = "it did not sign the invitation".to_owned();
         for (key_id, signature) in signatures.iter().take(MAX_SIGNATURES) {
             match with_countersignature(ours, server, (key_id, signature), &keys) {
-                Ok(pdu) => return Ok(pdu),
+                Ok(pdu) => return Ok(Ok(pdu)),
                 Err(error) => failed = error.to_string(),
             }
         }
-        Err(invalid(failed))
+        Ok(Err(failed))
     }
+}
+
+/// The signatures that `server` gave to `ours`, by key ID; otherwise why the answer is no good.
+fn signatures_on(ours: &Pdu, answer: &RawPdu, server: &ServerName) -> Result<BTreeMap<String, String>, String> {
+    let checked = check(answer.get().as_bytes(), ours.version()).map_err(|error| error.to_string())?;
+    if checked.event_id() != ours.event_id() {
+        return Err("it signed another event than the invitation".to_owned());
+    }
+    signatures_of(answer, server).map_err(|error| error.to_string())
 }
 
 /// The signatures of `server`, by key ID.

@@ -17,6 +17,7 @@ mod content;
 mod create;
 mod delayed;
 mod directory;
+mod early;
 mod ephemeral;
 mod erasure;
 mod error;

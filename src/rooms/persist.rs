@@ -1,15 +1,15 @@
 //! Turning a planned event into rows. Pure: adds to a batch, never commits.
 
 use hearth_schema::{
-    Change, CurrentState, EventIds, EventKey, EventNid, Events, Ids, Membership, OutsideStates, Outsides,
-    PendingRedactions, RawNode, RoomHead, RoomHeads, RoomLast, RoomNid, Source, StateEntry, StateKeyNames, StateKeys,
-    StateLog, StateLogEntry, StateNodes, StoredEvent, Timeline, TxnIds, UserNid, UserRoom, UserRoomLog, UserRooms,
-    Verdict,
+    Change, CurrentState, EventIds, EventNid, Events, Ids, Membership, OutsideStates, Outsides, RawNode, RoomHead,
+    RoomHeads, RoomLast, RoomNid, Source, StateEntry, StateKeyNames, StateKeys, StateLog, StateLogEntry, StateNodes,
+    StoredEvent, Timeline, TxnIds, UserNid, UserRoom, UserRoomLog, UserRooms, Verdict,
 };
 use hearth_store::{Batch, Owner, Pos};
 use ruma_common::{OwnedUserId, ServerName, UserId};
 
 use crate::command::Transaction;
+use crate::early::Early;
 use crate::plan::{Planned, PlannedState};
 use crate::relation;
 
@@ -29,8 +29,8 @@ pub(crate) struct Attached {
     pub transaction: Option<(UserNid, Transaction)>,
     /// What its relation changes, or the end of the one that the event it redacts had.
     pub relation: Option<relation::Change>,
-    /// The event that it redacts and that has not come yet.
-    pub early: Option<EventKey>,
+    /// It redacts an event that has not come yet.
+    pub early: Option<Early>,
     /// The stored event that it redacts, with its new form.
     pub redaction: Option<(u32, StoredEvent)>,
 }
@@ -79,8 +79,8 @@ pub(crate) fn persist(batch: &mut Batch, target: &Target<'_>, planned: &Planned,
     if let Some((redacted, stored)) = &attached.redaction {
         batch.put::<Events>(&(room, *redacted), stored);
     }
-    if let Some(target) = &attached.early {
-        batch.put::<PendingRedactions>(&(room, *target), &n);
+    if let Some(early) = &attached.early {
+        early.persist(batch, room, n);
     }
     batch.fact(pos, Change::Event { event: id }.to_bytes());
     pos

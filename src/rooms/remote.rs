@@ -8,6 +8,7 @@ mod joined;
 use futures::future::BoxFuture;
 use hearth_base::Millis;
 use hearth_event::{Pdu, PublicKeys, RoomVersion};
+use hearth_store::StoreError;
 use ruma_common::{
     CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName,
 };
@@ -142,8 +143,9 @@ pub struct ExchangeOut {
 /// Other servers. Every function asks one of them, once. What is not implemented is answered with [`RemoteError::Off`], so
 /// that whoever stands for them in a test says only what it is about.
 pub trait Remote: Send + Sync + 'static {
-    /// The keys that are known, or can be found out, of `wanted`; what cannot be had is absent.
-    fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys>;
+    /// The keys that are known, or can be found out, of `wanted`; what cannot be had is absent. That the store failed says
+    /// nothing about a key, and is the error.
+    fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>>;
 
     /// `GET make_join`, `make_leave` or `make_knock`.
     fn make<'a>(
@@ -251,7 +253,7 @@ fn off<'a, T: Send + 'a>() -> Answer<'a, T> {
 }
 
 impl Remote for NoRemote {
-    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
-        Box::pin(async { PublicKeys::default() })
+    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>> {
+        Box::pin(async { Ok(PublicKeys::default()) })
     }
 }

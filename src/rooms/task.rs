@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use hearth_event::RoomVersion;
-use hearth_schema::{EventNid, RoomHeads, RoomMeta, RoomNid, StateId, UserNid};
+use hearth_schema::{EventKey, EventNid, RoomHeads, RoomMeta, RoomNid, StateId, UserNid};
 use hearth_store::{Batch, CommitError, Committed, Owner, Pos, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedRoomId};
 use tokio::sync::mpsc;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attach;
 use crate::command::{Sent, Transaction};
 use crate::content;
+use crate::early::{Early, Reach};
 use crate::gather::{damaged, gather};
 use crate::intake::{Ask, Inner, Mail, Request, Rooms};
 use crate::membership::{self, Wanted};
@@ -278,6 +279,7 @@ impl RoomTask {
         };
         let planned = self.loaded(view, |planner, context| planner.place(&draft, context)).await?;
         let relation = relation.map(|relation| relation.change(&planned));
+        let early = early.map(|target| self.early(target, &planned)).transpose()?;
         let mut attached = Attached { transaction, relation, early, ..Attached::default() };
         if let (Some(redacted), Some(planner)) = (redacted, &mut self.planner) {
             match attach::redaction(planner, &planned, redacted) {
@@ -296,6 +298,20 @@ impl RoomTask {
             planner.relations.apply(change);
         }
         Ok(Step::Submit(Box::new((planned, attached))))
+    }
+
+    /// What `planned`, which redacts `target`, does to that when it comes.
+    fn early(&mut self, target: EventKey, planned: &Planned) -> Result<Early, SendError> {
+        let levels = match &self.planner {
+            Some(planner) => attach::levels(planner),
+            None => Err(SendError::Internal("no planner".into())),
+        };
+        if levels.is_err() {
+            // The head has moved past an event that will not be sent.
+            self.planner = None;
+        }
+        let sender = planned.pdu.sender();
+        Ok(Early::new(target, sender, Reach::of(&levels?, sender)))
     }
 
     fn submit(&mut self, request: Request, tries: u32, planned: Planned, attached: Attached) {

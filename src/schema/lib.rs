@@ -131,8 +131,9 @@ keyspaces! {
     /// Events of other servers that wait to be judged, in order of arrival. The lane is the room's own, spelt out
     /// (and taking no bytes) so that a start finds all of them lane by lane.
     Inbox(0x26, Scan): (hearth_store::Lane, RoomNid, hearth_store::Pos) => StagedEvent;
-    /// Redactions of events that have not come yet: (room, redacted event) to the redaction.
-    PendingRedactions(0x27, Point): (RoomNid, EventKey) => u32;
+    /// Redactions of events that have not come yet: (room, redacted event, server whose users' events it takes effect on;
+    /// "": everybody's) to the redaction.
+    PendingRedactions(0x27, Point): (RoomNid, EventKey, String) => u32;
     /// Accepted events that relate to one that has not come yet: (room, parent, child).
     PendingRelations(0x70, Scan): (RoomNid, EventKey, u32) => ();
     /// Gaps of timelines that other servers may know how to fill, by the position of the event after the gap. The lane

@@ -9,6 +9,7 @@ use hearth_rooms::remote::{
     Answer as Told, Handshake, InviteOut, JoinParts, KeyWish, MissingEvents, RawPdu, RemoteError, RemoteState,
     StateIds, Template,
 };
+use hearth_store::StoreError;
 use parking_lot::Mutex;
 use ruma_common::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId,
@@ -42,14 +43,14 @@ fn mal_key() -> SigningKey {
 }
 
 impl Remote for Mal {
-    fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
+    fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>> {
         Box::pin(async move {
             let mut keys = PublicKeys::default();
             for wish in wanted {
                 let key = mal_key();
                 keys.insert(&wish.server, key.key_id(), &key.public_key_base64(), u64::MAX).unwrap();
             }
-            keys
+            Ok(keys)
         })
     }
     fn make<'a>(&'a self, via: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Told<'a, Template> {

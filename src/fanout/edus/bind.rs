@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 const MAX_BYTES: usize = 64 * 1024;
 /// Receipts, or users' presences, of one EDU; more are not read.
 const MAX_ITEMS: usize = 1_000;
+/// Events of one receipt; more are not read.
+const MAX_READ: usize = 20;
 
 /// Why an EDU, or the last bad part of it, came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +95,11 @@ pub(super) struct SaidPresence {
 }
 
 impl BoundEdu {
-    /// How many things it says.
+    /// How many things it says: users, or events that they have read.
     pub fn items(&self) -> usize {
         match &self.0 {
             Kind::Typing { .. } => 1,
-            Kind::Receipts(receipts) => receipts.len(),
+            Kind::Receipts(receipts) => receipts.iter().map(|said| said.receipt.event_ids.len()).sum(),
             Kind::Presence(said) => said.len(),
         }
     }
@@ -145,12 +147,12 @@ fn typing(origin: &ServerName, content: &RawValue) -> Result<BoundEdu, Dropped> 
 }
 
 fn receipts(origin: &ServerName, content: &RawValue) -> Result<BoundEdu, Dropped> {
-    type Rooms<'a> = BTreeMap<String, BTreeMap<String, Value>>;
-    let rooms: Rooms<'_> = read(content)?;
+    let rooms: BTreeMap<String, Value> = read(content)?;
     let (mut receipts, mut dropped) = (Vec::new(), Dropped::Malformed);
     for (room_id, kinds) in rooms {
         let Ok(room_id) = OwnedRoomId::try_from(room_id) else { continue };
-        for (kind, users) in kinds {
+        // A room of which it says nonsense is no reason not to believe it of others.
+        for (kind, users) in kinds.as_object().into_iter().flatten() {
             if kind != "m.read" {
                 dropped = Dropped::Private;
                 continue;
@@ -174,11 +176,12 @@ fn receipt(origin: &ServerName, user_id: &str, said: &Value) -> Result<ForeignRe
     if user_id.server_name() != origin {
         return Err(Dropped::ForeignSender);
     }
-    let event_id = match said["event_ids"].as_array().map(Vec::as_slice) {
-        Some([Value::String(event_id)]) => OwnedEventId::try_from(event_id.as_str()),
-        _ => return Err(Dropped::Malformed),
-    };
-    let event_id = event_id.map_err(|_| Dropped::Malformed)?;
+    let event_ids = said["event_ids"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let event_ids = event_ids.filter_map(|event_id| OwnedEventId::try_from(event_id).ok());
+    let event_ids: Vec<OwnedEventId> = event_ids.take(MAX_READ).collect();
+    if event_ids.is_empty() {
+        return Err(Dropped::Malformed);
+    }
     let ts = said["data"]["ts"].as_u64().ok_or(Dropped::Malformed)?;
     let thread = match &said["data"]["thread_id"] {
         Value::Null => None,
@@ -189,7 +192,7 @@ fn receipt(origin: &ServerName, user_id: &str, said: &Value) -> Result<ForeignRe
         }
         _ => return Err(Dropped::Malformed),
     };
-    Ok(ForeignReceipt { user_id, thread, event_id, ts })
+    Ok(ForeignReceipt { user_id, thread, event_ids, ts })
 }
 
 fn presence(origin: &ServerName, content: &RawValue) -> Result<BoundEdu, Dropped> {

@@ -130,6 +130,26 @@ async fn receipts_of_members_are_stored_and_move_forward_only() {
 }
 
 #[tokio::test]
+async fn of_several_events_the_newest_that_is_known_is_read() {
+    let desk = Desk::new().await;
+    let second = desk.world.say(&desk.room_id, "again").await;
+    desk.world.say(&desk.room_id, "unread").await;
+    // What is no ID, what is not known, and rooms of which nothing can be believed, are passed over.
+    let said = json!({ "!odd:b.test": 7, "!other:b.test": [], desk.room_id.as_str(): {
+        "m.read": { BOB: { "event_ids": ["$unknown", second, 7, desk.event_id, "x"], "data": { "ts": 5 } } },
+        "m.other": 7,
+    } });
+    desk.says("b.test", "m.receipt", said).await.expect("taken");
+    let expected = [(BOB.to_owned(), String::new(), second.to_string(), 5)];
+    assert_eq!(desk.receipts(&desk.room_id).await, expected);
+    let many: Vec<String> = (0..100).map(|n| format!("$unknown{n}")).chain([desk.event_id.to_string()]).collect();
+    let said = json!({ desk.room_id.as_str(): { "m.read": { BOB: { "event_ids": many, "data": { "ts": 6 } } } } });
+    let content = serde_json::value::to_raw_value(&said).expect("JSON");
+    let bound = bind(&server("b.test"), "m.receipt", &content).expect("a receipt");
+    assert!(bound.items() < 100, "{}", bound.items());
+}
+
+#[tokio::test]
 async fn presence_of_another_servers_user_is_kept_in_memory() {
     let desk = Desk::new().await;
     let mut content = presence_of(BOB, "online");
@@ -195,7 +215,13 @@ async fn what_a_server_may_not_say_leaves_no_trace() {
         (
             "b.test",
             "m.receipt",
-            json!({ room.as_str(): { "m.read": { BOB: { "event_ids": [event, event] } } } }),
+            json!({ room.as_str(): { "m.read": { BOB: { "event_ids": [event] } } } }),
+            Err(Dropped::Malformed),
+        ),
+        (
+            "b.test",
+            "m.receipt",
+            json!({ room.as_str(): { "m.read": { BOB: { "event_ids": [7, "x"], "data": { "ts": 5 } } } } }),
             Err(Dropped::Malformed),
         ),
         ("b.test", "m.presence", json!({ "push": [7, null, {}] }), Err(Dropped::Malformed)),
@@ -246,7 +272,7 @@ async fn a_receipt_waits_a_moment_for_its_event() {
     // The event comes: what waits for it is as if it had come afterwards.
     let event_id = desk.world.say(&desk.room_id, "late").await;
     for (_, receipt) in desk.edus.0.early.lock().receipts.values_mut() {
-        receipt.event_id.clone_from(&event_id);
+        receipt.event_ids = vec![event_id.clone()];
     }
     desk.edus.look_again().await;
     assert_eq!(desk.receipts(&desk.room_id).await.len(), 1);

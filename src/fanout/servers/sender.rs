@@ -256,7 +256,7 @@ impl Sender {
 
     /// Leaves out what a server may not like. `false`: there is nothing left to try at once.
     ///
-    /// First goes what is soon over; then the transaction is halved, until the event is found that it stumbles over,
+    /// First goes what is no event: most of that is soon over, and receipts wait for the next one. Then the transaction is halved, until the event is found that it stumbles over,
     /// and that one is given up.
     async fn make_smaller(&mut self, now: Millis) -> Result<bool, ConsumeError> {
         let Some(current) = self.current.take() else { return Ok(false) };
@@ -264,6 +264,8 @@ impl Sender {
         if pdus.is_empty() {
             return Ok(false);
         }
+        // They may be no part of what the server does not like. By themselves they are refused once.
+        self.to.put_back(current.receipts);
         if edus.is_empty() {
             if pdus.len() == 1 {
                 let event = pdus[0].event;

@@ -73,7 +73,8 @@ impl Peers {
                         known = Some(self.learn(server, known, said, Source::KeyServer).await?);
                     }
                 }
-                Err(why) => tracing::debug!(%server, %notary, why, "a key server is no help"),
+                Err(RingError::Unavailable(why)) => tracing::debug!(%server, %notary, why, "a key server is no help"),
+                Err(error @ RingError::Storage(_)) => return Err(error),
             }
         }
         known.ok_or_else(|| unavailable(failure.unwrap_or_else(|| "nobody knows its keys".to_owned())))
@@ -103,7 +104,7 @@ impl Peers {
     }
 
     /// What `notary` says of the keys of `wish.server`, as far as that server has signed it and the notary, too.
-    async fn ask_notary(&self, notary: &OwnedServerName, wish: &KeyWish) -> Result<Vec<ServerKeys>, String> {
+    async fn ask_notary(&self, notary: &OwnedServerName, wish: &KeyWish) -> Result<Vec<ServerKeys>, RingError> {
         #[derive(Deserialize)]
         struct Answer {
             server_keys: Vec<Box<RawValue>>,
@@ -116,7 +117,8 @@ impl Peers {
         let body = json!({ "server_keys": { wish.server.as_str(): wanted } }).to_string();
         let query = self.with_body(Method::POST, notary, "/_matrix/key/v2/query".to_owned(), Bytes::from(body));
         let query = Outgoing { deadline: PATIENCE, ..query };
-        let answer: Answer = self.json(query).await.map_err(|error| error.to_string())?;
+        let answer = self.json::<Answer>(query).await;
+        let answer = answer.map_err(|error| RingError::Unavailable(error.to_string()))?;
         let now = self.0.parts.clock.now();
         let own = KeyWish { server: notary.clone(), key_ids: Vec::new(), at: now.0 };
         let mut found = Vec::new();
@@ -128,7 +130,7 @@ impl Peers {
             let key_ids = said.key_ids_of(notary);
             let own = KeyWish { key_ids, ..own.clone() };
             // A notary is asked for its own keys directly: of itself it is no witness.
-            let keys = Box::pin(self.public_keys(&own, Use::Requests)).await.map_err(|error| error.to_string())?;
+            let keys = Box::pin(self.public_keys(&own, Use::Requests)).await?;
             if said.is_signed_by(notary, &keys, now.0) {
                 found.push(said);
             }

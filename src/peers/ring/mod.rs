@@ -82,7 +82,10 @@ impl Ring {
 
 impl Peers {
     /// The keys that are known of each of `wanted`; those of servers that do not answer are absent.
-    pub(crate) async fn all_keys(&self, wanted: &[KeyWish]) -> PublicKeys {
+    ///
+    /// # Errors
+    /// If the store fails: whether there are keys is not known then.
+    pub(crate) async fn all_keys(&self, wanted: &[KeyWish]) -> Result<PublicKeys, StoreError> {
         let until = Instant::now() + DEADLINE;
         let mut found = PublicKeys::default();
         let mut open: FuturesUnordered<_> = wanted
@@ -90,18 +93,14 @@ impl Peers {
             .map(|wish| async move { (wish, timeout_at(until, self.keys_of(wish, Use::Events)).await) })
             .collect();
         while let Some((wish, answer)) = open.next().await {
-            let added = match answer {
-                Ok(Ok(keys)) => self.add(&mut found, &wish.server, &keys, Use::Events).map_err(RingError::from),
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(RingError::Unavailable("it takes too long".to_owned())),
-            };
-            match added {
-                Ok(()) => {}
-                Err(RingError::Storage(error)) => tracing::error!(server = %wish.server, %error, "cannot read keys"),
-                Err(error) => tracing::debug!(server = %wish.server, %error, "no keys"),
+            match answer {
+                Ok(Ok(keys)) => self.add(&mut found, &wish.server, &keys, Use::Events)?,
+                Ok(Err(RingError::Storage(error))) => return Err(error),
+                Ok(Err(RingError::Unavailable(why))) => tracing::debug!(server = %wish.server, why, "no keys"),
+                Err(_) => tracing::debug!(server = %wish.server, "no keys: it takes too long"),
             }
         }
-        found
+        Ok(found)
     }
 
     /// The keys of one server, for `purpose`.

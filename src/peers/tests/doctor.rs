@@ -109,10 +109,45 @@ async fn every_address_and_every_clock_is_looked_at() {
     let late = "Fri, 15 Jan 2027 07:59:00 GMT";
     let _server = world.serve(&usual, &["a.test"], move |seen| dated(answer(seen, &keys), late)).await;
     let findings = world.examine("a.test").await;
-    assert_eq!(levels(&findings), [Note, Good, Good, Note, Good, Bad], "{findings:?}");
-    assert!(findings[3].what.contains("60 s behind"), "{}", findings[3].what);
-    assert!(findings[5].what.contains("127.0.0.2"), "{}", findings[5].what);
+    assert_eq!(levels(&findings), [Note, Good, Good, Good, Note, Good, Bad], "{findings:?}");
+    assert!(findings[4].what.contains("60 s behind"), "{}", findings[4].what);
+    assert!(findings[6].what.contains("127.0.0.2"), "{}", findings[6].what);
     world.clock.advance(Duration::from_secs(30 * 24 * 3600));
     let findings = world.examine("a.test").await;
     assert_eq!(findings.iter().filter(|finding| finding.level == Bad).count(), 3, "clock, keys, address: {findings:?}");
+}
+
+#[tokio::test]
+async fn a_target_without_an_address_is_told_and_the_others_are_looked_at() {
+    let world = World::new();
+    let port = world.ports.matrix;
+    let usual = format!("127.0.0.1:{port}");
+    let _server = world.matrix(&usual, (&["a.test"], Signed::ByAuthority), "a.test").await;
+    world.dns.service("_matrix-fed._tcp.a.test", "gone.test", port);
+    let findings = world.examine("a.test").await;
+    assert_eq!(levels(&findings), [Note, Good, Bad], "{findings:?}");
+    assert_eq!(findings[1].what, format!("the SRV record _matrix-fed._tcp.a.test names gone.test:{port}"));
+    assert_eq!(findings[2].what, "gone.test has no address");
+    world.dns.host("here.test", "127.0.0.1");
+    world.dns.service("_matrix-fed._tcp.a.test", "here.test", port);
+    let findings = world.examine("a.test").await;
+    assert_eq!(levels(&findings), [Note, Good, Note, Good, Good, Good, Good], "servers get through: {findings:?}");
+    assert_eq!(findings[2].what, "gone.test has no address");
+}
+
+#[tokio::test]
+async fn the_records_of_a_server_are_told() {
+    let world = World::new();
+    let port = world.ports.matrix;
+    let usual = format!("127.0.0.1:{port}");
+    let _server = world.matrix(&usual, (&["a.test"], Signed::ByAuthority), "a.test").await;
+    world.dns.host("here.test", "127.0.0.1");
+    world.dns.service("_matrix._tcp.a.test", "here.test", port);
+    let findings = world.examine("a.test").await;
+    assert_eq!(levels(&findings), [Note, Note, Good, Good, Good, Good], "{findings:?}");
+    assert!(findings[1].fix.clone().expect("a fix").contains("_matrix-fed._tcp.a.test"), "{:?}", findings[1]);
+    world.dns.service("_matrix-fed._tcp.a.test", "", 0);
+    let findings = world.examine("a.test").await;
+    assert_eq!(levels(&findings), [Note, Bad], "{findings:?}");
+    assert!(findings[1].what.contains("no server"), "{}", findings[1].what);
 }

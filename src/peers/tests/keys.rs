@@ -10,6 +10,8 @@ use hearth_event::{JsonLimits, SignedRequest, SigningKey, canonical_json, check_
 use hearth_rooms::remote::{KeyWish, Remote as _};
 use hearth_schema::{PeerKeys, PeerKeysRow};
 use hearth_store::View;
+use hearth_store::chaos::{ChaosRates, ChaosStore};
+use hearth_store::memory::MemoryStore;
 use parking_lot::Mutex;
 use ruma_common::{OwnedServerName, ServerName};
 use serde_json::{Value, json};
@@ -64,7 +66,7 @@ fn wish(server: &ServerName, key_id: &str, at: u64) -> KeyWish {
 
 /// Until when `key` is good, if it is `server`'s.
 async fn good_until(peers: &Peers, server: &ServerName, key: &SigningKey, at: u64) -> bool {
-    let keys = peers.keys(&[wish(server, key.key_id(), at)]).await;
+    let keys = peers.keys(&[wish(server, key.key_id(), at)]).await.expect("readable");
     let request = SignedRequest { method: "GET", uri: "/", origin: server, destination: None, content: None };
     let signature = request.sign(key).expect("no body");
     request.signed_form().expect("no body").is_signed(&keys, (key.key_id(), &signature), at)
@@ -85,6 +87,7 @@ async fn keys_are_asked_for_once_and_stored() {
     let peers = world.peers("me.test");
     let wishes: Vec<_> = (0..20).map(|_| wish(&one.name, "ed25519:a", NOW.0)).collect();
     let (first, second) = futures::join!(peers.keys(&wishes), peers.keys(&wishes));
+    let (first, second) = (first.expect("readable"), second.expect("readable"));
     assert!(first.knows(&one.name) && second.knows(&one.name));
     assert_eq!(one.server.uris(), ["/_matrix/key/v2/server"]);
     assert_eq!(one.server.last().header("authorization"), "", "nobody needs to know who asks");
@@ -163,12 +166,12 @@ async fn unknown_key_ids_make_no_flood() {
     one.say(answer(&one.name, &[&signer], &[&signer], NOW.0 + WEEK));
     let peers = world.peers("me.test");
     for n in 0..50 {
-        let keys = peers.keys(&[wish(&one.name, &format!("ed25519:{n}"), NOW.0)]).await;
+        let keys = peers.keys(&[wish(&one.name, &format!("ed25519:{n}"), NOW.0)]).await.expect("readable");
         assert!(keys.knows(&one.name), "the others are known all the same");
     }
     assert_eq!(one.server.uris().len(), 1);
     world.clock.advance(Duration::from_secs(60));
-    peers.keys(&[wish(&one.name, "ed25519:x", NOW.0)]).await;
+    peers.keys(&[wish(&one.name, "ed25519:x", NOW.0)]).await.expect("readable");
     assert_eq!(one.server.uris().len(), 2);
 }
 
@@ -275,7 +278,7 @@ async fn as_a_notary_we_pass_on_what_servers_have_signed() {
     assert_eq!(found.len(), 2);
     let about = found.iter().find(|keys| keys["server_name"] == one.name.as_str()).expect("about it");
     let read = check_server_keys(about.to_string().as_bytes(), &one.name).expect("its signature is still good");
-    let mine = me.keys(&[wish(&server("me.test"), "ed25519:test", NOW.0)]).await;
+    let mine = me.keys(&[wish(&server("me.test"), "ed25519:test", NOW.0)]).await.expect("readable");
     assert!(read.is_signed_by(&server("me.test"), &mine, NOW.0));
     // From what is stored, until half of its time is over.
     assert_eq!(keys(&[ask(&one.name, None)]).await.len(), 1);
@@ -302,7 +305,20 @@ async fn many_servers_are_asked_at_the_same_time() {
     }
     let mut wishes: Vec<_> = servers.iter().map(|one| wish(&one.name, "ed25519:a", NOW.0)).collect();
     wishes.push(wish(&server("127.0.0.1:1"), "ed25519:a", NOW.0));
-    let keys = world.peers("me.test").keys(&wishes).await;
+    let keys = world.peers("me.test").keys(&wishes).await.expect("readable");
     assert!(servers.iter().all(|one| keys.knows(&one.name)));
     assert!(!keys.knows(&server("127.0.0.1:1")));
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_does_not_say_that_there_are_no_keys() {
+    let world = World::new();
+    let wishes = [wish(&server("a.test"), "ed25519:x", NOW.0)];
+    let mut parts = world.parts("me.test", world.settings());
+    let rates = ChaosRates { expired: 100, ..ChaosRates::default() };
+    parts.store = Arc::new(ChaosStore::with_rates(MemoryStore::new(), 1, rates));
+    let peers = Peers::with_ports(parts, world.ports).expect("usable");
+    assert!(peers.keys(&wishes).await.is_err());
+    let keys = world.peers("me.test").keys(&wishes).await.expect("readable");
+    assert!(!keys.knows(&server("a.test")), "nobody is there");
 }

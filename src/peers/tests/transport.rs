@@ -162,6 +162,38 @@ async fn the_queue_does_not_wait_twice() {
 }
 
 #[tokio::test]
+async fn a_transaction_is_taken_when_the_status_says_so() {
+    let world = World::new();
+    let huge = format!("{{\"pdus\":{{\"$a\":{{\"error\":\"{}\"}}}}}}", "x".repeat(1 << 20));
+    let server = world.serve("127.0.0.1:0", &["127.0.0.1"], move |seen| {
+        let plain = |text: &str| body(200, text.to_owned());
+        match seen.uri.rsplit('/').next().expect("a transaction ID") {
+            "empty" => plain(""),
+            "list" => plain("[]"),
+            "text" => plain("\"\""),
+            "html" => plain("<html>OK</html>"),
+            "huge" => plain(&huge),
+            "packed" => {
+                let mut answer = plain("{}");
+                answer.headers_mut().insert("content-encoding", "gzip".parse().expect("a value"));
+                answer
+            }
+            "teapot" => body(418, "<html>"),
+            other => panic!("{other}"),
+        }
+    });
+    let server = server.await;
+    let (peers, name) = (world.peers("me.test"), crate::testing::server(&server.address.to_string()));
+    let send = async |txn_id: &str| peers.transaction(&name, txn_id, Bytes::from_static(b"{}")).await;
+    for txn_id in ["empty", "list", "text", "html", "huge", "packed"] {
+        let answer = send(txn_id).await.unwrap_or_else(|error| panic!("{txn_id}: {error}"));
+        assert!(answer.refused.is_empty(), "{txn_id}: {answer:?}");
+    }
+    assert_eq!(server.uris().len(), 6, "each was sent once");
+    assert!(matches!(send("teapot").await, Err(RemoteError::Refused { status: 418, .. })));
+}
+
+#[tokio::test]
 async fn a_server_alone_and_a_server_to_itself_ask_nobody() {
     let world = World::new();
     let server = world.serve("127.0.0.1:0", &["127.0.0.1"], |_| json(200, &json!({}))).await;

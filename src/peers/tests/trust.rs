@@ -38,7 +38,7 @@ fn said(name: &ServerName, current: &SigningKey, old: Option<(&SigningKey, u64)>
 /// Whether something of `server` counts that `key` signed at `at`.
 async fn counts(peers: &Peers, server: &ServerName, key: &SigningKey, at: u64) -> bool {
     let wish = KeyWish { server: server.to_owned(), key_ids: vec![key.key_id().to_owned()], at };
-    let keys = peers.keys(&[wish]).await;
+    let keys = peers.keys(&[wish]).await.expect("readable");
     let request =
         hearth_event::SignedRequest { method: "GET", uri: "/", origin: server, destination: None, content: None };
     let signature = request.sign(key).expect("no body");

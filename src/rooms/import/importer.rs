@@ -279,7 +279,7 @@ impl<'a> Importer<'a> {
         check_version(&create, self.version).map_err(|why| self.invalid(&why))?;
         self.flush().await?;
         let state = self.told_state(&create).map_err(|why| self.invalid(&why))?;
-        let join = super::told::countersigned(self.rooms, &self.join, self.given.take()).await;
+        let join = super::told::countersigned(self.rooms, &self.join, self.given.take()).await?;
         let join = join.map_err(|why| self.invalid(&why))?;
         let told = Told { version: self.version, join, state };
         let graph = self.writer.graph().await?;

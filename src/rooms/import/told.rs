@@ -56,24 +56,31 @@ impl Told {
     }
 }
 
-/// Our join as the other server gave it back: with its signature where that is needed.
-pub(super) async fn countersigned(rooms: &Rooms, join: &Pdu, given: Option<RawPdu>) -> Result<Pdu, String> {
-    let checked = hearth_event::check(join.json(), join.version()).map_err(|error| error.to_string())?;
+/// Our join as the other server gave it back: with its signature where that is needed. Otherwise why it is no good.
+///
+/// # Errors
+/// If the store fails.
+pub(super) async fn countersigned(
+    rooms: &Rooms,
+    join: &Pdu,
+    given: Option<RawPdu>,
+) -> Result<Result<Pdu, String>, StoreError> {
+    let checked = match hearth_event::check(join.json(), join.version()) {
+        Ok(checked) => checked,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
     let own = rooms.0.signer.server_name.as_str();
     let needs_others = checked.signers().iter().any(|server| server.as_str() != own);
     let Some(given) = given else {
-        return if needs_others {
-            Err("the join lacks the signature that it needs".to_owned())
-        } else {
-            Ok(join.clone())
-        };
+        let lacking = || "the join lacks the signature that it needs".to_owned();
+        return Ok(if needs_others { Err(lacking()) } else { Ok(join.clone()) });
     };
-    let admitted = admit(rooms, join.room_id(), join.version(), vec![given]).await.pop();
-    let given = admitted.ok_or("no event")?.event.map(hearth_event::Verified::into_pdu);
-    match given {
+    let admitted = admit(rooms, join.room_id(), join.version(), vec![given]).await?.pop();
+    let Some(admitted) = admitted else { return Ok(Err("no event".to_owned())) };
+    Ok(match admitted.event.map(hearth_event::Verified::into_pdu) {
         Ok(given) if given.event_id() == join.event_id() && given.content_json() == join.content_json() => Ok(given),
         Ok(_) => Err("the join that came back is another event".to_owned()),
         Err(_) if !needs_others => Ok(join.clone()),
         Err(why) => Err(why),
-    }
+    })
 }

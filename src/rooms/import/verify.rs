@@ -109,7 +109,7 @@ impl Verifier {
             items.push(Item::Known(id));
         }
         let wishes = wishes(fresh.values().map(|(one, _)| one));
-        let keys = if wishes.is_empty() { PublicKeys::default() } else { self.rooms.0.remote.keys(&wishes).await };
+        let keys = if wishes.is_empty() { PublicKeys::default() } else { self.rooms.0.remote.keys(&wishes).await? };
         let fresh = self.with_keys(of, fresh, &keys);
         let this = Arc::clone(&self);
         let verified = self.on_a_core(move || fresh.into_iter().filter_map(|one| this.verified(one, &keys)).collect());

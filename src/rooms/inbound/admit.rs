@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hearth_event::{Checked, PublicKeys, RoomVersion, Verified};
+use hearth_store::StoreError;
 use ruma_common::{OwnedEventId, OwnedServerName, RoomId};
 
 use crate::intake::Rooms;
@@ -21,12 +22,20 @@ pub(crate) struct Admitted {
 }
 
 /// Checks and verifies `raw`, all of which must be of one room: `result[i]` belongs to `raw[i]`.
-pub(crate) async fn admit(rooms: &Rooms, room_id: &RoomId, version: RoomVersion, raw: Vec<RawPdu>) -> Vec<Admitted> {
+///
+/// # Errors
+/// If the store fails: then nothing is known of an event that lacks keys.
+pub(crate) async fn admit(
+    rooms: &Rooms,
+    room_id: &RoomId,
+    version: RoomVersion,
+    raw: Vec<RawPdu>,
+) -> Result<Vec<Admitted>, StoreError> {
     let checked = spread(raw, move |raw| hearth_event::check(raw.get().as_bytes(), version)).await;
     let wishes = wishes(checked.iter().flatten());
-    let keys = if wishes.is_empty() { PublicKeys::default() } else { rooms.0.remote.keys(&wishes).await };
+    let keys = if wishes.is_empty() { PublicKeys::default() } else { rooms.0.remote.keys(&wishes).await? };
     let room_id = room_id.to_owned();
-    spread(checked, move |checked| {
+    let admitted = spread(checked, move |checked| {
         let checked = match checked {
             Ok(checked) => checked,
             Err(error) => return Admitted { event_id: None, event: Err(error.to_string()) },
@@ -37,8 +46,8 @@ pub(crate) async fn admit(rooms: &Rooms, room_id: &RoomId, version: RoomVersion,
             if here { Ok(event) } else { Err("the event belongs to another room".to_owned()) }
         });
         Admitted { event_id: Some(event_id), event }
-    })
-    .await
+    });
+    Ok(admitted.await)
 }
 
 /// The keys that `checked` were signed with.

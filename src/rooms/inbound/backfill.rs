@@ -137,7 +137,7 @@ impl Taker {
     /// What the origin tells of `edge` and before it, and no timeline has: oldest first.
     pub(super) async fn older_events(&self, edge: &[OwnedEventId]) -> Result<Vec<Pdu>, FetchError> {
         let raw = self.rooms.0.remote.backfill(&self.origin, &self.room_id, edge, LIMIT).await?;
-        let mut events = self.admitted(raw.into_iter().take(LIMIT).collect()).await;
+        let mut events = self.admitted(raw.into_iter().take(LIMIT).collect()).await?;
         events.sort_by(|a, b| a.depth().cmp(&b.depth()).then_with(|| a.event_id().cmp(b.event_id())));
         events.dedup_by(|a, b| a.event_id() == b.event_id());
         let graph = self.graph().await?;

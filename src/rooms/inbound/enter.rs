@@ -37,7 +37,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Where an event stands among those that are stored.
 struct Place {
     n: u32,
-    /// It was stored before, as an outlier.
+    /// It was stored before: as an outlier, or soft-failed.
     known: bool,
     /// What redacted it while it was one, and what is left of it.
     redacted: Option<(u32, Bytes)>,
@@ -79,6 +79,18 @@ fn is_one_too_many(prepared: &Prepared, head: &RoomHead) -> bool {
         && prepared.ends == Ends::Follow
         && head.extremities.len() >= MAX_ENDS
         && !head.extremities.iter().any(|end| before.iter().any(|id| id.as_str() == end.event_id))
+}
+
+/// Whether an event that is stored with `verdict` can still become part of the room.
+///
+/// What was soft-failed may be sent again by a server that waits for the answer: it is not told that its event is in the
+/// room unless it is, and the current state, which kept the event out, may allow it by now.
+fn is_open(prepared: &Prepared, verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Outlier => true,
+        Verdict::SoftFailed => prepared.soft_fail == SoftFail::Refuse,
+        Verdict::Accepted | Verdict::Rejected => false,
+    }
 }
 
 impl RoomTask {
@@ -124,7 +136,7 @@ impl RoomTask {
         let head = self.with_planner(&view).await?.head.clone();
         let graph = self.graph(view);
         let pdu = &prepared.pdu;
-        let place = match self.place(&graph, &head, pdu).await? {
+        let place = match self.place(&graph, &head, prepared).await? {
             Ok(place) => place,
             Err(known) => return self.known_already(prepared, &known).await,
         };
@@ -166,14 +178,15 @@ impl RoomTask {
         &mut self,
         graph: &Graph,
         head: &RoomHead,
-        pdu: &Pdu,
+        prepared: &Prepared,
     ) -> Result<Result<Place, StoredEvent>, SendError> {
+        let pdu = &prepared.pdu;
         let mut redacted = None;
         let n = crate::attach::number_of(&graph.view, graph.rooms.ids(), self.room, pdu.event_id()).await?;
         if let Some(n) = n {
             let stored = graph.view.get::<Events>(&(self.room, n)).await?;
             let stored = stored.ok_or_else(|| damaged("Events", format!("event {n} has an ID but is absent")))?;
-            if stored.verdict != Verdict::Outlier {
+            if !is_open(prepared, stored.verdict) {
                 return Ok(Err(stored));
             }
             redacted = stored.redacted_by.map(|by| (by, stored.json));

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use hearth_event::{Pdu, PowerLevels};
-use hearth_schema::{EventKey, Events, PendingRedactions, PendingRelations, RoomNid, StateId, StoredEvent};
+use hearth_schema::{EventKey, Events, PendingRelations, RoomNid, StateId, StoredEvent};
 use hearth_store::{Batch, Pos};
 use ruma_common::{CanonicalJsonObject, EventId};
 
 use crate::SendError;
 use crate::attach::{number_of, redaction_target};
+use crate::early::{self, Early, Reach};
 use crate::graph::Graph;
 use crate::plan::Intent;
 use crate::relation::{self, Adoption, Among, Bound, Pending, Relation};
@@ -24,7 +25,7 @@ pub(super) struct Extras {
     /// The event that is redacted, with its new form.
     redaction: Option<(u32, StoredEvent)>,
     /// The event redacts one that has not come yet.
-    early: Option<EventKey>,
+    early: Option<Early>,
     /// The event relates to one that has not come yet.
     awaits: Option<EventKey>,
     /// Events that have waited for this one, to which they relate.
@@ -41,8 +42,8 @@ impl Extras {
         if let Some((n, stored)) = &self.redaction {
             batch.put::<Events>(&(room, *n), stored);
         }
-        if let Some(target) = &self.early {
-            batch.put::<PendingRedactions>(&(room, *target), &n);
+        if let Some(early) = &self.early {
+            early.persist(batch, room, n);
         }
         if let Some(parent) = &self.awaits {
             batch.put::<PendingRelations>(&(room, *parent, n), &());
@@ -88,11 +89,7 @@ impl RoomTask {
     ) -> Result<Extras, SendError> {
         let mut extras = Extras { adoption: relations(graph).adopt(n, pdu).await?, ..Extras::default() };
         let ids = graph.rooms.ids();
-        let early = graph.view.get::<PendingRedactions>(&(self.room, ids.event(pdu.event_id()))).await?;
-        if let Some(by) = early
-            && let Some(redaction) = graph.events(&[by]).await?.pop()
-            && may_redact(graph, &redaction.pdu, redaction.state_before, pdu).await?
-        {
+        if let Some(by) = early::redaction_of(&graph.view, ids, self.room, pdu).await? {
             extras.redacted = Some((by, redacted(graph, pdu)?.json().clone()));
             return Ok(extras);
         }
@@ -112,7 +109,8 @@ impl RoomTask {
     ) -> Result<(), SendError> {
         let ids = graph.rooms.ids();
         if number_of(&graph.view, ids, self.room, target).await?.is_none() {
-            extras.early = Some(ids.event(target));
+            let reach = reach(graph, pdu, state_before).await?;
+            extras.early = Some(Early::new(ids.event(target), pdu.sender(), reach));
             return Ok(());
         }
         let found = match redaction_target(&graph.view, ids, self.room, self.version, target).await {
@@ -190,12 +188,17 @@ async fn may_redact(graph: &Graph, redaction: &Pdu, before: StateId, target: &Pd
     if redaction.sender().server_name() == target.sender().server_name() {
         return Ok(true);
     }
+    Ok(reach(graph, redaction, before).await? == Reach::All)
+}
+
+/// Whose events `redaction`, sent in the state `before`, takes effect on.
+async fn reach(graph: &Graph, redaction: &Pdu, before: StateId) -> Result<Reach, SendError> {
     let places = ["m.room.create", "m.room.power_levels"].map(|kind| (kind.to_owned(), String::new()));
     let found = graph.at(before, &places).await?;
-    let Some(create) = found.first().and_then(Option::as_ref) else { return Ok(false) };
+    let Some(create) = found.first().and_then(Option::as_ref) else { return Ok(Reach::OwnServer) };
     let levels = found.get(1).and_then(Option::as_ref).map(|event| &event.pdu);
     let levels = PowerLevels::of(graph.version, &create.pdu, levels);
-    Ok(levels.user(redaction.sender()) >= levels.redact())
+    Ok(Reach::of(&levels, redaction.sender()))
 }
 
 fn redacted(graph: &Graph, pdu: &Pdu) -> Result<Pdu, SendError> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use hearth_event::Pdu;
 use hearth_schema::{StateId, Verdict};
+use hearth_store::StoreError;
 use ruma_common::{EventId, OwnedEventId, OwnedServerName, ServerName};
 
 use super::judge::{self, by_auth_events, sorted};
@@ -26,8 +27,8 @@ const MAX_STATE: usize = 200_000;
 
 impl Taker {
     /// The events among `raw` that are what they say.
-    pub(super) async fn admitted(&self, raw: Vec<RawPdu>) -> Vec<Pdu> {
-        let admitted = admit(&self.rooms, &self.room_id, self.version, raw).await;
+    pub(super) async fn admitted(&self, raw: Vec<RawPdu>) -> Result<Vec<Pdu>, StoreError> {
+        let admitted = admit(&self.rooms, &self.room_id, self.version, raw).await?;
         let mut out = Vec::with_capacity(admitted.len());
         for one in admitted {
             match one.event {
@@ -35,7 +36,7 @@ impl Taker {
                 Err(why) => tracing::debug!(event_id = ?one.event_id, %why, "an event that was asked for is no good"),
             }
         }
-        out
+        Ok(out)
     }
 
     /// Fetches the auth events of `pdu` that are not here, with what they stand on, from `server`.
@@ -53,7 +54,7 @@ impl Taker {
                 Vec::new()
             }
         };
-        let events = self.admitted(raw).await;
+        let events = self.admitted(raw).await?;
         self.keep(events).await
     }
 
@@ -128,7 +129,7 @@ impl Taker {
         }
         self.fetch_state_events(server, event_id, &ids).await?;
         let raw = remote.event(server, event_id).await?;
-        let pdu = self.admitted(vec![raw]).await.into_iter().find(|pdu| pdu.event_id() == event_id);
+        let pdu = self.admitted(vec![raw]).await?.into_iter().find(|pdu| pdu.event_id() == event_id);
         let pdu = pdu.ok_or_else(|| FetchError::Useless("the event is not what was asked for".to_owned()))?;
         self.fetch_auth_events(server, &pdu).await?;
         let graph = self.graph().await?;
@@ -165,7 +166,7 @@ impl Taker {
         } else {
             self.fetch_one_by_one(server, missing.into_iter().collect()).await?
         };
-        let events = self.admitted(raw).await;
+        let events = self.admitted(raw).await?;
         Ok(self.keep(events).await?)
     }
 
@@ -247,8 +248,8 @@ impl From<SendError> for FetchError {
     }
 }
 
-impl From<hearth_store::StoreError> for FetchError {
-    fn from(error: hearth_store::StoreError) -> Self {
+impl From<StoreError> for FetchError {
+    fn from(error: StoreError) -> Self {
         Self::Here(error.into())
     }
 }

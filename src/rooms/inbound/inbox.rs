@@ -81,7 +81,7 @@ impl Rooms {
             self.rescinded(origin, &raw).await?;
             return Ok(refused_in(&raw, version, "nobody here is in the room"));
         }
-        let admitted = admit(self, room_id, version, raw).await;
+        let admitted = admit(self, room_id, version, raw).await?;
         let graph = Graph { rooms: self.clone(), view, room, version };
         let known = self.judged_already(&graph, &admitted).await?;
         let mut batch = Batch::new(room.lane());

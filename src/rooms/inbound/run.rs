@@ -17,6 +17,7 @@ use super::enter::MAX_TRIES;
 use super::extras::intent_of;
 use super::judge::by_auth_events;
 use crate::SendError;
+use crate::early;
 use crate::gather::gather;
 use crate::intake::{Mail, Rooms};
 use crate::persist::{Attached, Target, move_head, persist};
@@ -110,10 +111,12 @@ impl RoomTask {
     async fn unheard_of(&mut self, view: &View, events: &[Arrived]) -> Result<usize, StoreError> {
         let keys: Vec<_> = events.iter().map(|event| self.rooms.signer.ids.event(event.pdu.event_id())).collect();
         let by_lane: Vec<_> = keys.iter().map(|key| (self.room.lane(), *key)).collect();
-        let by_room: Vec<_> = keys.iter().map(|key| (self.room, *key)).collect();
+        let ids = &self.rooms.signer.ids;
+        let early: Vec<_> = events.iter().map(|event| early::keys_for(ids, self.room, &event.pdu)).collect();
         let numbers = view.get_many::<EventIds>(&by_lane).await?;
-        let redactions = view.get_many::<PendingRedactions>(&by_room).await?;
-        let new = numbers.iter().zip(&redactions).take_while(|(number, by)| number.is_none() && by.is_none());
+        let redactions = view.get_many::<PendingRedactions>(early.as_flattened()).await?;
+        let both = numbers.iter().zip(redactions.chunks(early::KEYS));
+        let new = both.take_while(|(number, by)| number.is_none() && by.iter().all(Option::is_none));
         let new = new.count();
         if view.page::<PendingRelations, _>(&(self.room,), Order::Ascending, 1).await?.is_empty() {
             return Ok(new);

@@ -34,7 +34,7 @@ impl Taker {
             let is_last = told.len() < FEW;
             let new: Vec<Pdu> = self
                 .admitted(told)
-                .await
+                .await?
                 .into_iter()
                 .filter(|event| event.event_id() != pdu.event_id() && !found.contains_key(event.event_id()))
                 .collect();

@@ -95,7 +95,7 @@ impl Rooms {
         if !checked.signers().iter().any(|signer| signer == origin) {
             return Err(invalid("the invitation is not by a user of the server that sent it"));
         }
-        let keys = self.keys_for(&checked, &described).await;
+        let keys = self.keys_for(&checked, &described).await?;
         let verified = checked.verify(&keys).map_err(|error: VerifyError| InviteError::Invalid(error.to_string()))?;
         if verified.redacted_by_hash() {
             return Err(invalid("the content of the invitation was altered"));
@@ -231,7 +231,7 @@ impl Rooms {
     }
 
     /// The keys that the invitation and what describes its room were signed with.
-    async fn keys_for(&self, invitation: &Checked, described: &Described) -> PublicKeys {
+    async fn keys_for(&self, invitation: &Checked, described: &Described) -> Result<PublicKeys, StoreError> {
         let described = match described {
             Described::Whole(events) => events.as_slice(),
             Described::Told(_) => &[],
@@ -239,11 +239,11 @@ impl Rooms {
         let mut wanted = wishes(std::iter::once(invitation).chain(described.iter().map(|(event, _)| event)));
         let own = &self.0.signer;
         wanted.retain(|wish| wish.server != own.server_name);
-        let mut keys = self.0.remote.keys(&wanted).await;
+        let mut keys = self.0.remote.keys(&wanted).await?;
         if let Err(error) = keys.insert(&own.server_name, own.key.key_id(), &own.key.public_key_base64(), u64::MAX) {
             tracing::error!(%error, "this server's own key cannot be used");
         }
-        keys
+        Ok(keys)
     }
 }
 

@@ -66,7 +66,7 @@ impl Rooms {
         let (outside, state) = self.outside(&view, nid, room).await?;
         let version = version_of(&state)?;
         let Ok(checked) = check(event.get().as_bytes(), version) else { return Ok(false) };
-        let keys = self.0.remote.keys(&wishes(std::iter::once(&checked))).await;
+        let keys = self.0.remote.keys(&wishes(std::iter::once(&checked))).await?;
         let Ok(verified) = checked.verify(&keys) else { return Ok(false) };
         let pdu = verified.into_pdu();
         let sender = pdu.sender();

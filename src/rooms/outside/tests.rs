@@ -13,7 +13,7 @@ use hearth_base::{FixedClock, Millis, SeededRandom};
 use hearth_event::{EventDraft, Pdu, PublicKeys, RoomVersion, SigningKey, build, countersign};
 use hearth_schema::{AccountKind, Ids, Moderation, User, UserRoom, Users};
 use hearth_store::memory::MemoryStore;
-use hearth_store::{Batch, Owner as _, Store};
+use hearth_store::{Batch, Owner as _, Store, StoreError};
 use parking_lot::Mutex;
 use ruma_common::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId,
@@ -99,14 +99,14 @@ impl Mal {
 }
 
 impl Remote for Mal {
-    fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
+    fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>> {
         Box::pin(async move {
             let mut keys = PublicKeys::default();
             for wish in wanted.iter().filter(|wish| wish.server == "mal.test") {
                 let key = mal_key();
                 keys.insert(&wish.server, key.key_id(), &key.public_key_base64(), u64::MAX).expect("a key");
             }
-            keys
+            Ok(keys)
         })
     }
     fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {

@@ -165,7 +165,7 @@ impl Rooms {
                 at: checked.time(),
             })
             .collect();
-        let keys = self.0.remote.keys(&wishes).await;
+        let keys = self.0.remote.keys(&wishes).await?;
         let verified = checked.verify_for(&keys, own);
         verified.map_err(|error| match error {
             VerifyError::UnknownKeys { server } => invalid(format!("no key of {server} could be had")),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use hearth_event::{Pdu, PublicKeys, StateMap};
 use hearth_schema::{StateId, Verdict};
+use hearth_store::StoreError;
 use hearth_store::memory::MemoryStore;
 use hearth_test_dag::{Dag, OBSERVER_SEED, Observer, Standing, public_keys, recipe, rooms, share};
 use proptest::collection::vec;
@@ -424,8 +425,8 @@ fn answered<'a, T: Send + 'a>(answer: Option<T>) -> Answer<'a, T> {
 }
 
 impl Remote for Library {
-    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
-        Box::pin(async { public_keys() })
+    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>> {
+        Box::pin(async { Ok(public_keys()) })
     }
     fn make<'a>(&'a self, _: &'a ServerName, _: Handshake, _: &'a RoomId, _: &'a OwnedUserId) -> Answer<'a, Template> {
         refused()

@@ -489,6 +489,18 @@ async fn keys_that_could_not_be_had_at_first_are_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_store_that_cannot_be_read_leaves_nobody_out() {
+    let town = Town::new();
+    let large = Large::new(&town, 300, RoomVersion::DEFAULT).await;
+    town.neighbour.broken.store(1, std::sync::atomic::Ordering::Relaxed);
+    let door = large.door(&town, Manner::Tells(large.parts())).await;
+    assert!(join(&town, &large, vec![("a.test", door)]).await.is_err());
+    let door = large.door(&town, Manner::Tells(large.parts())).await;
+    join(&town, &large, vec![("a.test", door)]).await.expect("joined");
+    assert_eq!(told(&town.here, &large.room_id).await, large.ids());
+}
+
+#[tokio::test]
 async fn who_never_tells_keys_is_left_out_and_holds_up_nobody() {
     let town = Town::new();
     let large = Large::new(&town, 3, RoomVersion::DEFAULT).await;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::future::BoxFuture;
 use hearth_event::{EventDraft, Pdu, PublicKeys, RoomVersion, SigningKey, build};
+use hearth_store::StoreError;
 use hearth_store::memory::MemoryStore;
 use ruma_common::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId};
 use serde_json::Value;
@@ -38,6 +39,8 @@ pub(super) struct Neighbour {
     pub keyless: std::sync::atomic::AtomicUsize,
     /// Invitations are taken while this is free to be read.
     pub busy: tokio::sync::RwLock<()>,
+    /// How often the store fails that keys are looked up in.
+    pub broken: std::sync::atomic::AtomicUsize,
     /// Servers that let users join, by name.
     pub doors: Mutex<std::collections::HashMap<String, super::joining::Door>>,
 }
@@ -294,11 +297,17 @@ impl Neighbour {
 }
 
 impl Remote for Neighbour {
-    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, PublicKeys> {
+    fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>> {
         use std::sync::atomic::Ordering;
         self.asked.lock().expect("not poisoned").push("keys");
         let left = self.keyless.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        Box::pin(async move { if left.is_ok() { PublicKeys::default() } else { keys() } })
+        let broken = self.broken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        Box::pin(async move {
+            if broken.is_ok() {
+                return Err(StoreError::Unavailable("a failed read".into()));
+            }
+            Ok(if left.is_ok() { PublicKeys::default() } else { keys() })
+        })
     }
     fn make<'a>(
         &'a self,

@@ -18,7 +18,7 @@ pub(super) fn signed(user: &UserId, token: &str, key: &SigningKey) -> Value {
     serde_json::to_value(key.sign_server_keys(server_name!("id.test"), signed)).unwrap()
 }
 
-fn wish(room: &RoomId, sender: &UserId, user: &UserId, signed: &Value) -> Value {
+pub(super) fn wish(room: &RoomId, sender: &UserId, user: &UserId, signed: &Value) -> Value {
     json!({
         "type": "m.room.member", "room_id": room, "sender": sender, "state_key": user,
         "content": {

@@ -7,6 +7,7 @@ mod exchanges;
 mod floods;
 mod handshakes;
 mod invites;
+mod kept_out;
 mod queries;
 mod reading;
 mod record;

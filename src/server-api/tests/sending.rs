@@ -6,12 +6,12 @@ use super::*;
 
 impl World {
     /// Waits until `event` has been judged and is in the room.
-    async fn holds_now(&self, room: &RoomId, event: &EventId) -> bool {
+    pub(super) async fn holds_now(&self, room: &RoomId, event: &EventId) -> bool {
         let view = self.rooms.view().await.unwrap();
         self.rooms.event_in_room(&view, self.rooms.ids().room(room), event).await.unwrap().is_some()
     }
 
-    async fn holds(&self, room: &RoomId, event: &EventId) -> bool {
+    pub(super) async fn holds(&self, room: &RoomId, event: &EventId) -> bool {
         for _ in 0..400 {
             if self.holds_now(room, event).await {
                 return true;

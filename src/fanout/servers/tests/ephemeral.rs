@@ -71,6 +71,22 @@ async fn receipts_wait_for_who_does_not_answer_and_typing_does_not() {
 }
 
 #[tokio::test]
+async fn receipts_outlive_a_transaction_that_is_made_smaller() {
+    let (mut desk, room_id) = with_bob().await;
+    let first = desk.world.say(&room_id, "1").await;
+    edus(&mut desk).await;
+    desk.world.say(&room_id, "poison").await;
+    read(&desk, &room_id, &first, ReceiptKind::Read, None).await;
+    *desk.script.mood.lock() = Mood::Picky("poison");
+    let refused = edus(&mut desk).await;
+    assert_eq!(refused.len(), 1, "the receipt came with the event that is refused: {refused:?}");
+    desk.world.clock.advance(Duration::from_secs(120));
+    let again = edus(&mut desk).await;
+    assert_eq!(again, refused, "and once more without it");
+    assert_eq!(edus(&mut desk).await, Vec::<Value>::new());
+}
+
+#[tokio::test]
 async fn typing_is_told_when_it_begins_when_it_goes_on_and_when_it_ends() {
     let (mut desk, room_id) = with_bob().await;
     let nid = desk.world.rooms.ids().room(&room_id);
