@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use hearth_base::Millis;
 use hearth_event::RoomVersion;
 use hearth_schema::{Membership, PublicRooms, RoomMeta, RoomNid, Rooms as RoomRows};
@@ -24,52 +25,81 @@ use crate::{CreateError, SendError};
 const MAX_EVENTS: usize = 1_000;
 /// Characters of a room ID's random part (107 bits).
 const ID_LENGTH: usize = 18;
+/// Users of other servers who are invited at once.
+const INVITES_AT_ONCE: usize = 8;
+/// So long a client waits for users of other servers to be invited.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a room is planned again because its ID is taken.
 const MAX_TRIES: u64 = 16;
 
 impl Rooms {
-    /// Creates a room with everything that was asked for, or nothing.
+    /// Creates a room with everything that was asked for, or nothing. Users of other servers are invited once it
+    /// exists; those whose servers take long are invited after this returns.
     ///
     /// # Errors
     /// See [`CreateError`].
     pub async fn create(&self, create: CreateRoom) -> Result<OwnedRoomId, CreateError> {
+        let rooms = self.clone();
+        // In a task of its own: a client that goes away must not leave a room without those it was made for. It does
+        // not know the room's ID, so it can only make another one.
+        let task = self.0.tasks.spawn(async move { rooms.create_and_invite(create).await });
+        task.await.map_err(|error| SendError::Internal(error.to_string()))?
+    }
+
+    async fn create_and_invite(&self, create: CreateRoom) -> Result<OwnedRoomId, CreateError> {
         if create.invite.len() + create.initial_state.len() > MAX_EVENTS {
             return Err(CreateError::InvalidRoomState("too many invitations or state events".into()));
         }
         if create.alias.as_ref().is_some_and(|alias| alias.server_name() != self.0.signer.server_name) {
             return Err(CreateError::BadAlias("the alias belongs to another server".into()));
         }
-        let create = &create;
         let version = create.version.unwrap_or(self.0.settings.default_version);
         let room_id = self
             .make_room(NewRoom {
                 version,
-                intents: intents(create, version, &self.0.signer.server_name)?,
+                intents: intents(&create, version, &self.0.signer.server_name)?,
                 visibility: create.visibility,
                 alias: create.alias.as_deref().map(|alias| (alias, &*create.creator)),
             })
             .await?;
-        self.invite_elsewhere(create, &room_id).await;
+        let invites = self.invites_elsewhere(create, &room_id);
+        if !invites.is_empty() {
+            let all = stream::iter(invites).buffer_unordered(INVITES_AT_ONCE).collect::<()>();
+            // Most are there when the client hears of the room. The others come later: a server that does not answer
+            // holds up nobody.
+            if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, self.0.tasks.spawn(all)).await {
+                tracing::error!(%room_id, %error, "inviting users of other servers to a new room broke off");
+            }
+        }
         Ok(room_id)
     }
 
-    /// Invites the users of other servers to a room that exists now. Nobody can be told any more that one of them
-    /// cannot be invited: an error would make the client create the room again.
-    async fn invite_elsewhere(&self, create: &CreateRoom, room_id: &RoomId) {
-        for (user, profile) in create.invite.iter().filter(|(user, _)| !self.is_local(user)) {
-            let change = MembershipChange {
-                room_id: room_id.to_owned(),
-                sender: create.creator.clone(),
-                target: user.clone(),
-                membership: Membership::Invite,
-                only_from: None,
-                reason: None,
-                profile: profile.clone(),
-                is_direct: create.is_direct,
-            };
-            if let Err(error) = self.change_membership(change).await {
+    /// The invitations of users of other servers to a room that exists now, each to be awaited.
+    fn invites_elsewhere(&self, create: CreateRoom, room_id: &RoomId) -> Vec<impl Future<Output = ()> + Send + use<>> {
+        let elsewhere = create.invite.into_iter().filter(|(user, _)| !self.is_local(user));
+        let changes = elsewhere.map(|(target, profile)| MembershipChange {
+            room_id: room_id.to_owned(),
+            sender: create.creator.clone(),
+            target,
+            membership: Membership::Invite,
+            only_from: None,
+            reason: None,
+            profile,
+            is_direct: create.is_direct,
+        });
+        changes.map(|change| self.clone().invite_to_new(change)).collect()
+    }
+
+    /// Nobody can be told any more that somebody cannot be invited: an error would make the client create the room
+    /// again.
+    async fn invite_to_new(self, change: MembershipChange) {
+        let (room_id, user) = (change.room_id.clone(), change.target.clone());
+        match self.0.unless_stopping(Box::pin(self.change_membership(change))).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
                 tracing::info!(%room_id, %user, %error, "a user of another server could not be invited to a new room");
             }
+            None => tracing::info!(%room_id, %user, "not invited to a new room: the server is shutting down"),
         }
     }
 

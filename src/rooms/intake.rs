@@ -100,6 +100,11 @@ impl Inner {
         self.shutdown.is_cancelled()
     }
 
+    /// What `work` comes to; `None`: the server is about to end, and nobody waits for it any more.
+    pub(crate) async fn unless_stopping<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.shutdown.run_until_cancelled(work).await
+    }
+
     /// Waits that long, or until the server is about to end.
     pub(crate) async fn pause(&self, time: Duration) {
         // Either way it is over.

@@ -3,6 +3,7 @@
 mod aliases;
 mod bound;
 mod contested;
+mod creating;
 mod current;
 mod dag;
 mod delayed;

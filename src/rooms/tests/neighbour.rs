@@ -34,6 +34,8 @@ pub(super) struct Neighbour {
     pub originals: Mutex<Vec<Pdu>>,
     /// How often it gives no keys when it is asked for some.
     pub keyless: std::sync::atomic::AtomicUsize,
+    /// Invitations are taken while this is free to be read.
+    pub busy: tokio::sync::RwLock<()>,
     /// Servers that let users join, by name.
     pub doors: Mutex<std::collections::HashMap<String, super::joining::Door>>,
 }
@@ -313,6 +315,8 @@ impl Remote for Neighbour {
     }
     fn invite<'a>(&'a self, to: &'a ServerName, invite: &'a InviteOut) -> Answer<'a, RawPdu> {
         Box::pin(async move {
+            self.asked.lock().expect("not poisoned").push("invite");
+            let _free = self.busy.read().await;
             let signed = hearth_event::countersign(&invite.event, to, &key_of(to));
             Ok(raw(&signed.expect("an invitation of one of its users")))
         })
