@@ -1,6 +1,6 @@
 //! Events that relate to an event: `GET /rooms/{roomId}/relations/…`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use hearth_schema::{Relations, RoomNid, Verdict};
@@ -16,6 +16,13 @@ use crate::intake::Rooms;
 const MAX_DEPTH: u32 = 3;
 /// Children of one event that are looked at: beyond them, the oldest are all that is found.
 const MAX_CHILDREN: usize = 50_000;
+/// Rows read for children of children in one request: beyond them, those of the newest events are all that is found.
+const MAX_ROWS: usize = 100_000;
+/// Rows of one range, and what asking for it counts for besides.
+const RANGE_ROWS: usize = 64;
+const RANGE_COST: usize = 16;
+/// Rows of one range while it goes on with the children of one event.
+const MAX_RANGE_ROWS: usize = 1_024;
 /// Events loaded and judged at a time.
 const CHUNK: usize = 128;
 /// Events a page has at the most.
@@ -87,21 +94,17 @@ impl Rooms {
 
     /// Every event from which relations lead to `parent`, and over how many steps the farthest.
     async fn descendants(&self, view: &View, room: RoomNid, parent: u32) -> Result<(Vec<Child>, u32), StoreError> {
-        let (mut found, mut known, mut depth) = (Vec::new(), HashSet::from([parent]), 0);
-        let mut parents = vec![parent];
+        let mut known = HashSet::from([parent]);
+        let mut found = children(view, room, parent, None).await?;
+        found.retain(|child| known.insert(child.n));
+        let (mut depth, mut budget) = (u32::from(!found.is_empty()), MAX_ROWS);
+        let mut parents: BTreeSet<u32> = found.iter().map(|child| child.n).collect();
         while depth < MAX_DEPTH && !parents.is_empty() && found.len() < MAX_CHILDREN {
-            let mut next = Vec::new();
-            for parent in parents {
-                let mut children = children(view, room, parent, None).await?;
-                children.retain(|child| known.insert(child.n));
-                next.extend(children.iter().map(|child| child.n));
-                found.extend(children);
-                if found.len() >= MAX_CHILDREN {
-                    break;
-                }
-            }
+            let mut next = children_of_all(view, room, &parents, &mut budget).await?;
+            next.retain(|child| known.insert(child.n));
             depth += u32::from(!next.is_empty());
-            parents = next;
+            parents = next.iter().map(|child| child.n).collect();
+            found.extend(next);
         }
         Ok((found, depth))
     }
@@ -177,4 +180,33 @@ pub(crate) async fn children(
         None => view.page::<Relations, _>(&(room, parent), Order::Ascending, MAX_CHILDREN).await?,
     };
     Ok(rows.into_iter().map(|((_, _, rel_type, pos), n)| Child { n, pos, rel_type }).collect())
+}
+
+/// The events that relate to any of `parents` directly, those of the newest parent first, while `budget` lasts.
+///
+/// Few events have children, so those of each are not asked for: this goes through the rows of all events downwards and
+/// skips to the next of `parents` wherever many rows of others lie between.
+async fn children_of_all(
+    view: &View,
+    room: RoomNid,
+    parents: &BTreeSet<u32>,
+    budget: &mut usize,
+) -> Result<Vec<Child>, StoreError> {
+    let mut found = Vec::new();
+    let mut limit = RANGE_ROWS;
+    // No event is at position 0, so this comes before all children of the next number.
+    let behind = |parent: &u32| (room, parent.saturating_add(1), String::new(), Pos::ZERO);
+    let mut next = parents.last().map(behind);
+    while let Some(before) = next.take().filter(|_| *budget > 0) {
+        let rows = view.page_before::<Relations, _>(&(room,), &before, limit).await?;
+        *budget = budget.saturating_sub(rows.len() + RANGE_COST);
+        if let Some((last, _)) = rows.last().filter(|_| rows.len() == limit) {
+            let of_parent = parents.contains(&last.1);
+            limit = if of_parent { (2 * limit).min(MAX_RANGE_ROWS) } else { RANGE_ROWS };
+            next = if of_parent { Some(last.clone()) } else { parents.range(..last.1).next_back().map(behind) };
+        }
+        let wanted = rows.into_iter().filter(|((_, parent, ..), _)| parents.contains(parent));
+        found.extend(wanted.map(|((_, _, rel_type, pos), n)| Child { n, pos, rel_type }));
+    }
+    Ok(found)
 }

@@ -21,6 +21,7 @@ mod missed;
 mod neighbour;
 mod reading;
 mod reads;
+mod relations;
 mod runs;
 mod sending;
 mod serving;
