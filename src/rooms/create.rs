@@ -94,7 +94,7 @@ impl Rooms {
     /// again.
     async fn invite_to_new(self, change: MembershipChange) {
         let (room_id, user) = (change.room_id.clone(), change.target.clone());
-        match self.0.unless_stopping(self.change_membership(change)).await {
+        match self.0.unless_stopping(Box::pin(self.change_membership(change))).await {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 tracing::info!(%room_id, %user, %error, "a user of another server could not be invited to a new room");
