@@ -60,7 +60,10 @@ impl Unread {
                     }
                 }
                 Change::Receipt { room, user } => page.receipt(*room, *user, *pos).await?,
-                Change::AccountData { .. } | Change::Outside { .. } | Change::ThreadSubscription { .. } => {}
+                Change::AccountData { .. }
+                | Change::Outside { .. }
+                | Change::ThreadSubscription { .. }
+                | Change::Deactivated { .. } => {}
             }
         }
         page.finish();

@@ -274,6 +274,7 @@ async fn a_deactivated_user_is_nowhere() {
     let done = world.post("/account/deactivate", &bob, json!({"erase": true, "auth": auth})).await.ok();
     assert_eq!(done, json!({"id_server_unbind_result": "no-support"}));
     assert_eq!(world.get("/account/whoami", &bob).await.verdict(), (401, "M_UNKNOWN_TOKEN"));
+    world.has_departed(&bob).await;
     let joined = world.get(&in_room(&room, "joined_members"), &ann).await.ok();
     assert_eq!(joined["joined"].as_object().unwrap().len(), 1, "{joined}");
     let body = json!({"type": "m.login.password", "user": "bob", "password": PASSWORD});
