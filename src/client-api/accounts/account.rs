@@ -72,6 +72,6 @@ pub(crate) async fn deactivate(
     {
         tracing::warn!(user_id = %requester.user_id, %error, "an erased user is shown for a moment longer");
     }
-    // There are no third-party identifiers that could be unbound.
-    Ok(reply::raw(Bytes::from_static(br#"{"id_server_unbind_result":"no-support"}"#)))
+    // There are never any third-party identifiers to be unbound: that is a success.
+    Ok(reply::raw(Bytes::from_static(br#"{"id_server_unbind_result":"success"}"#)))
 }
