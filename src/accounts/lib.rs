@@ -16,6 +16,7 @@
 mod account_data;
 mod carry;
 mod devices;
+mod erase;
 mod error;
 mod filters;
 mod guests;

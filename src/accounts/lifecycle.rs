@@ -2,8 +2,8 @@
 
 use hearth_base::{Millis, Secret};
 use hearth_schema::{
-    AccountData, AccountDataLog, AccountKind, ErasedUsers, Filters, LoginTokens, Moderation, Position, Profiles,
-    Pushers, User, UserNid, Users,
+    AccountData, AccountDataLog, AccountKind, Change, ErasedUsers, Filters, LoginTokens, Moderation, Position,
+    Profiles, Pushers, User, UserNid, Users,
 };
 use hearth_store::{Batch, StoreError};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
@@ -47,7 +47,8 @@ pub enum LogoutDevices {
 /// Whether a deactivated account should be forgotten as far as possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Erase {
-    /// The profile goes, too, and who comes into a room later sees none of what the user said.
+    /// The profile goes, too, and whatever else is kept of the user that is no event (see [`Accounts::erase`]); who
+    /// comes into a room later sees none of what the user said.
     Yes,
     /// The profile stays, for those who read old messages.
     No,
@@ -155,6 +156,8 @@ impl Accounts {
     /// Ends an account for good: no password, no session, no account data, no filters. The name stays
     /// taken. A second time is no error.
     ///
+    /// Rooms are another matter, which the fact in the change log leads to, whatever becomes of the caller.
+    ///
     /// # Errors
     /// If nothing has changed.
     pub async fn deactivate(&self, user: UserNid, erase: Erase) -> Result<(), DeactivateError> {
@@ -178,9 +181,10 @@ impl Accounts {
             batch.delete_prefix::<Filters, _>(&(user,));
             batch.delete_prefix::<Pushers, _>(&(user,));
             batch.delete_prefix::<LoginTokens, _>(&(user,));
+            let at = batch.next_pos();
+            batch.fact(at, Change::Deactivated { user }.to_bytes());
             if erase == Erase::Yes {
                 batch.delete::<Profiles>(&(user,));
-                let at = batch.next_pos();
                 batch.put::<ErasedUsers>(&(lane(user), user), &Position(at));
             }
             if attempts.commit_revoking(self, batch, revoked).await?.is_some() {

@@ -12,7 +12,7 @@ use hearth_accounts::{
 use hearth_base::{Clock, Random, Supervisor, SystemClock, SystemRandom};
 use hearth_client_api::{ClientApi, ClientApiSettings, Contact, Notices, RateLimits, Support, TrustedProxies};
 use hearth_event::{RoomVersion, SigningKey};
-use hearth_fanout::{Follower, Followups, Unread};
+use hearth_fanout::{Departures, Follower, Followups, Unread};
 use hearth_rooms::{DelayLimits, RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
 use hearth_settings::{PolicyText, RegistrationMode, SecretFile, Settings, TokenPlace, TrustedProxy};
@@ -91,6 +91,8 @@ impl Graph {
         tasks.spawn("unread", unread.run(tasks.stopping()));
         let followups = Followups::new(rooms.clone(), accounts.clone(), ground.server_name.clone());
         tasks.spawn("followups", Follower::new(ground.store.clone(), followups).run(tasks.stopping()));
+        let departures = Departures::new(rooms.clone(), accounts.clone());
+        tasks.spawn("departures", Follower::new(ground.store.clone(), departures).run(tasks.stopping()));
         tasks.spawn("notifier", notifier);
         // With the requests: what it sends is asked of the rooms, which go on until these have ended.
         requests.spawn("delayed events", rooms.clone().run_delayed(requests.stopping()));

@@ -10,13 +10,13 @@ use hearth_store::{Batch, Durability, Lane, Store as _};
 use hearth_store_rocks::RocksStore;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::exit::{Code, Failure};
-use crate::graph::Graph;
+use crate::graph::{Graph, trusted_proxies};
 use crate::notify::{Notify, watchdog_interval};
 use crate::open::{self, Rollback};
-use crate::serve::{Certificate, HttpLimits, Listener, keep_renewed, listen};
+use crate::serve::{Certificate, HttpLimits, Listener, Slots, keep_renewed, listen};
 use crate::{admin, dev, files, http, signing_key};
 
 /// How often histograms are folded, so that their samples do not pile up between two scrapes.
@@ -70,13 +70,13 @@ fn serve(runtime: &Runtime, settings: &Settings, mode: Mode<'_>) -> Result<(), F
         let (requests, tasks) = (Supervisor::new(), Supervisor::new());
         let graph = Graph::build(settings, &store, key, &requests, &tasks).await?;
         let limits = HttpLimits::from_settings(settings);
-        let slots = Arc::new(Semaphore::new(files::connections(settings.listen.max_connections)));
+        let slots = slots(settings);
         for listener in clients {
             listen(&requests, listener, http::observed(graph.router.clone()), limits, slots.clone());
         }
         graph.reachable(settings, &requests);
         if let Some(listener) = operators {
-            let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+            let slots = Slots::new(ADMIN_CONNECTIONS);
             let router = admin::router(metrics.clone(), requests.stopping());
             // Of the tasks, not of the requests: metrics and health can be asked for during a shutdown.
             listen(&tasks, listener, router, limits, slots);
@@ -180,6 +180,16 @@ fn announce(settings: &Settings, mode: Mode<'_>) {
             tracing::warn!(%error, "cannot say what to do next");
         }
     }
+}
+
+/// Places for the connections of clients and of other servers.
+fn slots(settings: &Settings) -> Arc<Slots> {
+    let all = files::connections(settings.listen.max_connections);
+    if !settings.rate_limits.enabled {
+        return Slots::new(all);
+    }
+    let most = usize::try_from(settings.rate_limits.address_connections).unwrap_or(usize::MAX);
+    Slots::shared(all, most, trusted_proxies(settings))
 }
 
 fn keep_up(tasks: &Supervisor, metrics: metrics_exporter_prometheus::PrometheusHandle) {

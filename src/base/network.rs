@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// All addresses that begin alike; reads and prints as `10.0.0.0/8`, or as one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
     first: IpAddr,
     prefix: u8,
@@ -17,6 +17,14 @@ pub struct Network {
 pub struct NetworkError;
 
 impl Network {
+    /// What counts as one client: an IPv4 address, or all IPv6 addresses that share the first 64 bits, because one
+    /// household has them all.
+    pub fn of_client(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        let prefix = bits(address).min(64);
+        Self { first: start(address, prefix), prefix }
+    }
+
     /// Whether `address` is in the range. An IPv4 address written as IPv6 (`::ffff:…`) is the former.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

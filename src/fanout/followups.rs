@@ -5,6 +5,7 @@
 //!   have happened, in any order and perhaps by hand: the two rooms name each other, and the user has
 //!   joined the new one. Whichever fact comes last finds the other done.
 //! * Guests leave a room that does not let them in any more. Who is a guest is known to accounts only.
+//! * Whoever gets into a room after the end of the account leaves it ([`crate::Departures`] sees to those before).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use hearth_accounts::{AccountDataError, Accounts, StorageError};
-use hearth_rooms::{MemberProfile, MembershipChange, MembershipError, RoomEvent, Rooms, SendError, Succession};
+use hearth_rooms::{RoomEvent, Rooms, Succession};
 use hearth_schema::{AccountKind, Change, Membership, RoomNid, Users};
 use hearth_store::{Batch, LoggedFact, StoreError, Value, View};
-use ruma_common::{OwnedServerName, OwnedUserId, RoomId, UserId};
+use ruma_common::{OwnedServerName, OwnedUserId, UserId};
 
 use crate::{ConsumeError, Consumer, Habit};
 
@@ -78,6 +79,9 @@ impl Followups {
         match (event.event_type(), event.state_key()) {
             ("m.room.member", Some(user)) => {
                 let Some(user) = self.local(user) else { return Ok(()) };
+                if self.must_part(view, user, event.room).await? {
+                    return Ok(self.rooms.part(user, event.pdu.room_id(), None).await?);
+                }
                 // Asked first, because most rooms have replaced none.
                 let Some(found) = self.rooms.predecessor(view, event.room).await? else { return Ok(()) };
                 if self.has_joined(view, user, event).await? {
@@ -112,36 +116,22 @@ impl Followups {
             let keys: Vec<_> = users.iter().map(|user| (self.rooms.ids().user(user),)).collect();
             for (user, row) in users.iter().zip(view.get_many::<Users>(&keys).await?) {
                 if row.is_some_and(|row| row.kind == AccountKind::Guest) {
-                    self.part(user, event.pdu.room_id()).await?;
+                    self.rooms.part(user, event.pdu.room_id(), Some(Membership::Join)).await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn part(&self, guest: &UserId, room_id: &RoomId) -> Result<(), ConsumeError> {
-        let change = MembershipChange {
-            room_id: room_id.to_owned(),
-            sender: guest.to_owned(),
-            target: guest.to_owned(),
-            membership: Membership::Leave,
-            only_from: Some(Membership::Join),
-            reason: None,
-            profile: MemberProfile::default(),
-            is_direct: None,
-        };
-        match self.rooms.change_membership(change).await {
-            Err(MembershipError::Send(SendError::Store(error))) => Err(error.into()),
-            Err(MembershipError::Send(error @ (SendError::Busy | SendError::Stopping | SendError::Full))) => {
-                Err(StoreError::Unavailable(error.to_string().into()).into())
-            }
-            Err(MembershipError::Send(error @ SendError::Internal(_))) => {
-                tracing::error!(user_id = %guest, %room_id, %error, "a guest stays in a room");
-                Ok(())
-            }
-            // Has left by itself, or has been put out.
-            Ok(_) | Err(_) => Ok(()),
+    /// Whether it is the user of an account that has ended, and yet has to do with the room: whoever joins or is
+    /// invited at the moment of the end may be faster than the leaving that follows from it.
+    async fn must_part(&self, view: &View, user: &UserId, room: RoomNid) -> Result<bool, StoreError> {
+        let user = self.rooms.ids().user(user);
+        if !view.get::<Users>(&(user,)).await?.is_some_and(|row| row.deactivated) {
+            return Ok(false);
         }
+        let row = self.rooms.membership(view, user, room).await?;
+        Ok(row.is_some_and(|row| matches!(row.membership, Membership::Join | Membership::Invite | Membership::Knock)))
     }
 
     fn local<'a>(&self, user: &'a str) -> Option<&'a UserId> {

@@ -8,8 +8,10 @@
 //!
 //! What other servers say that is no event comes in by [`ForeignEdus`].
 //!
-//! A [`Follower`] drives one consumer. The consumers are [`Unread`], [`Followups`] and [`ToServers`].
+//! A [`Follower`] drives one consumer. The consumers are [`Unread`], [`Followups`], [`Departures`] and
+//! [`ToServers`].
 
+mod departures;
 mod edus;
 mod follow;
 mod followups;
@@ -22,6 +24,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use departures::Departures;
 pub use edus::{BoundEdu, Dropped, ForeignEdus, bind};
 pub use follow::{ConsumeError, Consumer, Follower, Habit};
 pub use followups::Followups;

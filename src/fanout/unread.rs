@@ -9,12 +9,15 @@
 //! far as a user has read them beyond the room's. What is read of all threads is summed up in the
 //! user's read point, so that a room's counts need no look at its threads.
 //!
-//! A read point moves forward with receipts, with what the user sends, and with joining. All rows
+//! A read point moves forward with receipts, with what the user sends (the user, not the server
+//! when a delayed event is due), and with joining. All rows
 //! are functions of the log, so consuming a fact again changes nothing.
 
 mod page;
 mod reading;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,7 +63,10 @@ impl Unread {
                     }
                 }
                 Change::Receipt { room, user } => page.receipt(*room, *user, *pos).await?,
-                Change::AccountData { .. } | Change::Outside { .. } | Change::ThreadSubscription { .. } => {}
+                Change::AccountData { .. }
+                | Change::Outside { .. }
+                | Change::ThreadSubscription { .. }
+                | Change::Deactivated { .. } => {}
             }
         }
         page.finish();

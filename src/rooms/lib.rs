@@ -33,6 +33,7 @@ mod inviting;
 mod joining;
 mod membership;
 mod outside;
+mod parting;
 mod persist;
 mod plan;
 mod profile;

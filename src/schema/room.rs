@@ -218,6 +218,11 @@ pub enum Change {
         /// Who.
         user: UserNid,
     },
+    /// An account has ended for good (the user's lane).
+    Deactivated {
+        /// Whose.
+        user: UserNid,
+    },
 }
 
 impl Change {

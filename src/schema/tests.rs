@@ -149,6 +149,7 @@ proptest! {
         holds_exactly(&Change::AccountData { user }, PLAIN)?;
         holds_exactly(&Change::Outside { user, room: event.room }, PLAIN)?;
         holds_exactly(&Change::ThreadSubscription { user }, PLAIN)?;
+        holds_exactly(&Change::Deactivated { user }, PLAIN)?;
         holds(&RawNode(node))?;
     }
 

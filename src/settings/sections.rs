@@ -350,6 +350,10 @@ sections! {
         user: Option<Rate> = default(Some(Rate::per_second(50, 500)));
         /// All requests from one address, of users or of nobody. Many people may share one.
         address: Option<Rate> = default(Some(Rate::per_second(200, 2000)));
+        /// Connections that one address may have open, which is no rate: more are closed at once. Never more than
+        /// half of `listen.max_connections`, whatever this says. Proxies that `listen.trusted_proxies` names may have
+        /// all, and so may whoever connects to a Unix socket.
+        address_connections: u32 = default(512);
     }
 
     /// Logs, on standard error. They hold no tokens, no bodies and no message content.

@@ -254,6 +254,17 @@ impl Book {
         if self.people.contains_key(&user) { self.announce(user, now) } else { Outcome::Same }
     }
 
+    /// Nothing is remembered of a local user but that others have to see it away. That is not to be stored.
+    pub(super) fn forget(&mut self, user: UserNid) -> Outcome {
+        let Some(person) = self.people.get_mut(&user) else { return Outcome::Same };
+        person.status_msg = None;
+        person.last_active = None;
+        person.devices.clear();
+        self.append(user, AWAY);
+        self.unsaved.remove(&user);
+        Outcome::Changed
+    }
+
     /// Another server says what its user's presence is.
     pub(super) fn hear_foreign(
         &mut self,

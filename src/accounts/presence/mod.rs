@@ -135,6 +135,11 @@ impl Presence {
         self.change(|book, now| book.show_again(user, now));
     }
 
+    /// Nothing is remembered of the user any more, in memory, and others see it away.
+    pub fn forget(&self, user: UserNid) {
+        self.change(|book, _| book.forget(user));
+    }
+
     /// The user's presence at this moment; `None`: nothing is known of it.
     pub fn sight(&self, user: UserNid) -> Option<Sight> {
         self.0.book.lock().sight(user, self.0.clock.now())

@@ -43,7 +43,7 @@ async fn start() -> (Supervisor, SocketAddr) {
         idle_deadline: Duration::from_secs(2),
         http2_streams: 100,
     };
-    listen(&supervisor, listener.into(), router, limits, Arc::new(Semaphore::new(10)));
+    listen(&supervisor, listener.into(), router, limits, Slots::new(10));
     (supervisor, address)
 }
 

@@ -45,6 +45,16 @@ pub(super) enum Accepted {
     Tls(TcpStream, Peer, TlsAcceptor),
 }
 
+impl Accepted {
+    /// The other end.
+    pub(super) const fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, peer) | Self::Tls(_, peer, _) => *peer,
+            Self::Unix(_) => Peer::Local,
+        }
+    }
+}
+
 impl Listener {
     /// Listens on `address`; `mode` is that of a Unix socket's file.
     ///

@@ -9,6 +9,7 @@ mod activity;
 mod body;
 mod connection;
 mod listener;
+mod slots;
 mod tls;
 mod watched;
 
@@ -17,13 +18,12 @@ use std::time::Duration;
 
 use axum::Router;
 use hearth_base::Supervisor;
-use hearth_client_api::Peer;
 use hearth_settings::Settings;
-use tokio::sync::Semaphore;
 
 pub(crate) use connection::HttpLimits;
 use listener::Accepted;
 pub(crate) use listener::Listener;
+pub(crate) use slots::Slots;
 pub(crate) use tls::{Certificate, keep_renewed};
 
 /// How long to wait when no socket can be accepted (usually: no file descriptors left).
@@ -43,13 +43,13 @@ impl HttpLimits {
 
 /// Serves `router` on `listener` until `supervisor` stops; then connections finish what they do.
 ///
-/// `slots` is shared by all listeners: so many connections are open at once.
+/// `slots` is shared by all listeners: so many connections are open at once, and so many of one client.
 pub(crate) fn listen(
     supervisor: &Supervisor,
     listener: Listener,
     router: Router,
     limits: HttpLimits,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
 ) {
     let connections = supervisor.clone();
     let stopping = supervisor.stopping();
@@ -57,15 +57,17 @@ pub(crate) fn listen(
         let server = Arc::new(connection::Server::new(router, limits, connections.stopping()));
         loop {
             // A slot first: what does not fit waits in the kernel's queue, which is bounded too.
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let place = slots.vacant().await;
             match listener.accept().await {
                 Ok(accepted) => {
+                    let peer = accepted.peer();
+                    let Some(slot) = slots.take(place, peer) else { continue };
                     let server = server.clone();
                     connections.spawn("connection", async move {
                         match accepted {
-                            Accepted::Tcp(socket, peer) => server.serve(socket, peer).await,
-                            Accepted::Unix(socket) => server.serve(socket, Peer::Local).await,
-                            Accepted::Tls(socket, peer, tls) => server.serve_tls(socket, peer, &tls).await,
+                            Accepted::Tcp(socket, _) => server.serve(socket, peer).await,
+                            Accepted::Unix(socket) => server.serve(socket, peer).await,
+                            Accepted::Tls(socket, _, tls) => server.serve_tls(socket, peer, &tls).await,
                         }
                         drop(slot);
                     });

@@ -22,7 +22,7 @@ async fn start(slots: usize) -> (Supervisor, std::net::SocketAddr) {
         (http::StatusCode::PAYLOAD_TOO_LARGE, "no")
     };
     let router = Router::new().route("/", post(refuse));
-    listen(&supervisor, listener.into(), router, limits(), Arc::new(Semaphore::new(slots)));
+    listen(&supervisor, listener.into(), router, limits(), Slots::new(slots));
     (supervisor, address)
 }
 

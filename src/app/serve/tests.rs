@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::routing::{get, post};
+use hearth_client_api::Peer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -30,7 +31,7 @@ async fn start(limits: HttpLimits, slots: usize) -> (Supervisor, SocketAddr) {
         .route("/", get(async || "hello"))
         .route("/echo", post(async |body: String| body))
         .route("/poll", get(move || long_poll(stopping.clone())));
-    listen(&supervisor, listener.into(), router, limits, Arc::new(Semaphore::new(slots)));
+    listen(&supervisor, listener.into(), router, limits, Slots::new(slots));
     (supervisor, address)
 }
 
@@ -131,7 +132,7 @@ async fn a_unix_socket_serves_and_is_gone_after_the_shutdown() {
     let supervisor = Supervisor::new();
     let peer = async |axum::Extension(peer): axum::Extension<Peer>| format!("{peer:?}");
     let router = Router::new().route("/", get(peer));
-    listen(&supervisor, listener, router, limits(), Arc::new(Semaphore::new(10)));
+    listen(&supervisor, listener, router, limits(), Slots::new(10));
     let mut socket = tokio::net::UnixStream::connect(&path).await.expect("listening");
     socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("connected");
     let mut answer = String::new();

@@ -7,10 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use hearth_accounts::{Erase, LogoutDevices};
 use hearth_base::Secret;
-use hearth_rooms::{MemberProfile, MembershipChange};
-use hearth_schema::Membership;
 use http::Method;
-use ruma_common::UserId;
 use serde::Deserialize;
 
 use crate::auth::Authed;
@@ -68,31 +65,13 @@ pub(crate) async fn deactivate(
     let erase = if body.erase == Some(true) { Erase::Yes } else { Erase::No };
     api.accounts.deactivate(requester.user, erase).await?;
     api.accounts.uia_complete(&confirmed);
-    if erase == Erase::Yes {
-        api.rooms.note_erased(&requester.user_id).await?;
+    // The rooms are left whether or not anybody waits for it. What others are shown should change at once, and will
+    // in any case.
+    if erase == Erase::Yes
+        && let Err(error) = api.rooms.note_erased(&requester.user_id).await
+    {
+        tracing::warn!(user_id = %requester.user_id, %error, "an erased user is shown for a moment longer");
     }
-    leave_rooms(&api, &requester.user_id).await?;
-    // There are no third-party identifiers that could be unbound.
-    Ok(reply::raw(Bytes::from_static(br#"{"id_server_unbind_result":"no-support"}"#)))
-}
-
-/// A deactivated user is in no room. The account is gone by now, so a room that does not let the user
-/// go is no reason to stop.
-async fn leave_rooms(api: &Api, user: &UserId) -> Result<(), ApiError> {
-    for room_id in api.rooms.joined_room_ids(user).await? {
-        let change = MembershipChange {
-            room_id: room_id.clone(),
-            sender: user.to_owned(),
-            target: user.to_owned(),
-            membership: Membership::Leave,
-            only_from: None,
-            reason: None,
-            profile: MemberProfile::default(),
-            is_direct: None,
-        };
-        if let Err(error) = api.rooms.change_membership(change).await {
-            tracing::warn!(%room_id, %error, "a deactivated user could not leave a room");
-        }
-    }
-    Ok(())
+    // There are never any third-party identifiers to be unbound: that is a success.
+    Ok(reply::raw(Bytes::from_static(br#"{"id_server_unbind_result":"success"}"#)))
 }

@@ -62,13 +62,17 @@ impl TrustedProxies {
         ClientAddress(nearest)
     }
 
-    /// Whether `peer` says that it passes on somebody's request, and is not believed.
-    pub(super) fn ignores(&self, peer: Peer, headers: &HeaderMap) -> bool {
-        let trusted = match peer {
+    /// Whether the operator has named `peer`.
+    pub fn names(&self, peer: Peer) -> bool {
+        match peer {
             Peer::Local => self.local,
             Peer::Address(address) => self.trusts(address),
-        };
-        !trusted && headers.contains_key(&FORWARDED_FOR)
+        }
+    }
+
+    /// Whether `peer` says that it passes on somebody's request, and is not believed.
+    pub(super) fn ignores(&self, peer: Peer, headers: &HeaderMap) -> bool {
+        !self.names(peer) && headers.contains_key(&FORWARDED_FOR)
     }
 }
 

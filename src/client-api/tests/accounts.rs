@@ -272,8 +272,9 @@ async fn a_deactivated_user_is_nowhere() {
     assert_eq!(asked.verdict(), (401, ""));
     let auth = with_password(&bob, &asked.body["session"]);
     let done = world.post("/account/deactivate", &bob, json!({"erase": true, "auth": auth})).await.ok();
-    assert_eq!(done, json!({"id_server_unbind_result": "no-support"}));
+    assert_eq!(done, json!({"id_server_unbind_result": "success"}));
     assert_eq!(world.get("/account/whoami", &bob).await.verdict(), (401, "M_UNKNOWN_TOKEN"));
+    world.has_departed(&bob).await;
     let joined = world.get(&in_room(&room, "joined_members"), &ann).await.ok();
     assert_eq!(joined["joined"].as_object().unwrap().len(), 1, "{joined}");
     let body = json!({"type": "m.login.password", "user": "bob", "password": PASSWORD});

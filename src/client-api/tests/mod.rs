@@ -46,7 +46,7 @@ use hearth_accounts::{
 };
 use hearth_base::{Clock, FixedClock, Millis, SeededRandom};
 use hearth_event::{RoomVersion, SigningKey};
-use hearth_fanout::{Follower, Followups, Unread};
+use hearth_fanout::{Departures, Follower, Followups, Unread};
 use hearth_rooms::remote::Remote;
 use hearth_rooms::{RoomSettings, Rooms, RoomsParts};
 use hearth_schema::Ids;
@@ -55,7 +55,7 @@ use hearth_store::memory::MemoryStore;
 use hearth_sync::{Incarnation, Sync, SyncParts, SyncSettings};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use ruma_common::server_name;
+use ruma_common::{UserId, server_name};
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
@@ -177,7 +177,9 @@ impl World {
         tokio::spawn(rooms.clone().run_delayed(shutdown.clone()));
         tokio::spawn(unread.run(shutdown.clone()));
         let followups = Followups::new(rooms.clone(), Arc::clone(&accounts), server_name.clone());
-        tokio::spawn(Follower::new(store, followups).run(shutdown.clone()));
+        tokio::spawn(Follower::new(Arc::clone(&store), followups).run(shutdown.clone()));
+        let departures = Departures::new(rooms.clone(), Arc::clone(&accounts));
+        tokio::spawn(Follower::new(store, departures).run(shutdown.clone()));
         let mut settings = ClientApiSettings::new(server_name);
         change(&mut settings);
         let parts = ClientApi {
@@ -236,6 +238,18 @@ impl World {
     async fn register(&self, name: &str) -> Person {
         let body = json!({"username": name, "password": PASSWORD, "auth": {"type": "m.login.dummy"}});
         person(&self.open(Method::POST, "/register", body).await.ok())
+    }
+
+    /// Waits until a user whose account has ended is in no room.
+    async fn has_departed(&self, person: &Person) {
+        let user_id = UserId::parse(&person.id).unwrap();
+        for _ in 0..500 {
+            if self.rooms.joined_room_ids(&user_id).await.unwrap().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{} is in rooms still", person.id);
     }
 
     async fn create_room(&self, by: &Person, body: Value) -> String {

@@ -47,7 +47,12 @@ impl ToServers {
             match Change::decode(&fact.body) {
                 Ok(Change::Event { event }) => numbers.entry(event.room).or_default().push(event.n),
                 Ok(Change::Receipt { room, .. }) => receipts.push((room, fact.pos)),
-                Ok(Change::AccountData { .. } | Change::Outside { .. } | Change::ThreadSubscription { .. })
+                Ok(
+                    Change::AccountData { .. }
+                    | Change::Outside { .. }
+                    | Change::ThreadSubscription { .. }
+                    | Change::Deactivated { .. },
+                )
                 | Err(_) => {}
             }
         }

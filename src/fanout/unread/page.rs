@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hearth_event::PowerLevels;
-use hearth_rooms::{RoomEvent, Rooms};
+use hearth_rooms::{RoomEvent, Rooms, SentBy};
 use hearth_schema::{
     CurrentState, Highlights, Ids, Membership, Mention, ReadPoint, ReceiptLog, Receipts, RoomNid, Tally, ThreadRead,
     UserNid, UserRooms,
@@ -70,7 +70,9 @@ impl<'a> Page<'a> {
     }
 
     /// Whoever joins has read everything, whoever speaks what comes before in the same thread. Other
-    /// changes of membership and of the profile, which goes to every room at once, say nothing.
+    /// changes of membership and of the profile, which goes to every room at once, say nothing. Nor does a delayed
+    /// event, although it counts as unread for its own sender then, if it is one that notifies: that is one too many,
+    /// and what would be lost are mentions.
     async fn sent(&mut self, event: &RoomEvent, thread: Option<u32>) -> Result<(), StoreError> {
         let reader = (self.ids().user(event.sender()), event.room);
         if event.event_type() == "m.room.member" {
@@ -78,6 +80,10 @@ impl<'a> Page<'a> {
                 self.raise_mark(reader, event.pos);
                 self.read_all(reader, event.pos).await?;
             }
+            return Ok(());
+        }
+        // Whoever has it sent by the server need not be there to read anything.
+        if event.sent_by.as_ref().is_some_and(SentBy::is_delayed) {
             return Ok(());
         }
         self.raise_mark(reader, event.pos);

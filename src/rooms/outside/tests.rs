@@ -4,6 +4,7 @@ mod damaged;
 mod hostile;
 mod leaving;
 mod out;
+mod parting;
 mod taking;
 
 use std::sync::Arc;

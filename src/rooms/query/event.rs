@@ -45,6 +45,13 @@ pub struct SentBy {
     pub transaction_id: String,
 }
 
+impl SentBy {
+    /// Whether the server has sent it, at the time that its sender had chosen.
+    pub const fn is_delayed(&self) -> bool {
+        self.device_id.is_empty()
+    }
+}
+
 /// What is shown of an event besides the event itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventExtras<'a> {

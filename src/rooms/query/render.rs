@@ -208,7 +208,7 @@ struct Memberships {
 /// For the sender on any device: whoever has it can look up what became of the event.
 fn delay_id<'a>(event: &'a RoomEvent, reader: &Reader<'_>) -> Option<&'a str> {
     let by = event.sent_by.as_ref()?;
-    (event.sender() == reader.user_id && by.device_id.is_empty()).then_some(by.transaction_id.as_str())
+    (event.sender() == reader.user_id && by.is_delayed()).then_some(by.transaction_id.as_str())
 }
 
 fn transaction_id<'a>(event: &'a RoomEvent, reader: &Reader<'_>) -> Option<&'a str> {

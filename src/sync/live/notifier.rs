@@ -190,6 +190,8 @@ impl Live {
                         touched.insert(user.nid(), user);
                     }
                 }
+                // Nobody is left who could be told.
+                Ok(Change::Deactivated { .. }) => {}
                 Err(error) => tracing::error!(pos = fact.pos.get(), %error, "a fact of the change log is damaged"),
             }
         }

@@ -9,14 +9,13 @@ use hearth_settings::{Address, FileMode};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::super::{HttpLimits, Listener, listen};
+use super::super::{HttpLimits, Listener, Slots, listen};
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,7 +48,7 @@ async fn serve(certificate: &Arc<Certificate>) -> (Supervisor, SocketAddr) {
         http2_streams: 100,
     };
     let router = Router::new().route("/", get(async || "hello"));
-    listen(&supervisor, listener, router, limits, Arc::new(Semaphore::new(1)));
+    listen(&supervisor, listener, router, limits, Slots::new(1));
     (supervisor, address)
 }
 
