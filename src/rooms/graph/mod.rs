@@ -36,10 +36,11 @@ pub(crate) struct Graph {
     pub version: RoomVersion,
 }
 
-/// Whether it is known what the room's state was before `event`: not of an outlier, but for the create event, before
-/// which there is no state.
+/// Whether it is known what the room's state was before `event`: not of an outlier, but for the room's create event,
+/// before which there is no state. Any other create event is rejected.
 pub(crate) fn has_state(event: &RoomEvent) -> bool {
-    event.state_before != StateId::EMPTY || event.pdu.is_state("m.room.create", "")
+    let begins = event.verdict != Verdict::Rejected && event.pdu.is_state("m.room.create", "");
+    event.state_before != StateId::EMPTY || begins
 }
 
 /// The event, which knows whether it was rejected.
@@ -51,6 +52,12 @@ impl Graph {
     /// The newest view of a room that is here.
     pub(crate) async fn latest(rooms: &Rooms, room: RoomNid, version: RoomVersion) -> Result<Self, StoreError> {
         Ok(Self { rooms: rooms.clone(), view: rooms.view().await?, room, version })
+    }
+
+    /// The room's create event; `None`: the room is not here yet.
+    pub(crate) async fn create(&self) -> Result<Option<Pdu>, StoreError> {
+        let create = self.rooms.current_event(&self.view, self.room, "m.room.create", "").await?;
+        Ok(create.map(|event| judged(&event)))
     }
 
     /// Those of `ids` that are stored in this room, whatever was decided about them.

@@ -177,9 +177,12 @@ impl Taker {
             self.fetch_state_events(&self.origin, pdu.event_id(), &ids).await?;
             self.as_state(&self.graph().await?, &ids.state).await?
         };
-        self.fetch_auth_events(pdu).await?;
+        self.fetch_auth_events(&self.origin, pdu).await?;
         let graph = self.graph().await?;
         let rejected = judge::why_rejected(&graph, pdu, state_before).await?;
+        if rejected.is_some() && judge::is_unfounded(&graph, pdu).await? {
+            return Err(FetchError::Useless("auth events of an old event could not be had".to_owned()));
+        }
         let good = rejected.is_none();
         let outlier = Outlier { pdu: pdu.clone(), rejected, state_before };
         self.rooms.post_inbound(self.room, Inbound::Outliers(vec![outlier])).await?;

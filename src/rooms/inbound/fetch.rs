@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use hearth_event::Pdu;
 use hearth_schema::{StateId, Verdict};
 use hearth_store::StoreError;
-use ruma_common::{EventId, OwnedEventId, OwnedServerName};
+use ruma_common::{EventId, OwnedEventId, OwnedServerName, ServerName};
 
 use super::judge::{self, by_auth_events, sorted};
 use super::take::Taker;
@@ -39,15 +39,15 @@ impl Taker {
         Ok(out)
     }
 
-    /// Fetches the auth events of `pdu` that are not here, with what they stand on.
-    pub(super) async fn fetch_auth_events(&self, pdu: &Pdu) -> Result<(), SendError> {
+    /// Fetches the auth events of `pdu` that are not here, with what they stand on, from `server`.
+    pub(super) async fn fetch_auth_events(&self, server: &ServerName, pdu: &Pdu) -> Result<(), SendError> {
         let graph = self.graph().await?;
         let known = graph.numbers(pdu.auth_events()).await?;
         // An event may name the same one twice, which gets it rejected and is nothing to ask for.
         if known.len() == pdu.auth_events().iter().collect::<BTreeSet<_>>().len() {
             return Ok(());
         }
-        let raw = match self.rooms.0.remote.event_auth(&self.origin, &self.room_id, pdu.event_id()).await {
+        let raw = match self.rooms.0.remote.event_auth(server, &self.room_id, pdu.event_id()).await {
             Ok(raw) => raw,
             Err(error) => {
                 tracing::debug!(%error, event_id = %pdu.event_id(), "auth events were not had");
@@ -58,7 +58,8 @@ impl Taker {
         self.keep(events).await
     }
 
-    /// Judges events that others stand on by their auth events, and stores them.
+    /// Judges events that others stand on by their auth events, and stores them. Of one that lacks auth events nothing is
+    /// known, unless one of them is rejected.
     pub(crate) async fn keep(&self, events: Vec<Pdu>) -> Result<(), SendError> {
         let graph = self.graph().await?;
         let known = graph.numbers(&events.iter().map(|event| event.event_id().to_owned()).collect::<Vec<_>>()).await?;
@@ -71,8 +72,7 @@ impl Taker {
         if fresh.is_empty() {
             return Ok(());
         }
-        let create = self.rooms.current_event(&graph.view, self.room, "m.room.create", "").await?;
-        let create = create.map(|event| judged(&event));
+        let create = graph.create().await?;
         let mut done: HashMap<OwnedEventId, Pdu> = HashMap::new();
         let mut outliers = Vec::with_capacity(fresh.len());
         for pdu in sorted(&fresh) {
@@ -82,9 +82,17 @@ impl Taker {
             let auth_events: Vec<Pdu> = pdu.auth_events().iter().filter_map(|id| done.get(id).cloned()).collect();
             let rejected =
                 by_auth_events(self.version, &pdu, &auth_events, create.as_ref()).err().map(|error| error.rule);
+            let lacking = pdu.auth_events().iter().any(|id| !done.contains_key(id));
+            if rejected.is_some() && lacking && !auth_events.iter().any(Pdu::rejected) {
+                tracing::debug!(event_id = %pdu.event_id(), "an event whose auth events were not told is left out");
+                continue;
+            }
             let verdict = if rejected.is_some() { pdu.with_rejected() } else { pdu.clone() };
             done.insert(pdu.event_id().to_owned(), verdict);
             outliers.push(Outlier { pdu, rejected, state_before: StateId::EMPTY });
+        }
+        if outliers.is_empty() {
+            return Ok(());
         }
         self.rooms.post_inbound(self.room, Inbound::Outliers(outliers)).await.map(drop)
     }
@@ -123,10 +131,13 @@ impl Taker {
         let raw = remote.event(server, event_id).await?;
         let pdu = self.admitted(vec![raw]).await?.into_iter().find(|pdu| pdu.event_id() == event_id);
         let pdu = pdu.ok_or_else(|| FetchError::Useless("the event is not what was asked for".to_owned()))?;
-        self.fetch_auth_events(&pdu).await?;
+        self.fetch_auth_events(server, &pdu).await?;
         let graph = self.graph().await?;
         let state_before = self.as_state(&graph, &ids.state).await?;
         let rejected = judge::why_rejected(&graph, &pdu, state_before).await?;
+        if rejected.is_some() && judge::is_unfounded(&graph, &pdu).await? {
+            return Err(FetchError::Useless("auth events of the event could not be had".to_owned()));
+        }
         let outlier = Outlier { pdu, rejected, state_before };
         self.rooms.post_inbound(self.room, Inbound::Outliers(vec![outlier])).await?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use hearth_event::{Pdu, Rejection, RoomVersion};
-use hearth_schema::StateId;
+use hearth_schema::{StateId, Verdict};
 use hearth_store::StoreError;
 use ruma_common::OwnedEventId;
 
@@ -13,7 +13,7 @@ fn rejection(rule: &str) -> Rejection {
     Rejection { rule: rule.to_owned() }
 }
 
-/// Judges `pdu` by its own auth events; `create` is the room's.
+/// Judges `pdu` by its own auth events; `create` is the room's, and only `None` where none is known yet.
 pub(crate) fn by_auth_events(
     version: RoomVersion,
     pdu: &Pdu,
@@ -22,7 +22,10 @@ pub(crate) fn by_auth_events(
 ) -> Result<(), Rejection> {
     hearth_event::check_auth_events(version, pdu, auth_events)?;
     if pdu.event_type() == "m.room.create" {
-        return Ok(());
+        return match create {
+            Some(create) if create.event_id() != pdu.event_id() => Err(rejection("the room has two create events")),
+            _ => Ok(()),
+        };
     }
     let create = create.ok_or_else(|| rejection("the room's create event is not known"))?;
     let state = |kind: &str, key: &str| {
@@ -38,13 +41,20 @@ pub(crate) fn by_auth_events(
 pub(super) async fn why_rejected(graph: &Graph, pdu: &Pdu, state: StateId) -> Result<Option<String>, StoreError> {
     let auth_events = graph.find(pdu.auth_events()).await?;
     let auth_events: Vec<Pdu> = auth_events.values().map(|event| judged(event)).collect();
-    let place = [("m.room.create".to_owned(), String::new())];
-    let create = graph.at(state, &place).await?.into_iter().next().flatten().map(|event| judged(&event));
+    let create = graph.create().await?;
     let mut judgement = by_auth_events(graph.version, pdu, &auth_events, create.as_ref());
     if judgement.is_ok() {
         judgement = by_state(graph, pdu, state).await?;
     }
     Ok(judgement.err().map(|rejection| rejection.rule))
+}
+
+/// Whether `pdu` may be rejected only because auth events of it could not be had just now. Rejections are for ever, so it
+/// is let go, and judged when it comes again. A rejected auth event settles it.
+pub(super) async fn is_unfounded(graph: &Graph, pdu: &Pdu) -> Result<bool, StoreError> {
+    let found = graph.find(pdu.auth_events()).await?;
+    let lacking = pdu.auth_events().iter().any(|id| !found.contains_key(id));
+    Ok(lacking && !found.values().any(|event| event.verdict == Verdict::Rejected))
 }
 
 /// Judges `pdu` by the state before it.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hearth_event::{Pdu, RoomVersion};
-use hearth_schema::{RoomNid, Source, StateId, Verdict};
+use hearth_schema::{RoomNid, Source, StateId};
 use hearth_store::{Pos, StoreError};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 
@@ -65,13 +65,10 @@ impl Taker {
         self.post(prepared).await
     }
 
-    /// A rejection is for ever. So an event is not rejected because auth events of it could not be had just now: it is
-    /// let go, and judged when it comes again, or when an event that follows it is here. Rejected auth events settle it.
+    /// An event is not rejected because auth events of it could not be had just now.
     async fn check_founded(&self, prepared: &Prepared) -> Result<(), SendError> {
         let Prepared { pdu, rejected: Some(why), .. } = prepared else { return Ok(()) };
-        let found = self.graph().await?.find(pdu.auth_events()).await?;
-        let lacking = pdu.auth_events().iter().any(|id| !found.contains_key(id));
-        if lacking && !found.values().any(|event| event.verdict == Verdict::Rejected) {
+        if judge::is_unfounded(&self.graph().await?, pdu).await? {
             return Err(SendError::BadContent(format!("auth events could not be had, and without them: {why}")));
         }
         Ok(())
@@ -94,7 +91,7 @@ impl Taker {
     async fn prepare(&self, pdu: Pdu, source: Source) -> Result<Prepared, SendError> {
         let (state_before, bridged) = self.state_before(&pdu).await?;
         let source = if bridged && source == Source::Remote { Source::AfterGap } else { source };
-        self.fetch_auth_events(&pdu).await?;
+        self.fetch_auth_events(&self.origin, &pdu).await?;
         let graph = self.graph().await?;
         let rejected = judge::why_rejected(&graph, &pdu, state_before).await?;
         Ok(Prepared { pdu, source, state_before, rejected, inbox: None, soft_fail: SoftFail::Keep, ends: Ends::Follow })

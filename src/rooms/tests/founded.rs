@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::fixture::object;
 use super::neighbour::{Town, event, event_after, event_on, name, other, raw};
+use crate::inbound::Taker;
 
 async fn send(town: &Town, room_id: &RoomId, pdu: &Pdu) {
     town.here.rooms.receive(name(1), vec![raw(pdu)]).await.expect("received");
@@ -81,6 +82,69 @@ async fn who_stands_on_what_was_rejected_is_rejected_for_ever() {
         send(&town, &room_id, &said).await;
         assert_eq!(verdict(&town, &room_id, said.event_id()).await, Some(Verdict::Rejected));
     }
+}
+
+#[tokio::test]
+async fn who_tells_half_an_auth_chain_rejects_nothing() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::parse("10").expect("known")).await;
+    let eve = other("eve");
+    let join = town.there.change(&room_id, (&eve, &eve), Membership::Join).await.expect("join").event_id;
+    Town::deliver(&town.there, &town.here, &room_id, &[&join]).await;
+    let join = event(&town.there.rooms, &room_id, &join).await.expect("an event").pdu.clone();
+    let content = json!({ "membership": "join", "displayname": "Eve" });
+    let prev = [(join.event_id().to_string(), join.depth())];
+    let named = event_after(&town.there, &room_id, &eve, ("m.room.member", Some(eve.as_str())), content, &prev).await;
+    let said = standing_on(&town, &room_id, &eve, (&named, named.event_id())).await;
+    let taker = Taker::new(&town.here.rooms, &room_id, name(1)).await.expect("readable").expect("a room");
+    taker.keep(vec![said.clone()]).await.expect("kept");
+    assert_eq!(verdict(&town, &room_id, said.event_id()).await, None, "what it stands on was not told");
+    for pdu in [&named, &said] {
+        send(&town, &room_id, pdu).await;
+        assert_eq!(verdict(&town, &room_id, pdu.event_id()).await, Some(Verdict::Accepted));
+    }
+}
+
+#[tokio::test]
+async fn a_room_has_one_create_event_whoever_tells_of_another() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::parse("10").expect("known")).await;
+    let eve = other("eve");
+    let join = town.there.change(&room_id, (&eve, &eve), Membership::Join).await.expect("join").event_id;
+    Town::deliver(&town.there, &town.here, &room_id, &[&join]).await;
+    let before = town.here.state(&room_id).await;
+    let draft = EventDraft {
+        room_id: Some(room_id.clone()),
+        event_type: "m.room.create".to_owned(),
+        state_key: Some(String::new()),
+        sender: eve.clone(),
+        content: object(json!({ "creator": eve, "m.federate": false, "room_version": "10" })),
+        origin_server_ts: 1_800_000_000_000,
+        prev_events: Vec::new(),
+        auth_events: Vec::new(),
+        depth: 1,
+        redacts: None,
+    };
+    let key = SigningKey::from_seed([4; 32], "test").expect("a valid key");
+    let signed = |draft| build(draft, RoomVersion::parse("10").expect("known"), eve.server_name(), &key);
+    let create = signed(draft.clone()).expect("an event");
+    // As an auth event that was asked for: nothing refuses it before the rules do.
+    let taker = Taker::new(&town.here.rooms, &room_id, name(1)).await.expect("readable").expect("a room");
+    taker.keep(vec![create.clone()]).await.expect("kept");
+    assert_eq!(verdict(&town, &room_id, create.event_id()).await, Some(Verdict::Rejected));
+    let draft = EventDraft {
+        event_type: "m.room.member".to_owned(),
+        state_key: Some(eve.to_string()),
+        content: object(json!({ "membership": "join" })),
+        prev_events: vec![create.event_id().to_owned()],
+        auth_events: vec![create.event_id().to_owned()],
+        depth: 2,
+        ..draft
+    };
+    let on_it = signed(draft).expect("an event");
+    send(&town, &room_id, &on_it).await;
+    assert_eq!(verdict(&town, &room_id, on_it.event_id()).await, None, "the state before it is of no room");
+    assert_eq!(town.here.state(&room_id).await, before);
 }
 
 #[tokio::test]
