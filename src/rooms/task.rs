@@ -10,7 +10,7 @@ use futures::stream::FuturesOrdered;
 use hearth_event::RoomVersion;
 use hearth_schema::{EventKey, EventNid, RoomHeads, RoomMeta, RoomNid, StateId, UserNid};
 use hearth_store::{Batch, CommitError, Committed, Owner, Pos, StoreError, View};
-use ruma_common::{OwnedEventId, OwnedRoomId};
+use ruma_common::{OwnedEventId, OwnedRoomId, UserId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -279,7 +279,7 @@ impl RoomTask {
         };
         let planned = self.loaded(view, |planner, context| planner.place(&draft, context)).await?;
         let relation = relation.map(|relation| relation.change(&planned));
-        let early = early.map(|target| self.early(target, &planned)).transpose()?;
+        let early = early.map(|target| self.early(target, planned.pdu.sender())).transpose()?;
         let mut attached = Attached { transaction, relation, early, ..Attached::default() };
         if let (Some(redacted), Some(planner)) = (redacted, &mut self.planner) {
             match attach::redaction(planner, &planned, redacted) {
@@ -300,8 +300,8 @@ impl RoomTask {
         Ok(Step::Submit(Box::new((planned, attached))))
     }
 
-    /// What `planned`, which redacts `target`, does to that when it comes.
-    fn early(&mut self, target: EventKey, planned: &Planned) -> Result<Early, SendError> {
+    /// The redaction of `target`, which has not come yet, that was just planned for `sender`.
+    fn early(&mut self, target: EventKey, sender: &UserId) -> Result<Early, SendError> {
         let levels = match &self.planner {
             Some(planner) => attach::levels(planner),
             None => Err(SendError::Internal("no planner".into())),
@@ -310,7 +310,6 @@ impl RoomTask {
             // The head has moved past an event that will not be sent.
             self.planner = None;
         }
-        let sender = planned.pdu.sender();
         Ok(Early::new(target, sender, Reach::of(&levels?, sender)))
     }
 

@@ -20,18 +20,17 @@ async fn a_server_that_is_kept_out_invites_nobody() {
         friend.join(&world, &room, "olga").await;
         mallory.join(&world, &room, "eve").await;
         let mut invitations = Vec::new();
-        for (other, inviter) in [(&friend, "olga"), (&mallory, "eve")] {
-            let (inviter, invited) = (other.user(inviter), bob());
-            let member = ("m.room.member", Some(invited.as_str()));
-            let invite = other.event(&world, (&room, &inviter), member, json!({"membership": "invite"})).await;
+        for (other, name) in [(&friend, "olga"), (&mallory, "eve")] {
+            let target = bob();
+            let member = ("m.room.member", Some(target.as_str()));
+            let invite = other.event(&world, (&room, &other.user(name)), member, json!({"membership": "invite"})).await;
             let path = format!("invite/{}/{}", pct(room.as_str()), pct(invite.event_id().as_str()));
-            let (endpoint, body) = match version {
-                "1" => (format!("{V1}/{path}"), text(&invite).to_owned()),
-                _ => {
-                    let event = text(&invite);
-                    let body = format!(r#"{{"room_version":"{version}","event":{event},"invite_room_state":[]}}"#);
-                    (format!("{V2}/{path}"), body)
-                }
+            let event = text(&invite);
+            let (endpoint, body) = if version == "1" {
+                (format!("{V1}/{path}"), event.to_owned())
+            } else {
+                let body = format!(r#"{{"room_version":"{version}","event":{event},"invite_room_state":[]}}"#);
+                (format!("{V2}/{path}"), body)
             };
             other.put(&world, &endpoint, &body).await.ok();
             invitations.push((other, endpoint, body));
