@@ -80,7 +80,8 @@ impl BackOff {
         }
     }
 
-    fn failed(&self, server: &ServerName, began: Millis) {
+    /// `server` has not answered what it was asked at `began`.
+    pub(crate) fn failed(&self, server: &ServerName, began: Millis) {
         let now = self.clock.now();
         let new = || Arc::new(Mutex::new(Failing { failures: 0, last: Millis(0), until: now, probed: false }));
         let failing = self.failing.get_with_by_ref(server, new);
@@ -104,10 +105,10 @@ impl BackOff {
 }
 
 impl Turn {
-    /// It answered.
-    pub(crate) fn reached(mut self) {
+    /// It answered; gives its name if it had not the time before.
+    pub(crate) fn reached(mut self) -> Option<OwnedServerName> {
         self.probe = None;
-        self.of.failing.invalidate(&self.server);
+        self.of.failing.remove(&self.server).map(|_| self.server.clone())
     }
 
     /// It did not.
@@ -153,8 +154,10 @@ mod tests {
         for (pause, full) in pauses.iter().zip([60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]) {
             assert!((full * 4 / 5..=full).contains(pause), "{pauses:?}");
         }
-        back_off.turn(server, Patience::FailFast).expect("a turn").reached();
-        assert!(back_off.turn(server, Patience::FailFast).is_ok(), "forgotten");
+        let reached = back_off.turn(server, Patience::FailFast).expect("a turn").reached();
+        assert_eq!(reached.as_deref(), Some(server), "it is back");
+        let again = back_off.turn(server, Patience::FailFast).expect("forgotten").reached();
+        assert_eq!(again, None, "as ever");
         assert!(back_off.turn(server_name!("b.example"), Patience::FailFast).is_ok(), "another server");
     }
 

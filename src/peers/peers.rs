@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::back_off::BackOff;
+use crate::back_off::{BackOff, Turn};
 use crate::client::{Failed, HttpClient, Memories, Raw, Ready, check_plain};
 use crate::connect::{Connector, Ports, Service};
 use crate::refusal::{clean, refused};
@@ -73,7 +73,7 @@ pub(crate) struct Inner {
     pub ring: Ring,
     pub well_known: WellKnown,
     http: HttpClient,
-    back_off: BackOff,
+    pub back_off: BackOff,
     heard: broadcast::Sender<OwnedServerName>,
     heard_lately: Cache<OwnedServerName, ()>,
 }
@@ -228,7 +228,8 @@ impl Peers {
         }
     }
 
-    /// Servers as they are heard from, each once a second at the most. Who lags behind may take it that all were.
+    /// Servers as they are heard from, each once a second at the most, and besides when one answers that had failed to.
+    /// Who lags behind may take it that all were.
     pub fn hear(&self) -> broadcast::Receiver<OwnedServerName> {
         self.0.heard.subscribe()
     }
@@ -306,11 +307,11 @@ impl Peers {
         };
         match answered {
             Ok(Ok(answer)) => {
-                turn.reached();
+                self.reached(turn);
                 Ok(answer)
             }
             Ok(Err(Failed::Invalid(why))) => {
-                turn.reached();
+                self.reached(turn);
                 Err(RemoteError::Invalid { server, why: clean(&why) })
             }
             Ok(Err(Failed::Unreachable(why))) => {
@@ -321,6 +322,14 @@ impl Peers {
                 turn.failed();
                 Err(unreachable(format!("no answer within {} s", outgoing.deadline.as_secs())))
             }
+        }
+    }
+
+    /// A server has answered. If it had not before, whoever waits for it is told.
+    fn reached(&self, turn: Turn) {
+        if let Some(server) = turn.reached() {
+            // Nobody listens: nobody waits.
+            let _ = self.0.heard.send(server);
         }
     }
 

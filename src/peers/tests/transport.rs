@@ -141,7 +141,9 @@ async fn servers_that_do_not_answer_are_left_alone_until_they_are_heard_from() {
     assert!(heard.try_recv().is_err(), "once");
     world.clock.advance(Duration::from_secs(5));
     ask().await.expect("tried again");
+    assert_eq!(heard.try_recv().ok(), Some(name.clone()), "whoever waits for it may go on");
     ask().await.expect("and again");
+    assert!(heard.try_recv().is_err(), "that is nothing new");
     assert_eq!(server.uris().len(), 2);
 }
 
