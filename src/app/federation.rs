@@ -125,6 +125,7 @@ pub(crate) async fn start(
     tasks.spawn("outbound", outbound.run(follower.progress(), peers.hear()));
     tasks.spawn("queues of other servers", follower.run(tasks.stopping()));
     tasks.spawn("memory of transactions", rooms.clone().run_forgetting(tasks.stopping()));
+    tasks.spawn("events that wait for other servers", rooms.clone().run_hearing(peers.hear(), tasks.stopping()));
     rooms.resume_inbound().await.map_err(|error| Failure::new(Code::Io, error))?;
     let router = hearth_server_api::router(ServerApi {
         rooms,

@@ -111,6 +111,10 @@ fn with_state(event: &str, state: &str) -> String {
 }
 
 impl Remote for Peers {
+    fn gave_up(&self, server: &ServerName, began: Millis) {
+        self.0.back_off.failed(server, began);
+    }
+
     fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>> {
         Box::pin(self.all_keys(wanted))
     }

@@ -37,6 +37,9 @@ pub enum SendError {
     /// Too many requests wait for this room.
     #[error("the room is busy")]
     Busy,
+    /// Other servers that may know what the event stands on do not answer now.
+    #[error("{0}")]
+    Unanswered(String),
     /// The server is stopping.
     #[error("the server is shutting down")]
     Stopping,

@@ -143,6 +143,12 @@ pub struct ExchangeOut {
 /// Other servers. Every function asks one of them, once. What is not implemented is answered with [`RemoteError::Off`], so
 /// that whoever stands for them in a test says only what it is about.
 pub trait Remote: Send + Sync + 'static {
+    /// `server` has not answered in a time in which others do what it was asked at `began`, and nobody waits any more: it
+    /// counts as one that cannot be reached.
+    fn gave_up(&self, server: &ServerName, began: Millis) {
+        let _ = (server, began);
+    }
+
     /// The keys that are known, or can be found out, of `wanted`; what cannot be had is absent. That the store failed says
     /// nothing about a key, and is the error.
     fn keys<'a>(&'a self, wanted: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>>;

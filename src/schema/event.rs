@@ -1,7 +1,7 @@
 //! Stored events.
 
 use bytes::Bytes;
-use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Pos, Value};
+use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Pos, Value, decode_body, encode_body};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,10 +67,41 @@ pub struct StagedEvent {
     pub event_id: String,
     /// The PDU in canonical JSON.
     pub json: Vec<u8>,
+    /// What it stands on could not be asked for, so it is tried again; `None`: it was not tried yet.
+    pub wait: Option<StagedWait>,
 }
 
-crate::stored! {
-    StagedEvent = 1;
+/// How a staged event waits for servers that do not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedWait {
+    /// When it was first not answered, in milliseconds since the epoch.
+    pub since: u64,
+    /// Attempts that were not answered.
+    pub tries: u32,
+    /// When the last of them ended, in milliseconds since the epoch.
+    pub tried_at: u64,
+}
+
+/// What was staged before there was [`StagedEvent::wait`].
+#[derive(Deserialize)]
+struct StagedV1 {
+    origin: String,
+    event_id: String,
+    json: Vec<u8>,
+}
+
+impl Value for StagedEvent {
+    fn encode(&self, out: &mut KeyBuf) {
+        encode_body(2, self, out);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.first() != Some(&1) {
+            return decode_body(2, bytes);
+        }
+        let StagedV1 { origin, event_id, json } = decode_body(1, bytes)?;
+        Ok(Self { origin, event_id, json, wait: None })
+    }
 }
 
 const VERSION: u8 = 2;

@@ -27,7 +27,7 @@ pub use account::{
     Pusher, Refresh, RefreshFamily, RegistrationToken, SpentRefresh, User,
 };
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
-pub use event::{Source, StagedEvent, StoredEvent, Verdict};
+pub use event::{Source, StagedEvent, StagedWait, StoredEvent, Verdict};
 pub use ids::{
     AliasKey, DestinationNid, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
 };

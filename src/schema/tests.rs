@@ -225,6 +225,21 @@ proptest! {
     }
 
     #[test]
+    fn staged_events_survive_the_round_trip(
+        (origin, event_id, json) in (text(), text(), any::<Vec<u8>>()),
+        wait in option::of(any::<(u64, u32, u64)>()),
+    ) {
+        let old = (origin.clone(), event_id.clone(), json.clone());
+        let wait = wait.map(|(since, tries, tried_at)| StagedWait { since, tries, tried_at });
+        let staged = StagedEvent { origin, event_id, json, wait };
+        holds_exactly(&staged, PLAIN)?;
+        // As it was stored before events could wait.
+        let mut out = KeyBuf::default();
+        hearth_store::encode_body(1, &old, &mut out);
+        prop_assert_eq!(StagedEvent::decode(&out.bytes), Ok(StagedEvent { wait: None, ..staged }));
+    }
+
+    #[test]
     fn gaps_survive_the_round_trip(lowest in option::of(any::<u64>()), failures: u32, retry_at: u64) {
         holds_exactly(&Gap { lowest, failures, retry_at }, PLAIN)?;
     }

@@ -48,6 +48,7 @@ impl From<SendError> for ApiError {
             SendError::UnknownEvent => Self::not_found("the event is not known"),
             SendError::DuplicateAnnotation => Self::invalid_param(error.to_string()),
             SendError::Busy => Self::busy(ROOM_RETRY_MS),
+            SendError::Unanswered(why) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", why),
             SendError::Stopping => Self::stopping(),
             SendError::Full => Self::disk_full(),
             SendError::Store(error) => error.into(),

@@ -29,6 +29,7 @@ impl From<SendError> for ApiError {
             SendError::Locked => standing::locked(),
             SendError::Suspended => standing::suspended(),
             SendError::Busy => Self::busy(ROOM_RETRY_MS),
+            SendError::Unanswered(why) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", why),
             SendError::Stopping => Self::stopping(),
             SendError::Full => Self::disk_full(),
             SendError::Store(error) => error.into(),

@@ -319,7 +319,12 @@ const fn failure(error: &SendError) -> Option<DelayedFailure> {
         SendError::DuplicateAnnotation => Some(DelayedFailure::DuplicateAnnotation),
         SendError::Locked => Some(DelayedFailure::Locked),
         SendError::Suspended => Some(DelayedFailure::Suspended),
-        SendError::Busy | SendError::Stopping | SendError::Full | SendError::Store(_) | SendError::Internal(_) => None,
+        SendError::Busy
+        | SendError::Unanswered(_)
+        | SendError::Stopping
+        | SendError::Full
+        | SendError::Store(_)
+        | SendError::Internal(_) => None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What an event stands on and what is not here: fetched from the server that sent the event, and from others in the
-//! room if that one does not help.
+//! What an event stands on and what is not here, fetched from one server. Who is asked, and how long it may take, is up to
+//! [`super::asking`].
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,6 +8,7 @@ use hearth_schema::{StateId, Verdict};
 use hearth_store::StoreError;
 use ruma_common::{EventId, OwnedEventId, OwnedServerName, ServerName};
 
+use super::asking::is_silence;
 use super::judge::{self, by_auth_events, sorted};
 use super::take::Taker;
 use super::{Inbound, Outlier, admit};
@@ -20,8 +21,6 @@ use crate::remote::{RawPdu, RemoteError, StateIds};
 const ONE_BY_ONE: usize = 50;
 /// Requests for single events at a time.
 const PARALLEL: usize = 8;
-/// Servers that are asked for a state.
-const MAX_SERVERS: usize = 4;
 /// Events in a state that is believed in.
 const MAX_STATE: usize = 200_000;
 
@@ -47,8 +46,11 @@ impl Taker {
         if known.len() == pdu.auth_events().iter().collect::<BTreeSet<_>>().len() {
             return Ok(());
         }
-        let raw = match self.rooms.0.remote.event_auth(server, &self.room_id, pdu.event_id()).await {
+        let asked = self.rooms.0.remote.event_auth(server, &self.room_id, pdu.event_id());
+        let raw = match self.in_time(asked).await {
             Ok(raw) => raw,
+            // Another time it may tell them.
+            Err(error) if is_silence(&error) => return Err(SendError::Unanswered(error.to_string())),
             Err(error) => {
                 tracing::debug!(%error, event_id = %pdu.event_id(), "auth events were not had");
                 Vec::new()
@@ -97,38 +99,15 @@ impl Taker {
         self.rooms.post_inbound(self.room, Inbound::Outliers(outliers)).await.map(drop)
     }
 
-    /// Fetches `event_id` and the state before it, and stores both.
-    pub(super) async fn fetch_with_state(&self, event_id: &EventId) -> Result<(), SendError> {
-        let mut refusal = None;
-        for server in self.servers().await? {
-            match self.fetch_from(&server, event_id).await {
-                Ok(()) => return Ok(()),
-                Err(FetchError::Remote(error)) => refusal = Some(error.to_string()),
-                Err(FetchError::Useless(why)) => refusal = Some(why),
-                Err(FetchError::Here(error)) => return Err(error),
-            }
-        }
-        let why = refusal.unwrap_or_else(|| "there is nobody to ask".to_owned());
-        Err(SendError::BadContent(format!("{event_id} is missing: {why}")))
-    }
-
-    /// Who may be asked, the origin first.
-    async fn servers(&self) -> Result<Vec<OwnedServerName>, SendError> {
-        let view = self.rooms.view().await?;
-        let others = self.rooms.servers(&view, self.room).await?;
-        let own = &self.rooms.0.signer.server_name;
-        let others = others.keys().filter(|server| **server != self.origin && *server != own).cloned();
-        Ok(std::iter::once(self.origin.clone()).chain(others).take(MAX_SERVERS).collect())
-    }
-
-    async fn fetch_from(&self, server: &OwnedServerName, event_id: &EventId) -> Result<(), FetchError> {
+    /// Fetches `event_id` and the state before it from `server`, which is the one that is asked here, and stores both.
+    pub(super) async fn fetch_from(&self, server: &OwnedServerName, event_id: &EventId) -> Result<(), FetchError> {
         let remote = &self.rooms.0.remote;
-        let ids = remote.state_ids(server, &self.room_id, event_id).await?;
+        let ids = self.in_time(remote.state_ids(server, &self.room_id, event_id)).await?;
         if ids.state.len() + ids.auth_chain.len() > MAX_STATE {
             return Err(FetchError::Useless("the state is too large".to_owned()));
         }
         self.fetch_state_events(server, event_id, &ids).await?;
-        let raw = remote.event(server, event_id).await?;
+        let raw = self.in_time(remote.event(server, event_id)).await?;
         let pdu = self.admitted(vec![raw]).await?.into_iter().find(|pdu| pdu.event_id() == event_id);
         let pdu = pdu.ok_or_else(|| FetchError::Useless("the event is not what was asked for".to_owned()))?;
         self.fetch_auth_events(server, &pdu).await?;
@@ -161,7 +140,7 @@ impl Taker {
         }
         let remote = &self.rooms.0.remote;
         let raw = if missing.len() > ONE_BY_ONE {
-            let all = remote.state(server, &self.room_id, event_id).await?;
+            let all = self.in_time(remote.state(server, &self.room_id, event_id)).await?;
             all.state.into_iter().chain(all.auth_chain).collect()
         } else {
             self.fetch_one_by_one(server, missing.into_iter().collect()).await?
@@ -179,7 +158,8 @@ impl Taker {
         let remote = &self.rooms.0.remote;
         let mut told = Vec::with_capacity(missing.len());
         for some in missing.chunks(PARALLEL) {
-            for answer in futures::future::join_all(some.iter().map(|id| remote.event(server, id))).await {
+            for answer in futures::future::join_all(some.iter().map(|id| self.in_time(remote.event(server, id)))).await
+            {
                 match answer {
                     Ok(raw) => told.push(raw),
                     // A state without what nobody could tell at the moment is another state.
@@ -217,15 +197,6 @@ impl Taker {
         let (root, nodes) = graph.changed(StateId::EMPTY, &changes).await?;
         graph.save(nodes).await?;
         Ok(root)
-    }
-}
-
-/// Whether the server has not said what it knows; it may another time.
-const fn is_silence(error: &RemoteError) -> bool {
-    match error {
-        RemoteError::Unreachable { .. } | RemoteError::Off => true,
-        RemoteError::Refused { status, .. } => *status == 429 || *status >= 500,
-        RemoteError::Invalid { .. } => false,
     }
 }
 

@@ -1,18 +1,15 @@
 //! The inbox: PDUs of transactions, durable before the other server is told so, judged in order afterwards.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
-use bytes::Bytes;
 use hearth_event::{Pdu, RoomVersion};
-use hearth_schema::{Inbox, RoomNid, StagedEvent, Verdict};
-use hearth_store::{Batch, Lane, Order, Owner, Pos, StoreError};
-use parking_lot::Mutex;
-use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
+use hearth_schema::{Inbox, RoomNid, Verdict};
+use hearth_store::{Batch, Lane, Order, Owner, StoreError};
+use ruma_common::{OwnedEventId, OwnedRoomId, RoomId, ServerName};
 use serde::Deserialize;
 
-use super::run::Arrived;
-use super::take::Taker;
+use super::desk::Places;
+use super::worker::staged;
 use super::{Admitted, Received, admit};
 use crate::SendError;
 use crate::gather::damaged;
@@ -20,18 +17,10 @@ use crate::graph::Graph;
 use crate::intake::Rooms;
 use crate::remote::RawPdu;
 
-/// Events of one room read from the inbox at once.
+/// Rows of the inbox read at once at a start.
 const PAGE: usize = 64;
-/// How long one event may take, with everything that has to be fetched for it.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// How long a worker waits after a failure of the store: at first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Rooms with something in the inbox that a start finds in one lane.
 const MAX_ROOMS: usize = 100_000;
-
-/// Rooms whose inbox is being worked on.
-#[derive(Default)]
-pub(crate) struct Workers(Mutex<HashSet<RoomNid>>);
 
 /// What is read of a PDU before it is known what its room's version asks for.
 #[derive(Deserialize)]
@@ -44,7 +33,8 @@ impl Rooms {
     /// afterwards. `result` has an entry for each PDU that has an ID.
     ///
     /// # Errors
-    /// If the store fails; a bad PDU is only its own entry.
+    /// [`SendError::Busy`] if too much of this server, or for one of the rooms, has not been judged yet: nothing is staged
+    /// then, and the transaction is worth repeating. If the store fails. A bad PDU is only its own entry.
     pub async fn receive(&self, origin: &ServerName, pdus: Vec<RawPdu>) -> Result<Vec<Received>, SendError> {
         let mut by_room: BTreeMap<OwnedRoomId, Vec<RawPdu>> = BTreeMap::new();
         for raw in pdus {
@@ -56,8 +46,14 @@ impl Rooms {
             }
         }
         let mut received = Vec::new();
-        for (room_id, raw) in by_room {
-            received.extend(self.receive_in(origin, &room_id, raw).await?);
+        // All of them first: a transaction that comes again must not stage for one room each time.
+        let mut places = Vec::with_capacity(by_room.len());
+        for (room_id, raw) in &by_room {
+            let room = self.ids().room(room_id);
+            places.push(Places::take(self, room, origin, raw.len()).ok_or(SendError::Busy)?);
+        }
+        for ((room_id, raw), places) in by_room.into_iter().zip(places) {
+            received.extend(self.receive_in(origin, &room_id, raw, places).await?);
         }
         Ok(received)
     }
@@ -67,6 +63,7 @@ impl Rooms {
         origin: &ServerName,
         room_id: &RoomId,
         raw: Vec<RawPdu>,
+        mut places: Places,
     ) -> Result<Vec<Received>, SendError> {
         let room = self.ids().room(room_id);
         let view = self.view().await?;
@@ -85,7 +82,7 @@ impl Rooms {
         let graph = Graph { rooms: self.clone(), view, room, version };
         let known = self.judged_already(&graph, &admitted).await?;
         let mut batch = Batch::new(room.lane());
-        let mut staged = false;
+        let mut new = 0;
         let mut received = Vec::with_capacity(admitted.len());
         for Admitted { event_id, event } in admitted {
             let result = match event {
@@ -94,16 +91,18 @@ impl Rooms {
                     Err("the room's ACL denies it".to_owned())
                 }
                 Ok(event) => {
-                    stage(&mut batch, room, origin, event.pdu());
-                    staged = true;
+                    let pos = batch.next_pos();
+                    batch.put::<Inbox>(&(room.lane(), room, pos), &staged(origin.as_str(), event.pdu(), None));
+                    new += 1;
                     Ok(())
                 }
                 Err(why) => Err(why),
             };
             received.extend(event_id.map(|event_id| Received { event_id, result }));
         }
-        if staged {
+        if new > 0 {
             self.0.store.commit(batch).await?;
+            places.use_up(new);
             self.work_on(room, room_id.to_owned());
         }
         Ok(received)
@@ -131,11 +130,9 @@ impl Rooms {
     pub async fn resume_inbound(&self) -> Result<(), StoreError> {
         let view = self.view().await?;
         for lane in Lane::all() {
-            let mut rooms: Vec<RoomNid> = Vec::new();
-            view.scan::<Inbox, _>(&(lane,), Order::Ascending, PAGE, |(_, room, _), _| {
-                if rooms.last() != Some(&room) {
-                    rooms.push(room);
-                }
+            let mut rooms: BTreeMap<RoomNid, BTreeMap<String, usize>> = BTreeMap::new();
+            view.scan::<Inbox, _>(&(lane,), Order::Ascending, PAGE, |(_, room, _), row| {
+                *rooms.entry(room).or_default().entry(row.origin).or_default() += 1;
                 if rooms.len() < MAX_ROOMS {
                     std::ops::ControlFlow::Continue(())
                 } else {
@@ -143,7 +140,8 @@ impl Rooms {
                 }
             })
             .await?;
-            for room in rooms {
+            for (room, staged) in rooms {
+                self.0.workers.count(room, staged);
                 // One damaged row is no reason not to start: `fsck` finds it again.
                 match self.room(&view, room).await?.map(|meta| crate::query::parse_room_id(&meta.room_id)) {
                     Some(Ok(room_id)) => self.work_on(room, room_id),
@@ -154,114 +152,6 @@ impl Rooms {
         }
         Ok(())
     }
-
-    /// Starts the room's worker, unless it is at work.
-    fn work_on(&self, room: RoomNid, room_id: OwnedRoomId) {
-        if !self.0.workers.0.lock().insert(room) {
-            return;
-        }
-        let rooms = self.clone();
-        self.0.tasks.spawn(async move {
-            let mut pause = PAUSE.0;
-            while !rooms.0.is_stopping() {
-                match rooms.empty_inbox(room, &room_id).await {
-                    Ok(()) => {
-                        pause = PAUSE.0;
-                        rooms.0.workers.0.lock().remove(&room);
-                        // What was staged between the last look and now has found the worker still there.
-                        let done = matches!(rooms.has_mail(room).await, Ok(false));
-                        if done || !rooms.0.workers.0.lock().insert(room) {
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, %room_id, "the room's inbox waits");
-                        rooms.0.pause(pause).await;
-                        pause = PAUSE.1.min(pause * 2);
-                    }
-                }
-            }
-        });
-    }
-
-    pub(crate) async fn has_mail(&self, room: RoomNid) -> Result<bool, StoreError> {
-        let rows = self.view().await?.page::<Inbox, _>(&(room.lane(), room), Order::Ascending, 1).await?;
-        Ok(!rows.is_empty())
-    }
-
-    async fn empty_inbox(&self, room: RoomNid, room_id: &RoomId) -> Result<(), SendError> {
-        loop {
-            let view = self.view().await?;
-            let rows = view.page::<Inbox, _>(&(room.lane(), room), Order::Ascending, PAGE).await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            let version = self.version(&view, room).await?;
-            let mut arrived: Vec<Arrived> = Vec::with_capacity(rows.len());
-            for ((_, _, arrival), staged) in rows {
-                match parsed(arrival, staged, version) {
-                    Ok(one) => arrived.push(one),
-                    Err(error) => {
-                        // Nobody can read it, now or later, and what came after it must not wait for ever.
-                        tracing::error!(%error, %room_id, "a damaged row of a room's inbox is dropped");
-                        self.drop_staged(room, arrival).await?;
-                    }
-                }
-            }
-            let mut rest = arrived.as_slice();
-            while let [first, others @ ..] = rest {
-                if self.0.is_stopping() {
-                    return Ok(());
-                }
-                rest = match self.take_run(room, rest).await? {
-                    0 => {
-                        self.take_alone(room, room_id, first).await?;
-                        others
-                    }
-                    taken => rest.get(taken..).unwrap_or_default(),
-                };
-            }
-        }
-    }
-
-    async fn take_alone(&self, room: RoomNid, room_id: &RoomId, arrived: &Arrived) -> Result<(), SendError> {
-        let Arrived { pdu, origin, arrival } = arrived;
-        let taker = Taker::new(self, room_id, origin).await?.ok_or(SendError::UnknownRoom)?;
-        // Other servers may be asked for what is missing, and nobody's silence may hold up a room for long.
-        let outcome = tokio::time::timeout(PATIENCE, taker.take(pdu.clone(), Some(*arrival))).await;
-        match outcome.unwrap_or_else(|_| Err(SendError::BadContent("what it stands on was not had in time".into()))) {
-            Ok(_) => Ok(()),
-            Err(error @ (SendError::Store(_) | SendError::Full | SendError::Stopping)) => Err(error),
-            Err(error) => {
-                tracing::info!(%error, event_id = %pdu.event_id(), %origin, "an event of another server is dropped");
-                self.drop_staged(room, *arrival).await
-            }
-        }
-    }
-
-    async fn drop_staged(&self, room: RoomNid, arrival: Pos) -> Result<(), SendError> {
-        let mut batch = Batch::new(room.lane());
-        batch.delete::<Inbox>(&(room.lane(), room, arrival));
-        self.0.store.commit(batch).await?;
-        Ok(())
-    }
-}
-
-/// A row of the inbox.
-fn parsed(arrival: Pos, staged: StagedEvent, version: RoomVersion) -> Result<Arrived, StoreError> {
-    let unreadable = |error: String| damaged("Inbox", error);
-    let origin = OwnedServerName::try_from(staged.origin.as_str()).map_err(|error| unreadable(error.to_string()))?;
-    let event_id = OwnedEventId::try_from(staged.event_id.as_str()).map_err(|error| unreadable(error.to_string()))?;
-    let pdu = Pdu::from_stored(&event_id, Bytes::from(staged.json), version)
-        .map_err(|error| unreadable(error.to_string()))?;
-    Ok(Arrived { pdu, origin, arrival })
-}
-
-fn stage(batch: &mut Batch, room: RoomNid, origin: &ServerName, pdu: &Pdu) {
-    let staged =
-        StagedEvent { origin: origin.to_string(), event_id: pdu.event_id().to_string(), json: pdu.json().to_vec() };
-    let pos = batch.next_pos();
-    batch.put::<Inbox>(&(room.lane(), room, pos), &staged);
 }
 
 /// Every PDU is refused. Without the room its version is a guess, which is right for IDs that are hashes.

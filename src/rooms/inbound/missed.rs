@@ -209,7 +209,7 @@ impl Taker {
             if self.is_here(event_id).await? {
                 return Ok(true);
             }
-            if !moved && !self.rooms.has_mail(self.room).await? {
+            if !moved && !self.rooms.0.workers.is_busy(self.room) {
                 break;
             }
             self.rooms.0.pause(QUIET.0).await;

@@ -9,10 +9,13 @@
 //! Events that just go on from the room's end go there straight from the inbox, many in one batch: see [`run`].
 //!
 //! Only the last arrow needs the room's task; everything before it reads what never changes, and may wait for the
-//! network. One worker for each room keeps the order of arrival.
+//! network. One worker for each room keeps the order of arrival; what waits for a server that does not answer lets others pass:
+//! see [`worker`].
 
 mod admit;
+mod asking;
 mod backfill;
+mod desk;
 mod ends;
 mod enter;
 mod extras;
@@ -26,6 +29,7 @@ mod past;
 mod run;
 mod take;
 mod walk;
+mod worker;
 
 use hearth_event::{Pdu, Verified};
 use hearth_schema::{RoomNid, Source, StateId};
@@ -37,8 +41,10 @@ pub(crate) use crate::SendError;
 use crate::intake::{Mail, Rooms};
 pub(crate) use admit::{Admitted, admit, wishes};
 pub(crate) use backfill::Backfilled;
+pub(crate) use desk::Workers;
+#[cfg(test)]
+pub(crate) use desk::limits;
 pub(crate) use heal::OpenGap;
-pub(crate) use inbox::Workers;
 pub(crate) use judge::by_auth_events;
 #[cfg(test)]
 pub(crate) use judge::sorted;

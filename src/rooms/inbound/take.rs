@@ -7,7 +7,9 @@ use hearth_event::{Pdu, RoomVersion};
 use hearth_schema::{RoomNid, Source, StateId};
 use hearth_store::{Pos, StoreError};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
+use tokio::time::Instant;
 
+use super::asking::PATIENCE;
 use super::{Ends, Entered, Inbound, Prepared, SoftFail, judge};
 use crate::SendError;
 use crate::gather::damaged;
@@ -16,6 +18,7 @@ use crate::intake::Rooms;
 use crate::query::RoomEvent;
 
 /// Takes events of one room that came from one server.
+#[derive(Clone)]
 pub(crate) struct Taker {
     pub rooms: Rooms,
     pub room: RoomNid,
@@ -23,6 +26,8 @@ pub(crate) struct Taker {
     pub version: RoomVersion,
     /// Who is asked for what is missing.
     pub origin: OwnedServerName,
+    /// Nobody is asked for anything after this.
+    pub deadline: Instant,
 }
 
 impl Taker {
@@ -32,7 +37,8 @@ impl Taker {
         let Some(meta) = rooms.room(&rooms.view().await?, room).await? else { return Ok(None) };
         let version = RoomVersion::parse(&meta.version)
             .ok_or_else(|| damaged("Rooms", format!("unknown room version {}", meta.version)))?;
-        Ok(Some(Self { rooms: rooms.clone(), room, room_id: room_id.to_owned(), version, origin: origin.to_owned() }))
+        let (room_id, origin, deadline) = (room_id.to_owned(), origin.to_owned(), Instant::now() + PATIENCE);
+        Ok(Some(Self { rooms: rooms.clone(), room, room_id, version, origin, deadline }))
     }
 
     pub(crate) async fn graph(&self) -> Result<Graph, StoreError> {
@@ -82,7 +88,7 @@ impl Taker {
     }
 
     /// Whether some `prev_events` are not here.
-    async fn has_gap(&self, pdu: &Pdu) -> Result<bool, StoreError> {
+    pub(super) async fn has_gap(&self, pdu: &Pdu) -> Result<bool, StoreError> {
         let graph = self.graph().await?;
         let found = graph.find(pdu.prev_events()).await?;
         Ok(pdu.prev_events().iter().any(|id| !found.get(id).is_some_and(|event| has_state(event))))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hearth_event::Pdu;
 use ruma_common::OwnedEventId;
-use tokio::time::Instant;
 
+use super::asking::is_for_later;
 use super::ends;
 use super::take::Taker;
 use crate::SendError;
@@ -19,18 +19,18 @@ const PAGE: usize = 20;
 const FEW: usize = 10;
 /// Pages asked for before one event. What lies further back stays a gap, which is filled in the background.
 const MAX_PAGES: usize = 10;
-/// How long the walk goes on, at the most: an event may take longer than that with all that it stands on.
+/// How long the walk goes on, at the most: an event may take longer than that with all that it stands on, and others are
+/// to be asked too.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Taker {
     /// Fetches what lies between what is here and `pdu`, and takes it. What cannot be had stays a gap.
     pub(crate) async fn fill_gap(&self, pdu: &Pdu) -> Result<(), SendError> {
-        let deadline = Instant::now() + PATIENCE;
+        let walker = self.for_at_most(PATIENCE.min(self.time_left() / 2));
         let mut found: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
         let mut edge = vec![pdu.event_id().to_owned()];
         for _ in 0..MAX_PAGES {
-            let Ok(told) = tokio::time::timeout_at(deadline, self.page_before(edge)).await else { break };
-            let told = told?;
+            let told = walker.page_before(edge).await?;
             let is_last = told.len() < FEW;
             let new: Vec<Pdu> = self
                 .admitted(told)
@@ -52,7 +52,8 @@ impl Taker {
         for event in events {
             let event_id = event.event_id().to_owned();
             if let Err(error) = Box::pin(self.take_plainly(event)).await {
-                if matches!(error, SendError::Store(_) | SendError::Full | SendError::Stopping) {
+                // What comes after one that was not answered would ask the same again.
+                if is_for_later(&error) {
                     return Err(error);
                 }
                 tracing::debug!(%error, %event_id, "an event before another was not taken");
@@ -67,7 +68,7 @@ impl Taker {
         let head = self.rooms.head(&graph.view, self.room).await?;
         let earliest = ends::ids(&head.extremities)?;
         let ask = MissingEvents { latest, earliest, limit: PAGE, min_depth: 0 };
-        let raw = match self.rooms.0.remote.missing_events(&self.origin, &self.room_id, &ask).await {
+        let raw = match self.in_time(self.rooms.0.remote.missing_events(&self.origin, &self.room_id, &ask)).await {
             Ok(raw) => raw,
             Err(error) => {
                 tracing::debug!(%error, room_id = %self.room_id, "a gap was not filled");

@@ -34,7 +34,12 @@ async fn a_damaged_row_of_the_inbox_holds_up_nothing_behind_it() {
     let room = town.here.rooms.ids().room(&room_id);
     let good = town.there.say(&room_id, &other("olga"), "good", "1").await.expect("sent").event_id;
     let pdu = event(&town.there.rooms, &room_id, &good).await.expect("an event").pdu.clone();
-    let sound = StagedEvent { origin: "other.test".to_owned(), event_id: good.to_string(), json: pdu.json().to_vec() };
+    let sound = StagedEvent {
+        origin: "other.test".to_owned(),
+        event_id: good.to_string(),
+        json: pdu.json().to_vec(),
+        wait: None,
+    };
     let text = String::from_utf8(sound.json.clone()).expect("text");
     for damaged in [
         StagedEvent { origin: "no server".to_owned(), ..sound.clone() },

@@ -29,4 +29,5 @@ mod runs;
 mod sending;
 mod serving;
 mod upgrade;
+mod waiting;
 mod watched;

@@ -29,6 +29,12 @@ pub(super) struct Neighbour {
     pub page: std::sync::atomic::AtomicUsize,
     /// It does not answer when asked for one event, or for older ones.
     pub silent: std::sync::atomic::AtomicBool,
+    /// It cannot be reached by who asks for what is missing.
+    pub mute: std::sync::atomic::AtomicBool,
+    /// Servers that never answer such a question.
+    pub stalling: Mutex<std::collections::HashSet<String>>,
+    /// Servers that did not answer in time.
+    pub given_up: Mutex<Vec<ruma_common::OwnedServerName>>,
     /// It does not know `timestamp_to_event`.
     pub old: std::sync::atomic::AtomicBool,
     /// Events that it leaves out of the states that it tells.
@@ -113,10 +119,10 @@ impl Town {
 }
 
 impl Fixture {
-    /// Waits until the inbox of a room is empty.
+    /// Waits until the inbox of a room is empty but for what waits for other servers.
     pub(super) async fn settled(&self, room_id: &RoomId) {
         let room = self.rooms.ids().room(room_id);
-        while self.rooms.has_mail(room).await.expect("readable") {
+        while self.rooms.0.workers.is_busy(room) {
             tokio::task::yield_now().await;
         }
     }
@@ -280,6 +286,18 @@ impl Neighbour {
         })
     }
 
+    /// Whether `via` answers a question about what is missing.
+    async fn answers(&self, via: &ServerName, question: &'static str) -> Result<(), RemoteError> {
+        if self.stalling.lock().expect("not poisoned").contains(via.as_str()) {
+            std::future::pending::<()>().await;
+        }
+        if self.mute.load(std::sync::atomic::Ordering::Relaxed) {
+            self.asked.lock().expect("not poisoned").push(question);
+            return Err(RemoteError::Unreachable { server: via.to_owned(), why: "mute".into() });
+        }
+        Ok(())
+    }
+
     async fn state_before(&self, room: &RoomId, id: &EventId) -> Option<(Vec<Arc<RoomEvent>>, Vec<Arc<RoomEvent>>)> {
         let rooms = self.rooms("state");
         let event = event(rooms, room, id).await?;
@@ -297,6 +315,9 @@ impl Neighbour {
 }
 
 impl Remote for Neighbour {
+    fn gave_up(&self, server: &ServerName, _: hearth_base::Millis) {
+        self.given_up.lock().expect("not poisoned").push(server.to_owned());
+    }
     fn keys<'a>(&'a self, _: &'a [KeyWish]) -> BoxFuture<'a, Result<PublicKeys, StoreError>> {
         use std::sync::atomic::Ordering;
         self.asked.lock().expect("not poisoned").push("keys");
@@ -353,8 +374,9 @@ impl Remote for Neighbour {
             rooms.exchange_third_party_invite(asker, exchange).await.or_else(|_| Self::unknown())
         })
     }
-    fn event<'a>(&'a self, _: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
+    fn event<'a>(&'a self, via: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
         Box::pin(async move {
+            self.answers(via, "event").await?;
             if self.silent.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(RemoteError::Unreachable { server: name(1).to_owned(), why: "silent".into() });
             }
@@ -373,11 +395,12 @@ impl Remote for Neighbour {
     }
     fn missing_events<'a>(
         &'a self,
-        _: &'a ServerName,
+        via: &'a ServerName,
         room: &'a RoomId,
         ask: &'a MissingEvents,
     ) -> Answer<'a, Vec<RawPdu>> {
         Box::pin(async move {
+            self.answers(via, "missing_events").await?;
             let rooms = self.rooms("missing_events");
             let page = self.page.load(std::sync::atomic::Ordering::Relaxed);
             let limit = if page == 0 { ask.limit } else { page.min(ask.limit) };
@@ -397,22 +420,25 @@ impl Remote for Neighbour {
             Ok(out)
         })
     }
-    fn state_ids<'a>(&'a self, _: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, StateIds> {
+    fn state_ids<'a>(&'a self, via: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, StateIds> {
         Box::pin(async move {
+            self.answers(via, "state_ids").await?;
             let Some((state, chain)) = self.state_before(room, id).await else { return Self::unknown() };
             let ids = |events: &[Arc<RoomEvent>]| events.iter().map(|event| event.event_id().to_owned()).collect();
             Ok(StateIds { state: ids(&state), auth_chain: ids(&chain) })
         })
     }
-    fn state<'a>(&'a self, _: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, RemoteState> {
+    fn state<'a>(&'a self, via: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, RemoteState> {
         Box::pin(async move {
+            self.answers(via, "state").await?;
             let Some((state, chain)) = self.state_before(room, id).await else { return Self::unknown() };
             let all = |events: &[Arc<RoomEvent>]| events.iter().map(|event| raw(&event.pdu)).collect();
             Ok(RemoteState { state: all(&state), auth_chain: all(&chain) })
         })
     }
-    fn event_auth<'a>(&'a self, _: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, Vec<RawPdu>> {
+    fn event_auth<'a>(&'a self, via: &'a ServerName, room: &'a RoomId, id: &'a EventId) -> Answer<'a, Vec<RawPdu>> {
         Box::pin(async move {
+            self.answers(via, "event_auth").await?;
             let rooms = self.rooms("event_auth");
             let Some(event) = event(rooms, room, id).await else { return Self::unknown() };
             let view = rooms.view().await.expect("a view");
@@ -425,12 +451,13 @@ impl Remote for Neighbour {
     }
     fn backfill<'a>(
         &'a self,
-        _: &'a ServerName,
+        via: &'a ServerName,
         room: &'a RoomId,
         from: &'a [OwnedEventId],
         limit: usize,
     ) -> Answer<'a, Vec<RawPdu>> {
         Box::pin(async move {
+            self.answers(via, "backfill").await?;
             let rooms = self.rooms("backfill");
             if self.silent.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(RemoteError::Unreachable { server: name(1).to_owned(), why: "silent".into() });
