@@ -23,7 +23,7 @@ use crate::ephemeral::TypingState;
 use crate::erasure::Erased;
 use crate::graph::AuthEdges;
 use crate::import::Joins;
-use crate::inbound::{InboundRequest, RunRequest, Workers};
+use crate::inbound::{InboundRequest, Pasts, RunRequest, Workers};
 use crate::joining::Way;
 use crate::membership::Additions;
 use crate::plan::Signer;
@@ -78,6 +78,7 @@ pub(crate) struct Inner {
     pub auth_edges: AuthEdges,
     pub workers: Workers,
     pub joins: Joins,
+    pub pasts: Pasts,
     pub erased: Erased,
     pub typing: TypingState,
     pub read_marks: ReadMarks,
@@ -151,6 +152,7 @@ impl Rooms {
             auth_edges: AuthEdges::default(),
             workers: Workers::default(),
             joins: Joins::default(),
+            pasts: Pasts::default(),
             erased: Erased::default(),
             typing,
             read_marks: ReadMarks::default(),

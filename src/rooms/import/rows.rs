@@ -33,7 +33,7 @@ pub(crate) type Numbers = Arc<tokio::sync::Mutex<Option<RoomHead>>>;
 pub(crate) struct Joins(Mutex<HashMap<RoomNid, Numbers>>);
 
 impl Joins {
-    /// Who holds it is alone with the room: for one commit, or while history is fetched.
+    /// Who holds it is alone with the room, for one commit.
     pub(crate) fn of(&self, room: RoomNid) -> Numbers {
         let mut all = self.0.lock();
         all.retain(|_, numbers| Arc::strong_count(numbers) > 1);

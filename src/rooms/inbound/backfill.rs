@@ -3,15 +3,19 @@
 //! A timeline is in the order of positions, and positions are given out upwards; what is older than everything here gets
 //! positions downwards from the oldest. It changes no state and wakes nobody: it was there all the time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_event::Pdu;
 use hearth_schema::{RoomNid, Source, StateId, Timeline, Verdict};
 use hearth_store::{Order, Pos, StoreError, View};
-use ruma_common::{OwnedEventId, OwnedServerName};
+use parking_lot::Mutex;
+use ruma_common::{OwnedEventId, OwnedServerName, RoomId};
 
+use super::asking::is_silence;
 use super::fetch::FetchError;
-use super::heal::floor_before;
+use super::heal::{OpenGap, floor_before};
 use super::take::Taker;
 use super::{Inbound, Outlier, Past, judge};
 use crate::SendError;
@@ -25,6 +29,11 @@ const LIMIT: usize = 100;
 pub(super) const EDGE: usize = 100;
 /// Servers that are asked.
 const MAX_SERVERS: usize = 3;
+/// How long they may be asked for a page, all of them together: somebody may be waiting for it.
+pub(super) const PAGE_TIME: Duration = Duration::from_secs(30);
+/// States that a server is asked for before the events of one page. A timeline that is told without holes takes one for
+/// each of its branches.
+const MAX_STATES: usize = 20;
 
 /// What came of looking for older events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +42,28 @@ pub(crate) enum Backfilled {
     More,
     /// There is nothing older, or nobody who tells it.
     Nothing,
+}
+
+/// Rooms whose past is being fetched.
+#[derive(Default)]
+pub(crate) struct Pasts(Mutex<HashMap<RoomNid, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Pasts {
+    /// Who holds it is the only one to ask for the past of the room: others may wait for what comes of that.
+    pub(super) fn of(&self, room: RoomNid) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.0.lock();
+        all.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(all.entry(room).or_default())
+    }
+}
+
+/// What is missing, and where it belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Missing {
+    /// What is older than everything here, before this.
+    Older(Pos),
+    /// What belongs in a gap.
+    In(OpenGap),
 }
 
 impl Rooms {
@@ -44,21 +75,40 @@ impl Rooms {
         let events = self.oldest(&view, room).await?;
         let edge = self.edge(&view, room, &events).await?;
         let (Some(first), false) = (events.first(), edge.is_empty()) else { return Ok(Backfilled::Nothing) };
-        let lock = self.0.joins.of(room);
+        let lock = self.0.pasts.of(room);
         let _one_at_a_time = lock.lock().await;
         let now = self.view().await?.page::<Timeline, _>(&(room,), Order::Ascending, 1).await?;
         if now.first().is_some_and(|((_, pos), _)| pos != oldest) {
             // Somebody else has done it meanwhile.
             return Ok(Backfilled::More);
         }
-        for server in self.witnesses(&view, room, first).await? {
-            let taker = Taker::new(self, first.pdu.room_id(), &server).await?.ok_or(SendError::UnknownRoom)?;
-            match taker.backfill(&edge, *oldest).await {
+        let servers = self.witnesses(&view, room, first).await?;
+        self.ask_witnesses(first.pdu.room_id(), &servers, (&edge, Missing::Older(*oldest)), PAGE_TIME).await
+    }
+
+    /// Asks `servers`, one after the other, for what is missing before `edge`, until one tells more. Each has its share of
+    /// `time`.
+    pub(super) async fn ask_witnesses(
+        &self,
+        room_id: &RoomId,
+        servers: &[OwnedServerName],
+        (edge, missing): (&[OwnedEventId], Missing),
+        time: Duration,
+    ) -> Result<Backfilled, SendError> {
+        let Some(first) = servers.first() else { return Ok(Backfilled::Nothing) };
+        let all = Taker::new(self, room_id, first).await?.ok_or(SendError::UnknownRoom)?.for_at_most(time);
+        for (asked, server) in servers.iter().enumerate() {
+            let taker = all.asking(server, servers.len() - asked);
+            let told = match missing {
+                Missing::Older(oldest) => taker.backfill(edge, oldest).await,
+                Missing::In(gap) => taker.fill(edge, gap).await,
+            };
+            match told {
                 Ok(Backfilled::More) => return Ok(Backfilled::More),
                 Ok(Backfilled::Nothing) => {}
                 Err(FetchError::Here(error)) => return Err(error),
-                Err(FetchError::Remote(error)) => tracing::debug!(%error, "no older events"),
-                Err(FetchError::Useless(why)) => tracing::debug!(%why, %server, "no older events"),
+                Err(FetchError::Remote(error)) => tracing::debug!(%error, %room_id, "no older events"),
+                Err(FetchError::Useless(why)) => tracing::debug!(%why, %server, %room_id, "no older events"),
             }
         }
         Ok(Backfilled::Nothing)
@@ -136,7 +186,7 @@ impl Taker {
 
     /// What the origin tells of `edge` and before it, and no timeline has: oldest first.
     pub(super) async fn older_events(&self, edge: &[OwnedEventId]) -> Result<Vec<Pdu>, FetchError> {
-        let raw = self.rooms.0.remote.backfill(&self.origin, &self.room_id, edge, LIMIT).await?;
+        let raw = self.in_time(self.rooms.0.remote.backfill(&self.origin, &self.room_id, edge, LIMIT)).await?;
         let mut events = self.admitted(raw.into_iter().take(LIMIT).collect()).await?;
         events.sort_by(|a, b| a.depth().cmp(&b.depth()).then_with(|| a.event_id().cmp(b.event_id())));
         events.dedup_by(|a, b| a.event_id() == b.event_id());
@@ -147,22 +197,29 @@ impl Taker {
         Ok(events)
     }
 
-    /// Stores old events, oldest first, with the states before them; gives the numbers of those that are not rejected.
+    /// Stores old events, oldest first, with the states before them; gives the numbers of those that are not rejected. An
+    /// event whose state cannot be had is left out, unless the server falls silent: then it may tell all another time, and
+    /// what has been stored need not be asked for again.
     pub(super) async fn keep_all_with_state(&self, events: Vec<Pdu>) -> Result<Vec<u32>, FetchError> {
         let mut numbers = Vec::with_capacity(events.len());
+        let mut states = MAX_STATES;
         for pdu in events {
-            match self.keep_with_state(&pdu).await {
+            match self.keep_with_state(&pdu, &mut states).await {
                 Ok(Some(n)) => numbers.push(n),
                 Ok(None) => {}
+                Err(FetchError::Here(SendError::Unanswered(why))) => return Err(FetchError::Useless(why)),
                 Err(FetchError::Here(error)) => return Err(FetchError::Here(error)),
+                Err(FetchError::Remote(error)) if is_silence(&error) => return Err(error.into()),
+                Err(_) if states == 0 => return Err(FetchError::Useless("it takes too many states".to_owned())),
                 Err(_) => tracing::debug!(event_id = %pdu.event_id(), "the state before an old event was not had"),
             }
         }
         Ok(numbers)
     }
 
-    /// Stores an old event with the state before it; gives its number unless it is rejected.
-    async fn keep_with_state(&self, pdu: &Pdu) -> Result<Option<u32>, FetchError> {
+    /// Stores an old event with the state before it; gives its number unless it is rejected. The server may be asked for so
+    /// many states more.
+    async fn keep_with_state(&self, pdu: &Pdu, states: &mut usize) -> Result<Option<u32>, FetchError> {
         let graph = self.graph().await?;
         let create = pdu.is_state("m.room.create", "");
         let prev = graph.find(pdu.prev_events()).await?;
@@ -173,7 +230,9 @@ impl Taker {
             let prev: Vec<Arc<RoomEvent>> = prev.into_values().collect();
             graph.state_of(&prev).await?
         } else {
-            let ids = self.rooms.0.remote.state_ids(&self.origin, &self.room_id, pdu.event_id()).await?;
+            *states =
+                states.checked_sub(1).ok_or_else(|| FetchError::Useless("it takes too many states".to_owned()))?;
+            let ids = self.in_time(self.rooms.0.remote.state_ids(&self.origin, &self.room_id, pdu.event_id())).await?;
             self.fetch_state_events(&self.origin, pdu.event_id(), &ids).await?;
             self.as_state(&self.graph().await?, &ids.state).await?
         };

@@ -16,9 +16,10 @@ use hearth_event::Pdu;
 use hearth_schema::{GAP_ROOM, Gap, Gaps, Membership, RoomNid, Source, Timeline};
 use hearth_store::{Batch, Lane, Order, Owner, Pos, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedUserId};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::backfill::{Backfilled, EDGE};
+use super::backfill::{Backfilled, EDGE, Missing, PAGE_TIME};
 use super::fetch::FetchError;
 use super::take::Taker;
 use super::{Inbound, Past};
@@ -29,9 +30,13 @@ use crate::plan::membership_of;
 /// How often it is looked for gaps that can be filled.
 const LOOK: Duration = Duration::from_secs(15);
 /// Gaps that are filled in the background at a time.
-const PARALLEL: usize = 2;
+const PARALLEL: usize = 4;
 /// Gaps looked at in one round.
 const MAX_GAPS: usize = 1_000;
+/// Gaps that are worked on in one round, and for how long each.
+const ROUND: (usize, Duration) = (32, Duration::from_secs(60));
+/// How many times as long as for who waits a page may take in the background, at the most.
+const MAX_PATIENCE: u32 = 4;
 /// Pages fetched for a gap in one round.
 const PAGES: usize = 5;
 /// Events that are fetched for a gap in the background; what is before them, when somebody scrolls back so far.
@@ -106,14 +111,16 @@ impl Rooms {
     /// One round in the background.
     pub(crate) async fn heal_all(&self) -> Result<(), StoreError> {
         let view = self.view().await?;
-        let mut due: Vec<(RoomNid, Pos)> = Vec::new();
+        let mut due: Vec<(u32, u32, RoomNid, Pos)> = Vec::new();
         let now = self.0.clock.now().0;
         for lane in Lane::all() {
             view.scan::<Gaps, _>(&(lane,), Order::Ascending, MAX_GAPS, |(_, room, at), row| {
                 let gap = OpenGap { at, row };
                 let near = at.get() - gap.lowest().get().min(at.get()) < MAX_BACKGROUND;
                 if near && row.failures < MAX_FAILURES && row.retry_at <= now {
-                    due.push((room, at));
+                    let mut dice = [0; 4];
+                    self.0.random.fill(&mut dice);
+                    due.push((row.failures, u32::from_le_bytes(dice), room, at));
                 }
                 if due.len() < MAX_GAPS {
                     std::ops::ControlFlow::Continue(())
@@ -123,9 +130,18 @@ impl Rooms {
             })
             .await?;
         }
-        let fill = |(room, at): (RoomNid, Pos)| async move {
+        // Those that have failed least: whoever makes gaps that nobody can fill does not hold up the others.
+        due.sort_unstable_by_key(|(failures, dice, ..)| (*failures, *dice));
+        due.truncate(ROUND.0);
+        let fill = |(failures, _, room, at): (u32, u32, RoomNid, Pos)| async move {
+            // Nobody waits: who is slow has more time the next time.
+            let time = PAGE_TIME * (failures + 1).min(MAX_PATIENCE);
+            let until = Instant::now() + ROUND.1;
             for _ in 0..PAGES {
-                match self.heal(room, at).await {
+                if Instant::now() >= until {
+                    return;
+                }
+                match self.heal_within(room, at, time).await {
                     Ok(Backfilled::More) => {}
                     Ok(Backfilled::Nothing) => return,
                     Err(error) => {
@@ -142,8 +158,15 @@ impl Rooms {
     /// Fetches a page of what is missing before the event at `at`, unless the gap is filled or nobody could tell a moment
     /// ago.
     pub(crate) async fn heal(&self, room: RoomNid, at: Pos) -> Result<Backfilled, SendError> {
-        let lock = self.0.joins.of(room);
-        let _one_at_a_time = lock.lock().await;
+        self.heal_within(room, at, PAGE_TIME).await
+    }
+
+    /// The same; others may be asked for so long, and as long who asks them already is waited for.
+    pub(crate) async fn heal_within(&self, room: RoomNid, at: Pos, time: Duration) -> Result<Backfilled, SendError> {
+        let lock = self.0.pasts.of(room);
+        let Ok(_one_at_a_time) = tokio::time::timeout(time, lock.lock()).await else {
+            return Ok(Backfilled::Nothing);
+        };
         let view = self.view().await?;
         let Some(row) = view.get::<Gaps>(&(room.lane(), room, at)).await? else { return Ok(Backfilled::Nothing) };
         if row.retry_at > self.0.clock.now().0 {
@@ -157,17 +180,15 @@ impl Rooms {
         let (Some(first), false, true) = (events.first(), edge.is_empty(), gap.lowest() > gap.floor()) else {
             return self.close(room, at).await;
         };
-        for server in self.witnesses(&view, room, first).await? {
-            let taker = Taker::new(self, first.pdu.room_id(), &server).await?.ok_or(SendError::UnknownRoom)?;
-            match taker.fill(&edge, gap).await {
-                Ok(Backfilled::More) => return Ok(Backfilled::More),
-                Ok(Backfilled::Nothing) => {}
-                Err(FetchError::Here(error)) => return Err(error),
-                Err(FetchError::Remote(error)) => tracing::debug!(%error, "a gap was not filled"),
-                Err(FetchError::Useless(why)) => tracing::debug!(%why, %server, "a gap was not filled"),
-            }
+        let mut servers = self.witnesses(&view, room, first).await?;
+        // Whoever has failed is not the first to be asked each time.
+        let failures = usize::try_from(gap.row.failures).unwrap_or(0);
+        let turn = failures % servers.len().max(1);
+        servers.rotate_left(turn);
+        match self.ask_witnesses(first.pdu.room_id(), &servers, (&edge, Missing::In(gap)), time).await? {
+            Backfilled::More => Ok(Backfilled::More),
+            Backfilled::Nothing => self.put_off(room, gap).await,
         }
-        self.put_off(room, gap).await
     }
 
     async fn close(&self, room: RoomNid, at: Pos) -> Result<Backfilled, SendError> {
@@ -191,7 +212,7 @@ impl Rooms {
 
 impl Taker {
     /// Fetches what came before the lowest of what is filled in, and places it.
-    async fn fill(&self, edge: &[OwnedEventId], gap: OpenGap) -> Result<Backfilled, FetchError> {
+    pub(super) async fn fill(&self, edge: &[OwnedEventId], gap: OpenGap) -> Result<Backfilled, FetchError> {
         let mut events = reachable(&self.older_events(edge).await?, edge);
         let banned = self.banned_around(gap, &events).await?;
         events.retain(|event| !banned.contains(event.sender()));

@@ -40,7 +40,7 @@ use tokio::sync::oneshot;
 pub(crate) use crate::SendError;
 use crate::intake::{Mail, Rooms};
 pub(crate) use admit::{Admitted, admit, wishes};
-pub(crate) use backfill::Backfilled;
+pub(crate) use backfill::{Backfilled, Pasts};
 pub(crate) use desk::Workers;
 #[cfg(test)]
 pub(crate) use desk::limits;

@@ -255,3 +255,33 @@ async fn who_tells_few_events_is_not_asked_again() {
     assert_eq!(asked.iter().filter(|asked| **asked == "missing_events").count(), 1);
     assert_eq!(open_gaps(&town, &room_id).await, 1);
 }
+
+#[tokio::test]
+async fn who_stalls_when_asked_about_a_gap_puts_it_off_and_holds_up_no_join() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    let after = gap(&town, &room_id, "lost", 3).await;
+    let at = event(&town.here.rooms, &room_id, &after).await.expect("an event").pos;
+    town.neighbour.stalling.lock().expect("not poisoned").insert(name(1).to_string());
+    let room = town.here.rooms.ids().room(&room_id);
+    let healing = town.here.rooms.heal_within(room, at, Duration::from_secs(2));
+    tokio::pin!(healing);
+    let joining = async {
+        // It has begun to ask, and asks for as long as it may.
+        tokio::task::yield_now().await;
+        Town::join(&town, &room_id, &user("bob")).await;
+    };
+    tokio::select! {
+        biased;
+        healed = &mut healing => panic!("the join was not let in before: {healed:?}"),
+        () = joining => {}
+    }
+    assert_eq!(healing.await.expect("readable"), crate::inbound::Backfilled::Nothing);
+    assert_eq!(*town.neighbour.given_up.lock().expect("not poisoned"), [name(1)]);
+    town.neighbour.stalling.lock().expect("not poisoned").clear();
+    town.here.rooms.heal_all().await.expect("readable");
+    assert_eq!(open_gaps(&town, &room_id).await, 1, "put off");
+    town.here.clock.advance(Duration::from_secs(60));
+    town.here.rooms.heal_all().await.expect("readable");
+    assert_eq!(open_gaps(&town, &room_id).await, 0);
+}
