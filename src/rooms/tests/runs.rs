@@ -154,6 +154,12 @@ async fn a_state_is_not_believed_while_parts_of_it_cannot_be_had() {
     town.neighbour.silent.store(false, Ordering::Relaxed);
     let again = town.there.say(&room_id, &olga, "again", "3").await.expect("sent").event_id;
     Town::deliver(&town.there, &town.here, &room_id, &[&again]).await;
+    // Both wait for it to speak again.
+    town.here.clock.advance(std::time::Duration::from_secs(60));
+    town.here.rooms.resume_inbound().await.expect("awake");
+    while event(&town.here.rooms, &room_id, &again).await.is_none() {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(town.here.state(&room_id).await, town.there.state(&room_id).await);
     let history = town.here.history(&room_id, &user("alice")).await;
     assert_eq!(history.last().map(String::as_str), Some("again"));
