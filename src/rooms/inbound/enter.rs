@@ -157,14 +157,14 @@ impl RoomTask {
             _ => (prepared.state_before, Vec::new()),
         };
         let turn = match verdict {
-            Verdict::Accepted => match self.end(&graph, &head, (prepared, &place), after).await? {
-                Some(end) => Turn::On(end),
-                None => {
+            Verdict::Accepted => {
+                let Some(end) = self.end(&graph, &head, (prepared, &place), after).await? else {
                     // The states of several ends are resolved; for that the event has to be stored.
                     self.write(prepared, &place, &head, Verdict::Outlier, (Turn::No, nodes), &graph).await?;
                     return Err(SendError::Busy);
-                }
-            },
+                };
+                Turn::On(end)
+            }
             Verdict::Rejected | Verdict::SoftFailed => {
                 ends::linked(&graph, &head, &[pdu], Late::Perhaps).await?.map_or(Turn::No, Turn::Linked)
             }

@@ -35,10 +35,10 @@ async fn a_damaged_end_is_an_error_and_not_an_end_fewer() {
 
     let pdu = event(&town.there.rooms, &room_id, &newest).await.expect("an event").pdu.clone();
     let taker = Taker::new(&town.here.rooms, &room_id, name(1)).await.expect("readable").expect("a room");
-    let taken = taker.fill_gap(&pdu).await;
+    let outcome = taker.fill_gap(&pdu).await;
     assert!(
-        matches!(taken, Err(SendError::Store(StoreError::Corrupt { keyspace: "RoomHeads", .. }))),
-        "what is damaged is told: {taken:?}"
+        matches!(outcome, Err(SendError::Store(StoreError::Corrupt { keyspace: "RoomHeads", .. }))),
+        "what is damaged is told: {outcome:?}"
     );
     assert!(town.neighbour.asked.lock().expect("not poisoned").is_empty(), "nobody is asked on a guess");
 }

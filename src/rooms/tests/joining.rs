@@ -561,8 +561,8 @@ async fn what_was_told_of_a_room_with_another_beginning_does_not_count() {
     // Who contradicts itself is not believed.
     let mut both = large.parts();
     both.push(JoinPart::AuthChain(vec![raw(&create)]));
-    let torn = large.door(&town, Manner::Tells(both)).await;
-    let refused = join(&town, &large, vec![("torn.test", torn)]).await;
+    let divided = large.door(&town, Manner::Tells(both)).await;
+    let refused = join(&town, &large, vec![("divided.test", divided)]).await;
     let Err(JoinError::Remote(RemoteError::Invalid { why, .. })) = refused else { panic!("{refused:?}") };
     assert!(why.contains("two create events"), "{why}");
     assert_eq!(rows(&town.here, &large.room_id).await, 0, "nothing of it is left");
