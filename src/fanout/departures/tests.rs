@@ -189,6 +189,7 @@ async fn bob_takes_part(world: &World, room_id: &RoomId) {
         state_key: None,
         content: CanonicalJsonObject::new(),
         redacts: None,
+        origin_server_ts: None,
         transaction: None,
     };
     world.rooms.schedule(&event, Duration::from_secs(60), DelayLimits::default()).await.expect("scheduled");

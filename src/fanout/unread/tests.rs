@@ -22,6 +22,7 @@ fn of_bob(room_id: &RoomId) -> SendEvent {
         state_key: None,
         content: CanonicalJsonObject::from(content),
         redacts: None,
+        origin_server_ts: None,
         transaction: None,
     }
 }
