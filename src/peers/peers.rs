@@ -248,7 +248,10 @@ impl Peers {
     pub(crate) async fn open(&self, outgoing: Outgoing) -> Result<Incoming, RemoteError> {
         let exchange = async {
             match self.answered(&outgoing).await? {
-                Ok(answer) => check_plain(&answer).map(|()| Ok(answer.into_body())),
+                Ok(answer) => {
+                    check_plain(&answer)?;
+                    Ok(Ok(answer.into_body()))
+                }
                 Err(raw) => Ok(Err(raw)),
             }
         };
