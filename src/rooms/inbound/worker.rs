@@ -177,7 +177,9 @@ impl Worker {
                 }
                 taken => {
                     let (run, others) = rest.split_at(taken.min(rest.len()));
-                    run.iter().for_each(|one| self.is_taken(one.arrival, &one.origin));
+                    for one in run {
+                        self.is_taken(one.arrival, &one.origin);
+                    }
                     others
                 }
             };

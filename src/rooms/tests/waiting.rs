@@ -47,8 +47,12 @@ fn questions(town: &Town) -> usize {
         .count()
 }
 
-fn mute(town: &Town, mute: bool) {
-    town.neighbour.mute.store(mute, Ordering::Relaxed);
+fn mute(town: &Town) {
+    town.neighbour.mute.store(true, Ordering::Relaxed);
+}
+
+fn unmute(town: &Town) {
+    town.neighbour.mute.store(false, Ordering::Relaxed);
 }
 
 fn hear(on: &Fixture, server: &ServerName) {
@@ -65,7 +69,7 @@ async fn after_nothing(town: &Town, room_id: &RoomId, n: usize) -> Pdu {
 #[tokio::test]
 async fn what_cannot_be_asked_for_now_is_asked_for_when_its_server_is_back() {
     let town = Town::new();
-    mute(&town, true);
+    mute(&town);
     let mut all = Vec::new();
     for _ in 0..3 {
         let room_id = town.shared_room(RoomVersion::DEFAULT).await;
@@ -76,7 +80,7 @@ async fn what_cannot_be_asked_for_now_is_asked_for_when_its_server_is_back() {
         assert_eq!(verdict(&town.here, &room_id, &newest).await, None);
         all.push((room_id, newest));
     }
-    mute(&town, false);
+    unmute(&town);
     town.here.clock.advance(Duration::from_secs(6));
     hear(&town.here, name(1));
     for (room_id, newest) in all {
@@ -96,7 +100,7 @@ async fn others_go_on_while_an_event_waits_and_what_follows_it_asks_nothing() {
     let end = head.extremities.first().map(|end| (end.event_id.clone(), end.depth)).expect("an end");
     say(&town, &room_id, "missed").await;
     let waiting = say(&town, &room_id, "waiting").await;
-    mute(&town, true);
+    mute(&town);
     questions(&town);
     Town::deliver(&town.there, &town.here, &room_id, &[&waiting]).await;
     assert!(questions(&town) > 0);
@@ -124,11 +128,11 @@ async fn what_waits_is_still_there_after_a_restart() {
     let room_id = town.shared_room(RoomVersion::DEFAULT).await;
     say(&town, &room_id, "missed").await;
     let newest = say(&town, &room_id, "newest").await;
-    mute(&town, true);
+    mute(&town);
     Town::deliver(&town.there, &town.here, &room_id, &[&newest]).await;
     town.here.shutdown.cancel();
     town.here.rooms.join().await;
-    mute(&town, false);
+    unmute(&town);
     let (store, neighbour) = (Arc::clone(&town.here.store), Arc::clone(&town.neighbour));
     let again = Fixture::named("hearth.test", [3; 32], store, neighbour as _);
     questions(&town);
@@ -144,7 +148,7 @@ async fn what_waits_is_still_there_after_a_restart() {
 async fn an_event_waits_for_half_a_day_and_no_longer() {
     let town = Town::new();
     let room_id = town.shared_room(RoomVersion::DEFAULT).await;
-    mute(&town, true);
+    mute(&town);
     let pdu = after_nothing(&town, &room_id, 1).await;
     town.here.rooms.receive(name(1), vec![raw(&pdu)]).await.expect("received");
     town.here.settled(&room_id).await;
@@ -186,7 +190,7 @@ async fn who_sends_more_than_can_be_judged_has_to_come_again() {
     let town = Town::new();
     let room_id = town.shared_room(RoomVersion::DEFAULT).await;
     let elsewhere = town.shared_room(RoomVersion::DEFAULT).await;
-    mute(&town, true);
+    mute(&town);
     let (of_server, _) = limits();
     let mut pdus = Vec::with_capacity(of_server);
     for n in 0..of_server {
