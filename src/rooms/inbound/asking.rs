@@ -23,6 +23,15 @@ const MAX_SERVERS: usize = 4;
 /// Who had less time than this to answer has not failed.
 const FAIR: Duration = Duration::from_secs(1);
 
+/// Who may be asked for the state before an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// The origin, and others in the room.
+    All,
+    /// Others in the room: the origin has told what it knows.
+    Others,
+}
+
 impl Taker {
     /// The same, which asks others for no longer than `time`.
     pub(super) fn for_at_most(&self, time: Duration) -> Self {
@@ -63,9 +72,10 @@ impl Taker {
         Err(unreachable("it does not answer in time"))
     }
 
-    /// Fetches `event_id` and the state before it, from the origin or from others in the room, and stores both.
-    pub(super) async fn fetch_with_state(&self, event_id: &EventId) -> Result<(), SendError> {
-        let servers = self.servers().await?;
+    /// Fetches `event_id` and the state before it, from one of those who may be asked, and stores both.
+    pub(super) async fn fetch_with_state(&self, event_id: &EventId, whom: Whom) -> Result<(), SendError> {
+        let mut servers = self.servers().await?;
+        servers.retain(|server| whom == Whom::All || *server != self.origin);
         let (mut silence, mut refusal) = (None, None);
         for (asked, server) in servers.iter().enumerate() {
             let taker = self.asking(server, servers.len() - asked);

@@ -9,7 +9,7 @@ use hearth_store::{Pos, StoreError};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use tokio::time::Instant;
 
-use super::asking::PATIENCE;
+use super::asking::{PATIENCE, Whom};
 use super::{Ends, Entered, Inbound, Prepared, SoftFail, judge};
 use crate::SendError;
 use crate::gather::damaged;
@@ -47,26 +47,28 @@ impl Taker {
 
     /// Takes an event of a transaction: whatever is wrong with it, it is kept as far as its children need it.
     pub(super) async fn take(&self, pdu: Pdu, inbox: Option<Pos>) -> Result<Entered, SendError> {
-        if self.has_gap(&pdu).await? {
-            self.fill_gap(&pdu).await?;
-        }
-        let prepared = self.prepare(pdu, Source::Remote).await?;
+        let unfounded = if self.has_gap(&pdu).await? { self.fill_gap(&pdu).await? } else { BTreeSet::new() };
+        let prepared = self.prepare(pdu, Source::Remote, &unfounded).await?;
         self.check_founded(&prepared).await?;
         self.post(Prepared { inbox, ..prepared }).await
     }
 
     /// Takes an event for which its server waits: it is refused if any rule says no.
     pub(crate) async fn take_strictly(&self, pdu: Pdu, source: Source) -> Result<Entered, SendError> {
-        let prepared = self.prepare(pdu, source).await?;
+        let prepared = self.prepare(pdu, source, &BTreeSet::new()).await?;
         if let Some(why) = prepared.rejected {
             return Err(SendError::Forbidden(why));
         }
         self.post(Prepared { soft_fail: SoftFail::Refuse, ..prepared }).await
     }
 
-    /// Takes an event whose predecessors are not fetched one by one.
-    pub(super) async fn take_plainly(&self, pdu: Pdu) -> Result<Entered, SendError> {
-        let prepared = self.prepare(pdu, Source::Remote).await?;
+    /// Takes an event whose predecessors are not fetched one by one; see [`Taker::fill_gap`] for `unfounded`.
+    pub(super) async fn take_plainly(
+        &self,
+        pdu: Pdu,
+        unfounded: &BTreeSet<OwnedEventId>,
+    ) -> Result<Entered, SendError> {
+        let prepared = self.prepare(pdu, Source::Remote, unfounded).await?;
         self.check_founded(&prepared).await?;
         self.post(prepared).await
     }
@@ -94,8 +96,13 @@ impl Taker {
         Ok(pdu.prev_events().iter().any(|id| !found.get(id).is_some_and(|event| has_state(event))))
     }
 
-    async fn prepare(&self, pdu: Pdu, source: Source) -> Result<Prepared, SendError> {
-        let (state_before, bridged) = self.state_before(&pdu).await?;
+    async fn prepare(
+        &self,
+        pdu: Pdu,
+        source: Source,
+        unfounded: &BTreeSet<OwnedEventId>,
+    ) -> Result<Prepared, SendError> {
+        let (state_before, bridged) = self.state_before(&pdu, unfounded).await?;
         let source = if bridged && source == Source::Remote { Source::AfterGap } else { source };
         self.fetch_auth_events(&self.origin, &pdu).await?;
         let graph = self.graph().await?;
@@ -104,7 +111,7 @@ impl Taker {
     }
 
     /// The state before `pdu`, stored; where predecessors are missing, as the origin tells it, and whether that was so.
-    async fn state_before(&self, pdu: &Pdu) -> Result<(StateId, bool), SendError> {
+    async fn state_before(&self, pdu: &Pdu, unfounded: &BTreeSet<OwnedEventId>) -> Result<(StateId, bool), SendError> {
         if pdu.prev_events().is_empty() {
             let why = "the event has no previous events";
             return Err(SendError::BadContent(why.to_owned()));
@@ -116,7 +123,8 @@ impl Taker {
         let bridged = !missing.is_empty();
         if bridged {
             for event_id in missing {
-                self.fetch_with_state(event_id).await?;
+                let whom = if unfounded.contains(event_id) { Whom::Others } else { Whom::All };
+                self.fetch_with_state(event_id, whom).await?;
             }
             graph = self.graph().await?;
             found = graph.find(pdu.prev_events()).await?;

@@ -7,8 +7,8 @@ use hearth_event::Pdu;
 use ruma_common::OwnedEventId;
 
 use super::asking::is_for_later;
-use super::ends;
 use super::take::Taker;
+use super::{ends, judge};
 use crate::SendError;
 use crate::graph::has_state;
 use crate::remote::{MissingEvents, RawPdu};
@@ -25,7 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Taker {
     /// Fetches what lies between what is here and `pdu`, and takes it. What cannot be had stays a gap.
-    pub(crate) async fn fill_gap(&self, pdu: &Pdu) -> Result<(), SendError> {
+    ///
+    /// Gives those that were not taken because the origin does not tell their auth events: it does not know the state
+    /// before them either, and is not asked for that.
+    pub(crate) async fn fill_gap(&self, pdu: &Pdu) -> Result<BTreeSet<OwnedEventId>, SendError> {
         let walker = self.for_at_most(PATIENCE.min(self.time_left() / 2));
         let mut found: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
         let mut edge = vec![pdu.event_id().to_owned()];
@@ -49,17 +52,21 @@ impl Taker {
         }
         let mut events: Vec<Pdu> = found.into_values().collect();
         events.sort_by(|a, b| a.depth().cmp(&b.depth()).then_with(|| a.event_id().cmp(b.event_id())));
+        let mut unfounded = BTreeSet::new();
         for event in events {
-            let event_id = event.event_id().to_owned();
-            if let Err(error) = Box::pin(self.take_plainly(event)).await {
+            if let Err(error) = Box::pin(self.take_plainly(event.clone(), &unfounded)).await {
                 // What comes after one that was not answered would ask the same again.
                 if is_for_later(&error) {
                     return Err(error);
                 }
-                tracing::debug!(%error, %event_id, "an event before another was not taken");
+                tracing::debug!(%error, event_id = %event.event_id(), "an event before another was not taken");
+                self.fetch_auth_events(&self.origin, &event).await?;
+                if judge::is_unfounded(&self.graph().await?, &event).await? {
+                    unfounded.insert(event.event_id().to_owned());
+                }
             }
         }
-        Ok(())
+        Ok(unfounded)
     }
 
     /// What the origin tells of the times before `latest`.
