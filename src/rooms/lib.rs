@@ -80,8 +80,8 @@ pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};
 pub use servers::RoomServers;
 pub use serving::{
-    Accepted, EventAtTime, HandshakeRefusal, MadeTemplate, Members, MissingQuery, ServeError, ServedEvent,
-    ServedEvents, ServedState,
+    Accepted, EarlierTransaction, EventAtTime, HandshakeRefusal, MadeTemplate, Members, MissingQuery, ServeError,
+    ServedEvent, ServedEvents, ServedState, TransactionPlace,
 };
 pub use subscription_log::{ThreadChange, ThreadChanges};
 pub use subscriptions::{Reason, SubscriptionError, ThreadOf};

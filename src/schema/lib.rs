@@ -215,7 +215,7 @@ keyspaces! {
     PeerKeys(0x58, Point, guarded): (hearth_store::Lane, String) => PeerKeysRow;
     /// The newest answer of each server about its keys.
     PeerKeyAnswers(0x59, Point): (hearth_store::Lane, String) => PeerKeyAnswer;
-    /// What the last transactions of other servers came to: a few of each.
+    /// What the last transactions of other servers came to: a few of each, numbered as they came.
     ReceivedTransactions(0x5d, Scan): (hearth_store::Lane, String, u32) => ReceivedTransaction;
     // ── destinations: owner DestinationNid ──
     /// Servers that something was sent to, or will be. The lane is the destination's own; it is spelt out

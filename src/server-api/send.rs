@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use hearth_rooms::Received;
+use hearth_rooms::{EarlierTransaction, Received};
 use parking_lot::Mutex;
 use ruma_common::OwnedServerName;
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -116,9 +116,10 @@ pub(crate) async fn send(
     let transaction: Transaction = body::parse(&body)?;
     let turn = api.turns.queue(&origin).ok_or_else(|| ApiError::busy(RETRY_MS))?;
     let now = turn.queue.lock().await;
-    if let Some(results) = api.rooms.received_before(&origin, &txn_id).await? {
-        return Ok(answer(results));
-    }
+    let place = match api.rooms.received_before(&origin, &txn_id).await? {
+        EarlierTransaction::Known(results) => return Ok(answer(results)),
+        EarlierTransaction::New(place) => place,
+    };
     let Transaction { pdus: AtMost(pdus), edus: AtMost(edus) } = transaction;
     let results = if pdus.is_empty() { Vec::new() } else { api.rooms.receive(&origin, pdus).await? };
     for edu in edus {
@@ -127,7 +128,7 @@ pub(crate) async fn send(
             api.edus.accept(&origin, edu).await;
         }
     }
-    api.rooms.remember_received(&origin, &txn_id, &results).await?;
+    api.rooms.remember_received(place, &txn_id, &results).await?;
     drop(now);
     Ok(answer(results))
 }

@@ -26,6 +26,7 @@ pub(crate) use state::StateAnswers;
 pub use state::{ServedEvent, ServedEvents, ServedState};
 pub use template::{HandshakeRefusal, MadeTemplate};
 pub use time::EventAtTime;
+pub use transactions::{EarlierTransaction, TransactionPlace};
 
 use crate::gather::damaged;
 use crate::graph::Graph;

@@ -1,7 +1,7 @@
 //! What transactions of other servers came to, so that one that is sent again is answered as it was.
 //!
 //! A server sends one transaction until it is answered, and only then another. So it is enough to know the last few of
-//! each server, for a day; whatever is sent again after that finds its events known.
+//! each server in the order they came, for a day; whatever is sent again after that finds its events known.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::inbound::Received;
 use crate::intake::Rooms;
 
 /// Transactions of one server that are remembered.
-const REMEMBERED: u32 = 16;
+const REMEMBERED: usize = 16;
 /// How long one is remembered at least.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How often those that are older are looked for.
@@ -27,37 +27,54 @@ const PAGE: usize = 256;
 /// Bytes of a reason that are kept.
 const MAX_REASON: usize = 200;
 
+/// What is known of a transaction that has come.
+#[derive(Debug)]
+pub enum EarlierTransaction {
+    /// It has been here: what its events came to.
+    Known(Vec<Received>),
+    /// It is new, and is remembered in this place.
+    New(TransactionPlace),
+}
+
+/// Where a transaction is remembered: after the last of its server, and instead of the oldest.
+#[derive(Debug)]
+pub struct TransactionPlace {
+    key: (Lane, String, u32),
+    instead_of: Vec<u32>,
+}
+
 impl Rooms {
-    /// What this transaction of `origin` came to, if it has been here lately.
+    /// What the transaction `txn_id` of `origin` came to, if it has been here lately.
+    ///
+    /// A place is good until something else is remembered of `origin`.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn received_before(
-        &self,
-        origin: &ServerName,
-        txn_id: &str,
-    ) -> Result<Option<Vec<Received>>, StoreError> {
-        let row = self.view().await?.get::<ReceivedTransactions>(&self.key_of(origin, txn_id)).await?;
-        let Some(row) = row.filter(|row| row.txn_id == txn_id) else { return Ok(None) };
-        let read = |(event_id, refused): (String, Option<String>)| {
-            let event_id = OwnedEventId::try_from(event_id);
-            let event_id = event_id.map_err(|error| damaged("ReceivedTransactions", error.to_string()))?;
-            Ok(Received { event_id, result: refused.map_or(Ok(()), Err) })
-        };
-        row.results.into_iter().map(read).collect::<Result<_, _>>().map(Some)
+    pub async fn received_before(&self, origin: &ServerName, txn_id: &str) -> Result<EarlierTransaction, StoreError> {
+        let prefix = (self.ids().server_lane(origin), origin.to_string());
+        let rows = self.view().await?.page::<ReceivedTransactions, _>(&prefix, Order::Descending, PAGE).await?;
+        if let Some((_, row)) = rows.iter().find(|(_, row)| row.txn_id == txn_id) {
+            return row.results.iter().map(read).collect::<Result<_, _>>().map(EarlierTransaction::Known);
+        }
+        let numbers = rows.iter().map(|((_, _, number), _)| *number);
+        let next = numbers.clone().next().map_or(Some(0), |newest| newest.checked_add(1));
+        // After the last number there is the first, and nothing that was remembered before.
+        let kept = if next.is_some() { REMEMBERED - 1 } else { 0 };
+        let instead_of = numbers.skip(kept).collect();
+        Ok(EarlierTransaction::New(TransactionPlace { key: (prefix.0, prefix.1, next.unwrap_or(0)), instead_of }))
     }
 
-    /// Remembers what a transaction of `origin` came to.
+    /// Remembers what a transaction came to.
     ///
     /// # Errors
     /// If the store fails or is full.
     pub async fn remember_received(
         &self,
-        origin: &ServerName,
+        place: TransactionPlace,
         txn_id: &str,
         results: &[Received],
     ) -> Result<(), SendError> {
-        let key = self.key_of(origin, txn_id);
+        let TransactionPlace { key, instead_of } = place;
         let row = ReceivedTransaction {
             txn_id: txn_id.to_owned(),
             at: self.0.clock.now().0,
@@ -67,6 +84,9 @@ impl Rooms {
                 .collect(),
         };
         let mut batch = Batch::new(key.0);
+        for number in instead_of {
+            batch.delete::<ReceivedTransactions>(&(key.0, key.1.clone(), number));
+        }
         batch.put::<ReceivedTransactions>(&key, &row);
         self.0.store.commit(batch).await?;
         Ok(())
@@ -110,11 +130,12 @@ impl Rooms {
         }
         Ok(())
     }
+}
 
-    fn key_of(&self, origin: &ServerName, txn_id: &str) -> (Lane, String, u32) {
-        let slot = txn_id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        (self.ids().server_lane(origin), origin.to_string(), slot % REMEMBERED)
-    }
+fn read((event_id, refused): &(String, Option<String>)) -> Result<Received, StoreError> {
+    let event_id = OwnedEventId::try_from(event_id.as_str());
+    let event_id = event_id.map_err(|error| damaged("ReceivedTransactions", error.to_string()))?;
+    Ok(Received { event_id, result: refused.clone().map_or(Ok(()), Err) })
 }
 
 /// As much of `reason` as is kept.
