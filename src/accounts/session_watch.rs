@@ -5,12 +5,13 @@
 //! the token ends. Tokens that nobody waits with cost nothing.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 
 use hearth_schema::TokenKey;
 use hearth_store::StoreError;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::sessions::SessionCache;
 use crate::{Accounts, Requester};
@@ -27,11 +28,18 @@ pub enum SessionEnd {
 
 /// Tokens with which requests wait.
 #[derive(Default)]
-pub(crate) struct Watched(Mutex<HashMap<TokenKey, watch::Sender<Option<SessionEnd>>>>);
+pub(crate) struct Watched(Mutex<HashMap<TokenKey, Arc<Waiting>>>);
+
+/// Requests that wait with one token.
+#[derive(Default)]
+struct Waiting {
+    end: OnceLock<SessionEnd>,
+    told: Notify,
+}
 
 impl Watched {
-    fn begin(&self, token: TokenKey) -> watch::Receiver<Option<SessionEnd>> {
-        self.0.lock().entry(token).or_insert_with(|| watch::Sender::new(None)).subscribe()
+    fn begin(&self, token: TokenKey) -> Arc<Waiting> {
+        Arc::clone(self.0.lock().entry(token).or_default())
     }
 
     /// Tells who waits with one of `tokens`.
@@ -39,7 +47,8 @@ impl Watched {
         let mut watched = self.0.lock();
         for token in tokens {
             if let Some(waiting) = watched.remove(token) {
-                waiting.send_replace(Some(end));
+                waiting.end.get_or_init(|| end);
+                waiting.told.notify_waiters();
             }
         }
     }
@@ -54,21 +63,25 @@ impl Watched {
 pub struct SessionWatch {
     sessions: Arc<SessionCache>,
     token: TokenKey,
-    state: watch::Receiver<Option<SessionEnd>>,
+    waiting: Arc<Waiting>,
 }
 
 impl SessionWatch {
     /// The end, if it has come.
     pub fn ended(&self) -> Option<SessionEnd> {
-        *self.state.borrow()
+        self.waiting.end.get().copied()
     }
 
     /// Waits for the end. May be dropped at any time.
-    pub async fn end(&mut self) -> SessionEnd {
-        match self.state.wait_for(Option::is_some).await.map(|end| *end) {
-            Ok(Some(end)) => end,
-            // The sender stays until it has told the end or the last who waits has gone.
-            Ok(None) | Err(_) => std::future::pending().await,
+    pub async fn end(&self) -> SessionEnd {
+        loop {
+            let mut told = pin!(self.waiting.told.notified());
+            // Listening before looking.
+            told.as_mut().enable();
+            if let Some(end) = self.ended() {
+                return end;
+            }
+            told.await;
         }
     }
 }
@@ -76,9 +89,9 @@ impl SessionWatch {
 impl Drop for SessionWatch {
     fn drop(&mut self) {
         let mut watched = self.sessions.watched.0.lock();
-        // Once told, the entry is gone: what may be there is of others. Ours still counts itself.
-        let last = watched.get(&self.token).is_some_and(|waiting| waiting.receiver_count() <= 1);
-        if last && self.state.borrow().is_none() {
+        // Once told, the entry is gone: what may be there is of others. The last one and the entry are two.
+        let ours = |waiting: &Arc<Waiting>| Arc::ptr_eq(waiting, &self.waiting) && Arc::strong_count(waiting) <= 2;
+        if watched.get(&self.token).is_some_and(ours) {
             watched.remove(&self.token);
         }
     }
@@ -92,7 +105,7 @@ impl Accounts {
     pub async fn watch_session(&self, requester: &Requester) -> Result<Option<SessionWatch>, StoreError> {
         let (sessions, token) = (Arc::clone(&self.sessions), requester.token);
         // Listen first, then look: a token that ends in between is told of or not found.
-        let watch = SessionWatch { state: sessions.watched.begin(token), sessions, token };
+        let watch = SessionWatch { waiting: sessions.watched.begin(token), sessions, token };
         Ok(self.is_known(token).await?.then_some(watch))
     }
 }

@@ -1,33 +1,56 @@
 //! What happens to every request, whatever it asks for: a log line, metrics, and a caught panic.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use hearth_base::{Random as _, SystemRandom};
+use metrics::Histogram;
+use parking_lot::RwLock;
 use tokio::time::Instant;
 
 /// `router`, observed.
 pub(crate) fn observed(router: Router) -> Router {
     // Only a layer inside the router sees which route matched.
-    router.layer(from_fn(observe))
+    router.layer(from_fn_with_state(Arc::<Meters>::default(), observe))
 }
 
-async fn observe(request: Request, next: Next) -> Response {
+/// Histograms of routes that have been asked for, by method and route: finding one by its labels costs more than all
+/// else that is counted.
+#[derive(Default)]
+struct Meters(RwLock<HashMap<&'static str, HashMap<String, Histogram>>>);
+
+impl Meters {
+    fn record(&self, method: &'static str, route: &str, seconds: f64) {
+        if let Some(histogram) = self.0.read().get(method).and_then(|routes| routes.get(route)) {
+            return histogram.record(seconds);
+        }
+        let histogram =
+            metrics::histogram!("hearth_http_request_seconds", "method" => method, "route" => route.to_owned());
+        histogram.record(seconds);
+        // Routes are ours, not what peers invent.
+        self.0.write().entry(method).or_default().insert(route.to_owned(), histogram);
+    }
+}
+
+async fn observe(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = method_name(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     // Nothing of the request survives its panic, except what locks and stores guard themselves.
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let response = response.unwrap_or_else(|_| after_panic(method, &route));
+    let response = response.unwrap_or_else(|_| after_panic(method, route));
     let seconds = began.elapsed().as_secs_f64();
     let status = response.status();
-    record(method, &route, status, seconds);
+    record(method, route, status, seconds);
+    meters.record(method, route, seconds);
     response
 }
 
@@ -41,7 +64,6 @@ fn record(method: &'static str, route: &str, status: StatusCode, seconds: f64) {
     } else {
         tracing::debug!(method, route, status = status.as_u16(), duration_ms, "request");
     }
-    metrics::histogram!("hearth_http_request_seconds", "method" => method, "route" => route.to_owned()).record(seconds);
     metrics::counter!("hearth_http_responses_total", "status" => status.as_str().to_owned()).increment(1);
 }
 

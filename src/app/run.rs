@@ -195,7 +195,7 @@ fn slots(settings: &Settings) -> Arc<Slots> {
 fn keep_up(tasks: &Supervisor, metrics: metrics_exporter_prometheus::PrometheusHandle) {
     let stopping = tasks.stopping();
     tasks.spawn("metrics", async move {
-        let mut tick = tokio::time::interval(METRICS_UPKEEP);
+        let mut tick = hearth_base::ticks(METRICS_UPKEEP);
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,

@@ -11,6 +11,7 @@ mod secret;
 mod size;
 mod special_networks;
 mod supervisor;
+mod ticks;
 
 pub use bucket::Buckets;
 pub use clock::{Clock, FixedClock, Millis, SystemClock};
@@ -22,3 +23,4 @@ pub use secret::Secret;
 pub use size::{ByteSize, ByteSizeError};
 pub use special_networks::special_networks;
 pub use supervisor::{StillRunning, Supervisor};
+pub use ticks::{next_tick, ticks};

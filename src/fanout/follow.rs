@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use hearth_base::next_tick;
 use hearth_schema::{Cursors, Position};
 use hearth_store::{Batch, CommitError, Durability, Frontier, LANES, Lane, LoggedFact, Pos, Store, StoreError, View};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Facts of one batch at the most.
@@ -114,7 +116,7 @@ impl<C: Consumer> Follower<C> {
         let mut hints = self.store.watch().fuse();
         let mut patience = RETRY.0;
         loop {
-            let wait = match stoppable(&shutdown, self.catch_up()).await {
+            match stoppable(&shutdown, self.catch_up()).await {
                 None => return,
                 Some(Ok(())) => {
                     patience = RETRY.0;
@@ -122,7 +124,6 @@ impl<C: Consumer> Follower<C> {
                     if sparse && stoppable(&shutdown, tokio::time::sleep(SPARSE_PAUSE)).await.is_none() {
                         return;
                     }
-                    POLL
                 }
                 Some(Err(error)) => {
                     tracing::warn!(consumer = self.consumer.name(), %error, "cannot follow the change log, trying again");
@@ -133,11 +134,11 @@ impl<C: Consumer> Follower<C> {
                     }
                     continue;
                 }
-            };
+            }
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = hints.next(), if !hints.is_done() => {}
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep_until(next_tick(Instant::now(), POLL)) => {}
             }
             // One look at the log serves all lanes that have moved.
             while let Some(Some(_)) = hints.next().now_or_never() {}

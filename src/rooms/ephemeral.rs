@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hearth_base::{Clock, Millis};
+use hearth_base::{Clock, Millis, ticks};
 use hearth_schema::{Membership, RoomNid};
 use parking_lot::Mutex;
 use ruma_common::{OwnedUserId, RoomId, UserId};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::QueryError;
@@ -64,6 +64,8 @@ struct TypingInner {
     version: AtomicU64,
     rooms: Mutex<HashMap<RoomNid, RoomTyping>>,
     changes: broadcast::Sender<RoomNid>,
+    /// Somebody types.
+    begun: Notify,
 }
 
 #[derive(Default)]
@@ -76,7 +78,13 @@ impl TypingState {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         // Versions begin at the time, so that they grow across restarts and old tokens stay below.
         let version = AtomicU64::new(clock.now().0);
-        Self(Arc::new(TypingInner { clock, version, rooms: Mutex::default(), changes: broadcast::channel(CHANGES).0 }))
+        Self(Arc::new(TypingInner {
+            clock,
+            version,
+            rooms: Mutex::default(),
+            changes: broadcast::channel(CHANGES).0,
+            begun: Notify::new(),
+        }))
     }
 
     /// Grows with every change in any room.
@@ -119,6 +127,7 @@ impl TypingState {
                     return;
                 }
                 state.users.push((user.to_owned(), until));
+                self.0.begun.notify_one();
             }
         }
         state.version = self.0.version.fetch_add(1, Ordering::AcqRel) + 1;
@@ -128,16 +137,19 @@ impl TypingState {
 
     /// Takes away what has run out, until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(SWEEP);
+        let mut ticks = ticks(SWEEP);
+        let mut anybody = false;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                _ = ticks.tick() => self.sweep(),
+                () = self.0.begun.notified(), if !anybody => anybody = true,
+                _ = ticks.tick(), if anybody => anybody = self.sweep(),
             }
         }
     }
 
-    fn sweep(&self) {
+    /// Whether anybody is typing still.
+    fn sweep(&self) -> bool {
         let now = self.0.clock.now();
         let mut changed = Vec::new();
         let mut rooms = self.0.rooms.lock();
@@ -155,6 +167,6 @@ impl TypingState {
         for room in changed {
             drop(self.0.changes.send(room));
         }
-        drop(rooms);
+        rooms.values().any(|state| !state.users.is_empty())
     }
 }

@@ -145,7 +145,7 @@ impl Drop for RocksStore {
 impl Store for RocksStore {
     fn snapshot(&self, min: &Frontier) -> BoxFuture<'_, Result<Arc<dyn Snapshot>, StoreError>> {
         let view = self.latest();
-        let reached = Lane::all().all(|lane| min.of(lane) <= view.frontier().of(lane));
+        let reached = view.frontier().reaches(min);
         let answer: Result<Arc<dyn Snapshot>, _> =
             if reached { Ok(view) } else { Err(StoreError::Unavailable("not committed yet".into())) };
         async { answer }.boxed()

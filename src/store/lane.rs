@@ -48,6 +48,15 @@ impl Frontier {
         self.base
     }
 
+    /// Whether every lane has come as far as in `min`.
+    pub fn reaches(&self, min: &Self) -> bool {
+        // All lanes side by side are what there mostly is.
+        if self.ahead.is_empty() && min.ahead.is_empty() {
+            return min.base <= self.base;
+        }
+        Lane::all().all(|lane| min.of(lane) <= self.of(lane))
+    }
+
     /// The position that `lane` has reached.
     pub fn of(&self, lane: Lane) -> Pos {
         self.ahead.iter().find(|(l, _)| *l == lane).map_or(self.base, |(_, pos)| *pos)

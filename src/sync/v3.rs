@@ -217,7 +217,7 @@ impl Sync {
     /// See [`SyncError`].
     pub async fn sync(&self, who: &Requester, request: &SyncRequest<'_>) -> Result<Bytes, SyncError> {
         let watch = self.0.accounts.watch_session(who).await?;
-        let mut session = watch.ok_or(SyncError::SessionEnded)?;
+        let session = watch.ok_or(SyncError::SessionEnded)?;
         let mut answer = pin!(self.answer(who, request));
         let answer = tokio::select! {
             biased;

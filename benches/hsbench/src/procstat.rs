@@ -3,9 +3,16 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// USER_HZ, which is 100 on every Linux that /proc describes.
 const TICKS_PER_S: f64 = 100.0;
+
+/// Its parent, and CPU seconds: its own, and those of its children which have ended.
+type Process = (u32, (f64, f64));
 
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Sample {
@@ -23,7 +30,7 @@ pub(crate) struct Sample {
 pub(crate) fn sample(pids: &[u32], dirs: &[String]) -> Sample {
     let mut s = Sample { own_cpu_s: own_cpu(), machine_cpu_s: machine_cpu(), ..Default::default() };
     if !pids.is_empty() {
-        let mut stats: HashMap<u32, (u32, f64)> = HashMap::new();
+        let mut stats: HashMap<u32, Process> = HashMap::new();
         for e in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = e.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
                 continue;
@@ -32,14 +39,15 @@ pub(crate) fn sample(pids: &[u32], dirs: &[String]) -> Sample {
             let Some(rest) = st.rsplit_once(')').map(|x| x.1) else { continue };
             let f: Vec<&str> = rest.split_whitespace().collect();
             let n = |i: usize| f.get(i).and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
-            // utime, stime, cutime, cstime
-            stats.insert(pid, (n(1) as u32, (n(11) + n(12) + n(13) + n(14)) / TICKS_PER_S));
+            // utime + stime, and cutime + cstime: its own and that of its children which have ended.
+            let own_and_ended = ((n(11) + n(12)) / TICKS_PER_S, (n(13) + n(14)) / TICKS_PER_S);
+            stats.insert(pid, (n(1) as u32, own_and_ended));
         }
-        for (&pid, &(_, cpu)) in &stats {
+        for (&pid, &(_, (own, ended))) in &stats {
             if !in_tree(pid, pids, &stats) {
                 continue;
             }
-            s.cpu_s += cpu;
+            s.cpu_s += cpu_clock(pid).unwrap_or(own) + ended;
             s.rss_mb += kb_of(&format!("/proc/{pid}/status"), "VmRSS:") / 1024.0;
             s.pss_mb += kb_of(&format!("/proc/{pid}/smaps_rollup"), "Pss:") / 1024.0;
         }
@@ -48,7 +56,14 @@ pub(crate) fn sample(pids: &[u32], dirs: &[String]) -> Sample {
     s
 }
 
-fn in_tree(pid: u32, roots: &[u32], stats: &HashMap<u32, (u32, f64)>) -> bool {
+/// CPU seconds of a process to the nanosecond: a short run is few of the ticks that /proc counts in.
+fn cpu_clock(pid: u32) -> Option<f64> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?);
+    let time = clock_gettime(clock_getcpuclockid(pid).ok()?).ok()?;
+    Some(Duration::from(time).as_secs_f64())
+}
+
+fn in_tree(pid: u32, roots: &[u32], stats: &HashMap<u32, Process>) -> bool {
     let mut p = pid;
     loop {
         if roots.contains(&p) {
@@ -85,7 +100,5 @@ fn machine_cpu() -> f64 {
 }
 
 fn own_cpu() -> f64 {
-    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let times = text.rsplit_once(')').map_or("", |x| x.1).split_whitespace().skip(11).take(2);
-    times.filter_map(|x| x.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_S
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(0.0, |time| Duration::from(time).as_secs_f64())
 }

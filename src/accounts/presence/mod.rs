@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_base::Clock;
+use hearth_base::{Clock, ticks};
 use hearth_schema::{Presence as PresenceRows, PresenceRow, UserNid};
 use hearth_store::{Batch, Durability, Lane, Order, Owner, Store, StoreError, View};
 use parking_lot::Mutex;
@@ -33,7 +33,7 @@ pub use book::{ForeignPresence, PresenceState, Sight};
 /// Bytes of a status message.
 pub const MAX_STATUS_BYTES: usize = 1024;
 /// How often is looked for what has run out.
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP: Duration = Duration::from_secs(5);
 /// How often what has changed is stored.
 const SAVE: Duration = Duration::from_secs(30);
 /// Rows written at a time.
@@ -183,7 +183,7 @@ impl Presence {
         if let Err(error) = self.load().await {
             tracing::warn!(%error, "status messages of the last run cannot be read and are not shown");
         }
-        let (mut sweep, mut save) = (tokio::time::interval(SWEEP), tokio::time::interval(SAVE));
+        let (mut sweep, mut save) = (ticks(SWEEP), ticks(SAVE));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,

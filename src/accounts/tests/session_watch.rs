@@ -17,8 +17,8 @@ async fn whoever_waits_is_told_when_the_token_is_taken_away() {
     let phone = world.user("ann").await;
     for way in 0..4 {
         let tablet = requester(&world, &world.token("ann", "TABLET").await).await;
-        let mut watch = world.accounts.watch_session(&tablet).await.unwrap().expect("it goes on");
-        let mut other = world.accounts.watch_session(&phone).await.unwrap().expect("it goes on");
+        let watch = world.accounts.watch_session(&tablet).await.unwrap().expect("it goes on");
+        let other = world.accounts.watch_session(&phone).await.unwrap().expect("it goes on");
         assert_eq!(watch.ended(), None);
         timeout(Duration::from_millis(10), watch.end()).await.expect_err("nothing has ended");
         match way {

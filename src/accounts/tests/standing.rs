@@ -63,7 +63,7 @@ async fn a_locked_account_waits_and_a_suspended_one_is_marked() {
 async fn whoever_waits_hears_of_a_lock() {
     let world = world_with(governed());
     let (root, ann) = (world.user("root").await, world.user("ann").await);
-    let mut watch = world.accounts.watch_session(&ann).await.unwrap().unwrap();
+    let watch = world.accounts.watch_session(&ann).await.unwrap().unwrap();
     world.accounts.moderate(&root, &ann.user_id, Measure::Suspend).await.unwrap();
     assert_eq!(watch.ended(), None, "who is suspended goes on reading");
     world.accounts.moderate(&root, &ann.user_id, Measure::Lock).await.unwrap();

@@ -21,9 +21,11 @@ impl Since {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    fn lasts(&self, now: u64) -> Option<Duration> {
+    /// When it has lasted for `deadline`.
+    fn over(&self, deadline: Duration) -> Option<u64> {
         let began = self.0.load(Ordering::Relaxed);
-        (began != 0).then(|| Duration::from_millis((now + 1).saturating_sub(began)))
+        let deadline = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        (began != 0).then(|| (began - 1).saturating_add(deadline))
     }
 }
 
@@ -125,22 +127,28 @@ impl Activity {
 
     /// What has taken too long, if anything.
     pub(super) fn overdue(&self, now: Instant, header_deadline: Duration, idle_deadline: Duration) -> Option<Overdue> {
-        let now = self.age(now);
-        let over = |since: &Since, deadline| since.lasts(now).is_some_and(|lasts| lasts >= deadline);
-        if over(&self.stuck, idle_deadline) {
-            return Some(Overdue::Stuck);
-        }
-        if over(&self.lingering, header_deadline.min(LINGER)) {
-            return Some(Overdue::Lingering);
-        }
-        if self.requests.load(Ordering::Relaxed) > 0 {
-            return None;
-        }
+        let (due, reason) = self.first_over(header_deadline, idle_deadline)?;
+        (due <= self.age(now)).then_some(reason)
+    }
+
+    /// When something will have taken too long if nothing happens from now on.
+    pub(super) fn due(&self, header_deadline: Duration, idle_deadline: Duration) -> Option<Instant> {
+        let (due, _) = self.first_over(header_deadline, idle_deadline)?;
+        self.born.checked_add(Duration::from_millis(due))
+    }
+
+    fn first_over(&self, header_deadline: Duration, idle_deadline: Duration) -> Option<(u64, Overdue)> {
+        let is_open = self.requests.load(Ordering::Relaxed) > 0;
         // HTTP/2 sends small frames (window updates, pings) between requests: no head of one.
-        if !self.http2.load(Ordering::Relaxed) && over(&self.head, header_deadline) {
-            return Some(Overdue::Head);
-        }
-        over(&self.quiet, idle_deadline).then_some(Overdue::Idle)
+        let has_heads = !is_open && !self.http2.load(Ordering::Relaxed);
+        let waits = [
+            (true, &self.stuck, idle_deadline, Overdue::Stuck),
+            (true, &self.lingering, header_deadline.min(LINGER), Overdue::Lingering),
+            (has_heads, &self.head, header_deadline, Overdue::Head),
+            (!is_open, &self.quiet, idle_deadline, Overdue::Idle),
+        ];
+        let over = waits.into_iter().filter(|(counts, ..)| *counts);
+        over.filter_map(|(_, since, deadline, reason)| Some((since.over(deadline)?, reason))).min_by_key(|(at, _)| *at)
     }
 
     /// Whether the peer speaks HTTP/2, as far as its requests have shown.

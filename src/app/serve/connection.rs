@@ -1,8 +1,10 @@
 //! One connection, from its first byte to its last.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -92,30 +94,61 @@ impl Server {
             let requests = activity.clone();
             let service = service_fn(move |request| answer(router.clone(), &requests, peer, request));
             let connection = builder.serve_connection(io, service);
-            let mut connection = std::pin::pin!(connection);
-            let mut tick = tokio::time::interval(limits.header_deadline.min(limits.idle_deadline) / 4);
+            let mut connection = pin!(connection);
+            let due = || activity.due(limits.header_deadline, limits.idle_deadline);
+            // Looking is put off as long as nothing can be overdue: most connections wait, and waking each of many
+            // every few seconds would be all that the server does.
+            let shortest = limits.header_deadline.min(limits.idle_deadline);
+            let mut look = pin!(tokio::time::sleep(shortest));
             let mut closing = false;
             loop {
+                let step = poll_fn(|context| {
+                    let polled = connection.as_mut().poll(context);
+                    // Who was told to close gets the time to do so.
+                    if let Some(due) = due().map(Into::into).filter(|due| !closing && *due < look.deadline()) {
+                        look.as_mut().reset(due);
+                    }
+                    // After the reset: a timer that nobody has polled since wakes nobody.
+                    match (polled, look.as_mut().poll(context)) {
+                        (Poll::Ready(_), _) => Poll::Ready(Step::Ended),
+                        (Poll::Pending, Poll::Ready(())) => Poll::Ready(Step::Look),
+                        (Poll::Pending, Poll::Pending) => Poll::Pending,
+                    }
+                });
                 tokio::select! {
-                    // Most errors are peers that went away; nobody has to act on one.
-                    _ = connection.as_mut() => return,
                     () = stopping.cancelled(), if !closing => {
                         closing = true;
                         connection.as_mut().graceful_shutdown();
                     }
-                    _ = tick.tick() => match activity.overdue(Instant::now(), limits.header_deadline, limits.idle_deadline) {
-                        None => {}
-                        Some(reason) if activity.is_http2() && !closing => {
-                            tracing::trace!(?reason, "telling a connection to close");
-                            closing = true;
-                            connection.as_mut().graceful_shutdown();
+                    step = step => match step {
+                        // Most errors are peers that went away; nobody has to act on one.
+                        Step::Ended => return,
+                        Step::Look => {
+                            let now = Instant::now();
+                            match activity.overdue(now, limits.header_deadline, limits.idle_deadline) {
+                                None => {}
+                                Some(reason) if activity.is_http2() && !closing => {
+                                    tracing::trace!(?reason, "telling a connection to close");
+                                    closing = true;
+                                    connection.as_mut().graceful_shutdown();
+                                }
+                                Some(reason) => return tracing::trace!(?reason, "closing a connection"),
+                            }
+                            let next = if closing { Some(now + shortest / 4) } else { due() };
+                            let soonest = now + Duration::from_millis(1);
+                            look.as_mut().reset(next.map_or(now + limits.idle_deadline, |next| next.max(soonest)).into());
                         }
-                        Some(reason) => return tracing::trace!(?reason, "closing a connection"),
                     },
                 }
             }
         }
     }
+}
+
+/// What woke the task of a connection.
+enum Step {
+    Ended,
+    Look,
 }
 
 fn answer(

@@ -196,8 +196,7 @@ impl ForeignEdus {
 
     /// Keeps trying receipts whose events have not come, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(LOOK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = hearth_base::ticks(LOOK);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -46,8 +46,7 @@ impl Ephemeral {
     pub(super) async fn run(mut self) {
         let shutdown = self.outbound.0.shutdown.clone();
         let mut typing = self.outbound.0.rooms.typing().changes();
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = hearth_base::ticks(TICK);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -216,8 +216,7 @@ impl Outbound {
     }
 
     async fn run_queues(&self, mut progress: watch::Receiver<Pos>, mut heard: broadcast::Receiver<OwnedServerName>) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = hearth_base::ticks(TICK);
         let (mut consuming, mut hearing) = (true, true);
         loop {
             tokio::select! {

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_base::ticks;
 use hearth_rooms::RoomEvent;
 use hearth_schema::{Change, EventNid, Membership, RoomNid, StateLog, UserNid, UserRoom, UserRooms};
 use hearth_store::{Lane, LoggedFact, Order, Pos, Store, StoreError, Value, View};
@@ -52,8 +53,8 @@ impl Notifier {
 
     /// Follows until `shutdown`.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let mut poll = tokio::time::interval(POLL);
-        let mut sweep = tokio::time::interval(SWEEP);
+        let mut poll = ticks(POLL);
+        let mut sweep = ticks(SWEEP);
         let mut counting = true;
         loop {
             tokio::select! {

@@ -90,7 +90,7 @@ impl Sync {
     pub async fn slide(&self, who: &Requester, request: &SlidingRequest<'_>) -> Result<Bytes, SlidingError> {
         request.body.check()?;
         let watch = self.0.accounts.watch_session(who).await?;
-        let mut session = watch.ok_or(SlidingError::SessionEnded)?;
+        let session = watch.ok_or(SlidingError::SessionEnded)?;
         let mut answer = pin!(self.slid(who, request));
         let answer = tokio::select! {
             biased;
