@@ -25,10 +25,10 @@ use hearth_schema::{
 use hearth_store::{Batch, CommitError, Element as _, KeyBuf, KeyReader, Owner as _, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
-use crate::SendError;
 use crate::command::{SendEvent, Transaction};
 use crate::gather::damaged;
 use crate::intake::Rooms;
+use crate::{PolicyError, SendError};
 
 pub use manage::DelayedAction;
 pub(crate) use timer::Delays;
@@ -311,6 +311,8 @@ pub(crate) fn parse_delay_id(delay_id: &str) -> Option<Key> {
 const fn failure(error: &SendError) -> Option<DelayedFailure> {
     match error {
         SendError::UnknownRoom => Some(DelayedFailure::UnknownRoom),
+        SendError::Policy(PolicyError::Refused(refusal)) if refusal.status != 429 => Some(DelayedFailure::Forbidden),
+        SendError::Policy(PolicyError::Useless { .. }) => Some(DelayedFailure::Forbidden),
         SendError::Forbidden(_) => Some(DelayedFailure::Forbidden),
         SendError::BadContent(_) => Some(DelayedFailure::BadContent),
         SendError::TooLarge => Some(DelayedFailure::TooLarge),
@@ -321,6 +323,7 @@ const fn failure(error: &SendError) -> Option<DelayedFailure> {
         SendError::Suspended => Some(DelayedFailure::Suspended),
         SendError::Busy
         | SendError::Unanswered(_)
+        | SendError::Policy(_)
         | SendError::Stopping
         | SendError::Full
         | SendError::Store(_)
