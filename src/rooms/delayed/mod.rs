@@ -28,6 +28,7 @@ use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use crate::command::{SendEvent, Transaction};
 use crate::gather::damaged;
 use crate::intake::Rooms;
+use crate::remote::PolicyRefusal;
 use crate::{PolicyError, SendError};
 
 pub use manage::DelayedAction;
@@ -311,9 +312,11 @@ pub(crate) fn parse_delay_id(delay_id: &str) -> Option<Key> {
 const fn failure(error: &SendError) -> Option<DelayedFailure> {
     match error {
         SendError::UnknownRoom => Some(DelayedFailure::UnknownRoom),
-        SendError::Policy(PolicyError::Refused(refusal)) if refusal.status != 429 => Some(DelayedFailure::Forbidden),
-        SendError::Policy(PolicyError::Useless { .. }) => Some(DelayedFailure::Forbidden),
-        SendError::Forbidden(_) => Some(DelayedFailure::Forbidden),
+        // It may want to be left alone for a while, or be away.
+        SendError::Policy(PolicyError::Refused(PolicyRefusal { status: 429, .. }) | PolicyError::Unreachable(_)) => {
+            None
+        }
+        SendError::Policy(_) | SendError::Forbidden(_) => Some(DelayedFailure::Forbidden),
         SendError::BadContent(_) => Some(DelayedFailure::BadContent),
         SendError::TooLarge => Some(DelayedFailure::TooLarge),
         SendError::UnknownEvent => Some(DelayedFailure::UnknownEvent),
@@ -323,7 +326,6 @@ const fn failure(error: &SendError) -> Option<DelayedFailure> {
         SendError::Suspended => Some(DelayedFailure::Suspended),
         SendError::Busy
         | SendError::Unanswered(_)
-        | SendError::Policy(_)
         | SendError::Stopping
         | SendError::Full
         | SendError::Store(_)

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use hearth_event::Pdu;
 use hearth_schema::{
     Change, CurrentState, EventIds, EventNid, Events, Extremity, Inbox, Membership, OutsideStates, Outsides, Position,
-    RawNode, RoomHead, RoomLast, StateEntry, StateId, StateKeyNames, StateKeyNid, StateKeys, StateLog, StateLogEntry,
-    StateNodes, StoredEvent, Timeline, TxnIds, UserRoom, UserRoomLog, UserRooms, Verdict,
+    RawNode, RoomHead, RoomLast, RoomNid, StateEntry, StateId, StateKeyNames, StateKeyNid, StateKeys, StateLog,
+    StateLogEntry, StateNodes, StoredEvent, Timeline, TxnIds, UserNid, UserRoom, UserRoomLog, UserRooms, Verdict,
 };
 use hearth_store::{Batch, Owner, Pos, StoreError, View};
 use ruma_common::UserId;
@@ -19,6 +19,7 @@ use super::ends::{self, Late};
 use super::extras::Extras;
 use super::{Ends, Entered, Inbound, InboundRequest, Outlier, Prepared, SoftFail, Taken, WithoutSignature};
 use crate::SendError;
+use crate::command::Transaction;
 use crate::gather::{damaged, gather};
 use crate::graph::{Graph, NewNodes};
 use crate::intake::Rooms;
@@ -43,6 +44,23 @@ struct Place {
     redacted: Option<(u32, Bytes)>,
     /// Its place in the state, with its number and whether that is new.
     slot: Option<(StateSlot, StateKeyNid, bool)>,
+}
+
+impl Place {
+    /// Stores its place in the state if that is new, and that it is what became of `transaction`.
+    fn persist(&self, batch: &mut Batch, room: RoomNid, transaction: Option<&(UserNid, Transaction)>) {
+        if let Some((user, txn)) = transaction {
+            let key = txn.key(room, *user);
+            batch.check_absent::<TxnIds>(&key);
+            batch.put::<TxnIds>(&key, &self.n);
+        }
+        if let Some((slot, nid, true)) = &self.slot {
+            let key = (room, slot.0.clone(), slot.1.clone());
+            batch.check_absent::<StateKeys>(&key);
+            batch.put::<StateKeys>(&key, nid);
+            batch.put::<StateKeyNames>(&(room, *nid), slot);
+        }
+    }
 }
 
 /// What an event makes of the room's head.
@@ -147,15 +165,16 @@ impl RoomTask {
             tracing::debug!(event_id = %pdu.event_id(), "soft-failed: the room has too many ends");
             verdict = Verdict::SoftFailed;
         }
-        if verdict == Verdict::Accepted && prepared.ends == Ends::Follow {
-            if let Some(policy) = self.policy(&graph.view).await?.lacking(pdu)? {
-                if prepared.soft_fail == SoftFail::Refuse || prepared.unsigned == WithoutSignature::Ask {
-                    return Ok(Taken::Unsigned(policy.clone()));
-                }
-                metrics::counter!("hearth_federation_unsigned_events_total").increment(1);
-                tracing::debug!(event_id = %pdu.event_id(), "soft-failed: the policy server has not signed it");
-                verdict = Verdict::SoftFailed;
+        if verdict == Verdict::Accepted
+            && prepared.ends == Ends::Follow
+            && let Some(policy) = self.policy(&graph.view).await?.lacking(pdu)?
+        {
+            if prepared.soft_fail == SoftFail::Refuse || prepared.unsigned == WithoutSignature::Ask {
+                return Ok(Taken::Unsigned(policy.clone()));
             }
+            metrics::counter!("hearth_federation_unsigned_events_total").increment(1);
+            tracing::debug!(event_id = %pdu.event_id(), "soft-failed: the policy server has not signed it");
+            verdict = Verdict::SoftFailed;
         }
         if verdict != Verdict::Accepted && prepared.soft_fail == SoftFail::Refuse {
             return Err(SendError::Forbidden("the room's current state does not allow the event".into()));
@@ -369,16 +388,8 @@ impl RoomTask {
             json,
         };
         batch.put::<Events>(&(room, place.n), &stored);
-        if let Some((user, txn)) = transaction {
-            let key = txn.key(room, *user);
-            batch.check_absent::<TxnIds>(&key);
-            batch.put::<TxnIds>(&key, &place.n);
-        }
-        if let Some((slot, nid, true)) = &place.slot {
-            let key = (room, slot.0.clone(), slot.1.clone());
-            batch.check_absent::<StateKeys>(&key);
-            batch.put::<StateKeys>(&key, nid);
-            batch.put::<StateKeyNames>(&(room, *nid), slot);
+        place.persist(&mut batch, room, transaction);
+        if let Some((_, nid, true)) = &place.slot {
             after.next_state_key = after.next_state_key.max(nid.0 + 1);
         }
         for (id, _, bytes) in &nodes {

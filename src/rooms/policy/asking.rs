@@ -40,11 +40,14 @@ pub(crate) enum Asker {
     Inbox,
 }
 
+/// Whose turn it is.
+type Turn = tokio::sync::Mutex<()>;
+
 /// Questions to policy servers that are under way.
 #[derive(Default)]
 pub(crate) struct Policing {
     slots: Mutex<HashMap<OwnedServerName, Weak<Semaphore>>>,
-    turns: Mutex<HashMap<(RoomNid, UserNid), Weak<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<HashMap<(RoomNid, UserNid), Weak<Turn>>>,
     /// Until when nothing is expected of these.
     quiet: Mutex<HashMap<OwnedServerName, Millis>>,
 }
@@ -52,7 +55,7 @@ pub(crate) struct Policing {
 impl Policing {
     /// Waits until nothing else of `user` is under way in `room`, in the order of the calls.
     pub(super) async fn turn(&self, room: RoomNid, user: UserNid) -> OwnedMutexGuard<()> {
-        let lock = shared(&mut self.turns.lock(), (room, user), tokio::sync::Mutex::default);
+        let lock = shared(&mut self.turns.lock(), (room, user), Turn::default);
         lock.lock_owned().await
     }
 
