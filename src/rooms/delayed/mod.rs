@@ -43,6 +43,9 @@ const MAX_TRIES: u32 = 16;
 /// What has ended is remembered so long, and so many for each user.
 const KEEP: (Duration, usize) = (Duration::from_secs(7 * 24 * 60 * 60), 100);
 
+/// How long after its time an event is tried that the room's policy server has not signed.
+const LET_GO: Duration = Duration::from_secs(60 * 60);
+
 /// What the operator allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DelayLimits {
@@ -308,13 +311,13 @@ pub(crate) fn parse_delay_id(delay_id: &str) -> Option<Key> {
     Some((user, secret.to_owned()))
 }
 
-/// Why a room will never take an event; `None`: it may do so later.
-const fn failure(error: &SendError) -> Option<DelayedFailure> {
+/// Why a room will never take an event, which should have been sent so long ago; `None`: it may do so later.
+fn failure(error: &SendError, late: Duration) -> Option<DelayedFailure> {
     match error {
         SendError::UnknownRoom => Some(DelayedFailure::UnknownRoom),
-        // It may want to be left alone for a while, or be away.
+        // The policy server wants to be left alone, or is away: that ends, or else the event does.
         SendError::Policy(PolicyError::Refused(PolicyRefusal { status: 429, .. }) | PolicyError::Unreachable(_)) => {
-            None
+            (late >= LET_GO).then_some(DelayedFailure::Forbidden)
         }
         SendError::Policy(_) | SendError::Forbidden(_) => Some(DelayedFailure::Forbidden),
         SendError::BadContent(_) => Some(DelayedFailure::BadContent),

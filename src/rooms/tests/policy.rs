@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hearth_event::{EventDraft, POLICY_KEY_ID, POLICY_TYPE, Pdu, PolicyServer, RoomVersion, SigningKey, build};
-use hearth_schema::{Membership, Verdict};
+use hearth_schema::{DelayedFailure, DelayedOutcome, Membership, Verdict};
 use hearth_store::chaos;
 use hearth_store::memory::MemoryStore;
-use ruma_common::{CanonicalJsonObject, EventId, OwnedRoomId, RoomId};
+use ruma_common::{CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, RoomId, UserId};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::fixture::{message, user};
+use super::fixture::{message, object, user};
 use super::neighbour::{Town, event, other};
 use crate::remote::{Answer, PolicyAnswer, PolicyRefusal, RemoteError};
-use crate::{PolicyError, SendError};
+use crate::{DelayLimits, PolicyError, SendError, SendEvent};
 
 /// What a policy server says of an event.
 pub(super) type Says = Arc<dyn Fn(&Pdu) -> Answer<'static, PolicyAnswer> + Send + Sync>;
@@ -107,7 +109,7 @@ async fn is_signed(town: &Town, room_id: &RoomId, id: &EventId, seed: u8) -> boo
 }
 
 fn policy_server(seed: u8, like: &Pdu) -> PolicyServer {
-    let content = super::fixture::object(naming(seed));
+    let content = object(naming(seed));
     let draft = EventDraft {
         room_id: Some(like.room_id().to_owned()),
         event_type: POLICY_TYPE.to_owned(),
@@ -236,25 +238,106 @@ async fn commits_that_fail_lose_and_double_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_refused_leaves_no_trace() {
+async fn delayed_events_are_signed_when_they_are_due_or_fail() {
     let town = Town::new();
     let room_id = policed(&town).await;
+    let (alice, hour) = (user("alice"), Duration::from_secs(60 * 60));
+    let schedule = async |body: &str| {
+        let event = message(&room_id, &alice, body, body);
+        town.here.rooms.schedule(&event, Duration::from_secs(1), DelayLimits::default()).await.expect("scheduled")
+    };
+    let pass = async |time: Duration| {
+        town.here.clock.advance(time);
+        town.here.rooms.send_due(&CancellationToken::new()).await;
+    };
+    let outcome = async |id: &str| {
+        let found = town.here.rooms.delayed_event(&alice, id).await.expect("known");
+        found.event.finalised.map(|finalised| finalised.outcome)
+    };
+    let later = schedule("later").await;
+    assert_eq!(questions(&town), 0);
+    is_away(&town);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(outcome(&later).await, None, "the policy server may come back");
+    signs(&town, 7);
+    pass(hour / 2).await;
+    let Some(DelayedOutcome::Sent { event_id }) = outcome(&later).await else { panic!("not sent") };
+    assert!(is_signed(&town, &room_id, &OwnedEventId::try_from(event_id).expect("an ID"), 7).await);
+    let never = schedule("never").await;
+    is_away(&town);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(outcome(&never).await, None);
+    pass(hour).await;
+    let Some(DelayedOutcome::Failed { why: DelayedFailure::Forbidden, .. }) = outcome(&never).await else {
+        panic!("it is tried for ever")
+    };
+    let refused = schedule("refused").await;
+    refuses(&town);
+    pass(Duration::from_secs(1)).await;
+    let Some(DelayedOutcome::Failed { why: DelayedFailure::Forbidden, message }) = outcome(&refused).await else {
+        panic!("it is tried again")
+    };
+    assert_eq!(message, "spam");
+    assert_eq!(town.here.history(&room_id, &alice).await.last().map(String::as_str), Some("later"));
+}
+
+#[tokio::test]
+async fn relations_and_redactions_are_what_they_are_elsewhere() {
+    let town = Town::new();
+    let room_id = policed(&town).await;
+    signs(&town, 7);
     let alice = user("alice");
-    let before = town.here.history(&room_id, &alice).await;
-    let refusal = PolicyRefusal { status: 400, errcode: "M_FORBIDDEN".into(), error: "spam".into(), retry_after: None };
-    let told = refusal.clone();
-    says(&town, move |_| {
-        let refusal = refusal.clone();
-        Box::pin(async { Ok(PolicyAnswer::Refused(refusal)) })
-    });
-    let said = town.here.say(&room_id, &alice, "spam", "1").await;
-    assert!(matches!(&said, Err(SendError::Policy(PolicyError::Refused(refusal))) if *refusal == told), "{said:?}");
-    says(&town, |_| {
+    let parent = town.here.say(&room_id, &alice, "parent", "1").await.expect("sent").event_id;
+    let react = async |txn: &str| {
+        let relation = json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": parent, "key": "+" } });
+        let (event_type, content) = ("m.reaction".to_owned(), object(relation));
+        town.here.rooms.send(SendEvent { event_type, content, ..message(&room_id, &alice, "", txn) }).await
+    };
+    let reaction = react("2").await.expect("sent").event_id;
+    let asked = questions(&town);
+    assert!(matches!(react("3").await, Err(SendError::DuplicateAnnotation)));
+    let redact = async |by: &UserId, target: &EventId, txn: &str| {
+        let (event_type, content) = ("m.room.redaction".to_owned(), object(json!({})));
+        let redacts = Some(target.to_owned());
+        town.here.rooms.send(SendEvent { event_type, content, redacts, ..message(&room_id, by, "", txn) }).await
+    };
+    let create = town.here.state(&room_id).await.into_iter().find(|(kind, ..)| kind == "m.room.create").expect("one");
+    let refused = redact(&alice, &create.2, "4").await;
+    assert!(matches!(refused, Err(SendError::Forbidden(_))), "she may not redact another user's event: {refused:?}");
+    assert_eq!(questions(&town), asked, "nobody is asked about what is not sent anyway");
+    redact(&alice, &reaction, "5").await.expect("sent");
+    let redacted = event(&town.here.rooms, &room_id, &reaction).await.expect("stored");
+    assert!(redacted.redacted_by.is_some());
+    assert!(policy_server(7, &redacted.pdu).has_signed(&redacted.pdu).expect("readable"), "signatures stay");
+    react("6").await.expect("there is none any more");
+}
+
+fn is_away(town: &Town) {
+    says(town, |_| {
         Box::pin(async {
             let server = super::neighbour::name(1).to_owned();
             Err(RemoteError::Unreachable { server, why: "away".into() })
         })
     });
+}
+
+fn refuses(town: &Town) {
+    says(town, |_| {
+        let (errcode, error) = ("M_FORBIDDEN".to_owned(), "spam".to_owned());
+        Box::pin(async { Ok(PolicyAnswer::Refused(PolicyRefusal { status: 400, errcode, error, retry_after: None })) })
+    });
+}
+
+#[tokio::test]
+async fn what_is_refused_leaves_no_trace() {
+    let town = Town::new();
+    let room_id = policed(&town).await;
+    let alice = user("alice");
+    let before = town.here.history(&room_id, &alice).await;
+    refuses(&town);
+    let said = town.here.say(&room_id, &alice, "spam", "1").await;
+    assert!(matches!(&said, Err(SendError::Policy(PolicyError::Refused(no))) if no.error == "spam"), "{said:?}");
+    is_away(&town);
     let said = town.here.say(&room_id, &alice, "spam", "2").await;
     assert!(matches!(&said, Err(SendError::Policy(PolicyError::Unreachable(_)))), "{said:?}");
     assert_eq!(town.here.history(&room_id, &alice).await, before);

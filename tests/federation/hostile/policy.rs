@@ -140,7 +140,7 @@ async fn what_users_do_carries_the_signature_of_the_policy_server() {
 
 #[tokio::test]
 async fn a_transaction_is_sent_once_and_messages_keep_their_order() {
-    let policed = Policed::new().await;
+    let mut policed = Policed::new().await;
     let first = field(&policed.send("once", "once").await.expect_status(200).expect("sent").body, "event_id");
     let again: Vec<_> = (0..4).map(|_| policed.send("once", "once")).collect();
     for answer in futures::future::join_all(again).await {
@@ -151,6 +151,11 @@ async fn a_transaction_is_sent_once_and_messages_keep_their_order() {
     let ids: std::collections::BTreeSet<_> =
         together.into_iter().map(|answer| field(&answer.expect_status(200).expect("sent").body, "event_id")).collect();
     assert_eq!(ids.len(), 1);
+    policed.scene.restart().await;
+    let again = policed.send("once", "once").await.expect_status(200).expect("sent");
+    assert_eq!(field(&again.body, "event_id"), first, "also after a crash");
+    let shown = policed.shared.alice.sees(&policed.shared.room.id, &first).await;
+    assert_eq!(shown["unsigned"]["transaction_id"], "once", "{shown}");
     for words in ["once", "together"] {
         let about = policed.questions().into_iter().filter(|asked| asked.body["content"]["body"] == words).count();
         assert_eq!(about, 1, "{words}");

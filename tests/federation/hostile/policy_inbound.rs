@@ -167,6 +167,29 @@ async fn the_same_transaction_may_switch_the_policy_server_off() {
 }
 
 #[tokio::test]
+async fn what_fills_a_gap_is_asked_about() {
+    let mut policed = Policed::new().await;
+    let (room, key, own) = (policed.shared.room.id.clone(), policed.key.clone(), policed.scene.mal.name().to_owned());
+    policed.answers(move |asked| match asked.body["content"]["body"].as_str() {
+        Some("bad") => Reply::error(400, "M_FORBIDDEN"),
+        _ => Reply::json(&key.answer(&own, &asked.body, VERSION)),
+    });
+    let missing: Vec<Signed> =
+        ["good", "bad", "better"].into_iter().map(|text| policed.unsigned(&policed.message(text))).collect();
+    let told: Vec<Value> = missing.iter().map(Signed::json).collect();
+    policed.scene.mal.answer("/get_missing_events/", Reply::json(&json!({"events": told})));
+    let last = policed.unsigned(&policed.message("the last one"));
+    policed.scene.deliver(&last).await;
+    for event in [&missing[0], &missing[2], &last] {
+        policed.shared.alice.sees(&room, &event.id).await;
+        assert!(policed.has_signed(&policed.told(&event.id).await));
+    }
+    policed.shared.is_kept_out("refused", &missing[1].id).await;
+    assert_eq!(policed.questions().len(), 4);
+    policed.end().await;
+}
+
+#[tokio::test]
 async fn an_inbox_waits_for_a_silent_policy_server_once() {
     let mut policed = Policed::new().await;
     policed.answers(|_| Reply::silence());
