@@ -67,8 +67,11 @@ impl Policy {
     /// The policy server whose signature `event` lacks.
     pub(crate) fn lacking(&self, event: &Pdu) -> Result<Option<&PolicyServer>, SendError> {
         match self {
-            Self::By(server) if !has_passed(server, event)? => Ok(Some(server)),
-            _ => Ok(None),
+            Self::By(server) => Ok((!has_passed(server, event)?).then_some(server)),
+            Self::Unnamed | Self::Unused => Ok(None),
+            Self::Unsettled => {
+                Err(SendError::Internal("nothing is judged before it is known who is in the room".into()))
+            }
         }
     }
 

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::fixture::{message, object, user};
+use super::fixture::{creation, message, object, user};
 use super::neighbour::{Town, event, other};
 use crate::remote::{Answer, PolicyAnswer, PolicyRefusal, RemoteError};
-use crate::{DelayLimits, PolicyError, SendError, SendEvent};
+use crate::{CreateRoom, DelayLimits, PolicyError, Preset, SendError, SendEvent};
 
 /// What a policy server says of an event.
 pub(super) type Says = Arc<dyn Fn(&Pdu) -> Answer<'static, PolicyAnswer> + Send + Sync>;
@@ -282,6 +282,37 @@ async fn delayed_events_are_signed_when_they_are_due_or_fail() {
 }
 
 #[tokio::test]
+async fn a_policy_server_that_thinks_holds_up_nobody_elses_delayed_events() {
+    let town = Town::new();
+    let room_id = policed(&town).await;
+    let (asked, go) = hesitates(&town, &[7]);
+    let (alice, bob) = (user("alice"), user("bob"));
+    let creation = CreateRoom { creator: bob.clone(), ..creation(Preset::PrivateChat) };
+    let other_room = town.here.rooms.create(creation).await.expect("a room");
+    for (room_id, sender, words, seconds) in
+        [(&room_id, &alice, "slow", 1), (&other_room, &bob, "first", 2), (&other_room, &bob, "second", 3)]
+    {
+        let (event, delay) = (message(room_id, sender, words, words), Duration::from_secs(seconds));
+        town.here.rooms.schedule(&event, delay, DelayLimits::default()).await.expect("scheduled");
+    }
+    town.here.clock.advance(Duration::from_secs(3));
+    let stop = CancellationToken::new();
+    let meanwhile = async {
+        asked.notified().await;
+        while town.here.history(&other_room, &bob).await.last().map(String::as_str) != Some("second") {
+            tokio::task::yield_now().await;
+        }
+        assert!(!town.here.history(&room_id, &alice).await.contains(&"slow".to_owned()));
+        go.notify_one();
+    };
+    let (next, ()) = tokio::join!(town.here.rooms.send_due(&stop), meanwhile);
+    assert_eq!(next, None);
+    let history = town.here.history(&other_room, &bob).await;
+    assert_eq!(history[history.len() - 2..], ["first", "second"]);
+    assert_eq!(town.here.history(&room_id, &alice).await.last().map(String::as_str), Some("slow"));
+}
+
+#[tokio::test]
 async fn relations_and_redactions_are_what_they_are_elsewhere() {
     let town = Town::new();
     let room_id = policed(&town).await;
@@ -296,16 +327,16 @@ async fn relations_and_redactions_are_what_they_are_elsewhere() {
     let reaction = react("2").await.expect("sent").event_id;
     let asked = questions(&town);
     assert!(matches!(react("3").await, Err(SendError::DuplicateAnnotation)));
-    let redact = async |by: &UserId, target: &EventId, txn: &str| {
+    let strike = async |by: &UserId, target: &EventId, txn: &str| {
         let (event_type, content) = ("m.room.redaction".to_owned(), object(json!({})));
         let redacts = Some(target.to_owned());
         town.here.rooms.send(SendEvent { event_type, content, redacts, ..message(&room_id, by, "", txn) }).await
     };
     let create = town.here.state(&room_id).await.into_iter().find(|(kind, ..)| kind == "m.room.create").expect("one");
-    let refused = redact(&alice, &create.2, "4").await;
+    let refused = strike(&alice, &create.2, "4").await;
     assert!(matches!(refused, Err(SendError::Forbidden(_))), "she may not redact another user's event: {refused:?}");
     assert_eq!(questions(&town), asked, "nobody is asked about what is not sent anyway");
-    redact(&alice, &reaction, "5").await.expect("sent");
+    strike(&alice, &reaction, "5").await.expect("sent");
     let redacted = event(&town.here.rooms, &room_id, &reaction).await.expect("stored");
     assert!(redacted.redacted_by.is_some());
     assert!(policy_server(7, &redacted.pdu).has_signed(&redacted.pdu).expect("readable"), "signatures stay");
