@@ -14,7 +14,7 @@ use crate::reply;
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    errcode: Option<&'static str>,
+    errcode: Option<Cow<'static, str>>,
     message: Cow<'static, str>,
     extra: Option<Box<Map<String, Value>>>,
     cause: Option<Box<str>>,
@@ -27,8 +27,12 @@ pub(crate) struct Failure(pub Box<str>);
 
 impl ApiError {
     /// Any error.
-    pub(crate) fn new(status: StatusCode, errcode: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, errcode: Some(errcode), message: message.into(), extra: None, cause: None }
+    pub(crate) fn new(
+        status: StatusCode,
+        errcode: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, errcode: Some(errcode.into()), message: message.into(), extra: None, cause: None }
     }
 
     /// An answer without `errcode` and `error`: the 401 that begins a user-interactive authentication.

@@ -195,9 +195,13 @@ impl Checked {
         &self.signers
     }
 
-    /// The key IDs that `server` signed it with, as far as the event says.
+    /// The key IDs that `server` signed it with, as far as the event says. The key of a policy server is in the room's
+    /// state, and not among those that the server publishes, so nobody has to be asked for it.
     pub fn key_ids<'a>(&'a self, server: &str) -> impl Iterator<Item = &'a str> {
-        self.signatures_of(server).into_iter().flat_map(|own| own.iter().map(|(key_id, _)| key_id))
+        let own = self.signatures_of(server);
+        let is_alone = own.is_some_and(|own| own.iter().count() == 1);
+        let key_ids = own.into_iter().flat_map(|own| own.iter().map(|(key_id, _)| key_id));
+        key_ids.filter(move |key_id| is_alone || *key_id != crate::POLICY_KEY_ID)
     }
 
     /// Verifies the signatures of the servers that must have signed it. If the content does not have the hash that

@@ -62,7 +62,7 @@ pub fn with_countersignature(
 }
 
 /// The event, and the bytes that its signatures are over.
-fn signed_form(pdu: &Pdu) -> Result<(Object, Vec<u8>), CountersignError> {
+pub(crate) fn signed_form(pdu: &Pdu) -> Result<(Object, Vec<u8>), CountersignError> {
     let limits = JsonLimits { bytes: usize::MAX, depth: 128 };
     let event = parse_object(pdu.json(), limits, Strictness::Lenient)
         .map_err(|error| CountersignError::Unreadable(error.to_string()))?;
@@ -73,7 +73,7 @@ fn signed_form(pdu: &Pdu) -> Result<(Object, Vec<u8>), CountersignError> {
     Ok((event, message))
 }
 
-fn with_signature(
+pub(crate) fn with_signature(
     pdu: &Pdu,
     mut event: Object,
     server: &ServerName,

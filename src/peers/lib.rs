@@ -22,6 +22,7 @@ mod memory;
 mod name;
 mod path;
 mod peers;
+mod policy;
 mod publish;
 mod refusal;
 mod remote;

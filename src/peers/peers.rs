@@ -234,6 +234,12 @@ impl Peers {
         self.0.heard.subscribe()
     }
 
+    /// Sends a signed request; gives the answer of whatever status.
+    pub(crate) async fn answer(&self, outgoing: Outgoing) -> Result<Raw, RemoteError> {
+        let exchange = async { self.0.http.send(&self.ready(&outgoing, Signing::XMatrix).await?).await };
+        self.in_turn(&outgoing, exchange).await
+    }
+
     pub(crate) async fn send(&self, outgoing: Outgoing, signing: Signing) -> Result<Reply, RemoteError> {
         let exchange = async { self.0.http.send(&self.ready(&outgoing, signing).await?).await };
         let raw = self.in_turn(&outgoing, exchange).await?;

@@ -3,6 +3,7 @@
 use hearth_rooms::remote::RemoteError;
 use http::StatusCode;
 use ruma_common::ServerName;
+use serde_json::Value;
 
 const MAX_ERRCODE: usize = 64;
 const MAX_ERROR: usize = 256;
@@ -12,19 +13,29 @@ const MAX_ERROR: usize = 256;
 /// Nothing else of the answer is kept: a client must never take another server's `soft_logout` or `retry_after_ms` for
 /// ours.
 pub(crate) fn refused(server: &ServerName, status: StatusCode, body: &[u8]) -> RemoteError {
-    #[derive(Default, serde::Deserialize)]
-    struct Refusal {
-        #[serde(default)]
-        errcode: String,
-        #[serde(default)]
-        error: String,
-    }
-    // Proxies answer with HTML: then the status has to tell.
-    let said: Refusal = serde_json::from_slice(body).unwrap_or_default();
-    let errcode = if is_errcode(&said.errcode) { said.errcode } else { "M_UNKNOWN".to_owned() };
-    let error = clean(&said.error);
-    let error = if error.is_empty() { format!("HTTP status {}", status.as_u16()) } else { error };
+    let Said { errcode, error, .. } = said(status, body);
     RemoteError::Refused { server: server.to_owned(), status: status.as_u16(), errcode, error }
+}
+
+/// What a server says with an error.
+pub(crate) struct Said {
+    /// `M_UNKNOWN` if it says none.
+    pub errcode: String,
+    /// Cut to a sane length and without control characters.
+    pub error: String,
+    /// `retry_after_ms`, whatever it is.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// What the answer with `status` and `body` says.
+pub(crate) fn said(status: StatusCode, body: &[u8]) -> Said {
+    // Proxies answer with HTML: then the status has to tell.
+    let said: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| said.get(key).and_then(Value::as_str).unwrap_or_default();
+    let errcode = Some(text("errcode")).filter(|errcode| is_errcode(errcode)).unwrap_or("M_UNKNOWN").to_owned();
+    let error = clean(text("error"));
+    let error = if error.is_empty() { format!("HTTP status {}", status.as_u16()) } else { error };
+    Said { errcode, error, retry_after_ms: said.get("retry_after_ms").and_then(Value::as_u64) }
 }
 
 fn is_errcode(text: &str) -> bool {

@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use hearth_base::Millis;
 use hearth_event::{JsonLimits, Pdu, PublicKeys, RoomVersion, parse_canonical_object};
 use hearth_rooms::remote::{
-    Answer, ExchangeOut, Handshake, InviteOut, JoinParts, KeyWish, MissingEvents, RawPdu, Remote, RemoteError,
-    RemoteState, StateIds, Template,
+    Answer, ExchangeOut, Handshake, InviteOut, JoinParts, KeyWish, MissingEvents, PolicyAnswer, RawPdu, Remote,
+    RemoteError, RemoteState, StateIds, Template,
 };
 use hearth_store::StoreError;
 use http::Method;
@@ -166,6 +166,10 @@ impl Remote for Peers {
             let path = path("v1/exchange_third_party_invite", &[wanted.room_id.as_str()]);
             self.request(self.with_body(Method::PUT, to, path, Bytes::from(body))).await.map(drop)
         })
+    }
+
+    fn policy_sign<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, PolicyAnswer> {
+        Box::pin(self.ask_policy_server(via, event))
     }
 
     fn event<'a>(&'a self, via: &'a ServerName, event: &'a EventId) -> Answer<'a, RawPdu> {

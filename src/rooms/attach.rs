@@ -3,7 +3,7 @@
 use hearth_event::{Pdu, PowerLevels, RoomVersion};
 use hearth_schema::{EventIds, Events, Ids, RoomNid, StoredEvent, TxnIds, UserNid, Verdict};
 use hearth_store::{Owner, Pos, StoreError, View};
-use ruma_common::{EventId, OwnedEventId};
+use ruma_common::{EventId, OwnedEventId, UserId};
 
 use crate::SendError;
 use crate::command::Transaction;
@@ -94,20 +94,25 @@ pub(crate) fn levels(room: &Planner) -> Result<PowerLevels, SendError> {
     Ok(PowerLevels::of(room.version, create, pdu_at("m.room.power_levels")))
 }
 
-/// The redacted form of `target`, if there is anything left to redact.
+/// Whether `sender` may redact `target`.
 ///
 /// From room version 3 on the auth rules let every redaction pass and leave its effect to each
 /// server, so a local user's redaction of others' events is refused here.
+pub(crate) fn check_redaction(room: &Planner, sender: &UserId, target: &RedactionTarget) -> Result<(), SendError> {
+    let levels = levels(room)?;
+    if target.pdu.sender() != sender && levels.user(sender) < levels.redact() {
+        return Err(SendError::Forbidden("you may not redact others' events in this room".into()));
+    }
+    Ok(())
+}
+
+/// The redacted form of `target`, if there is anything left to redact.
 pub(crate) fn redaction(
     room: &mut Planner,
     planned: &Planned,
     target: RedactionTarget,
 ) -> Result<Option<(u32, StoredEvent)>, SendError> {
-    let levels = levels(room)?;
-    let sender = planned.pdu.sender();
-    if target.pdu.sender() != sender && levels.user(sender) < levels.redact() {
-        return Err(SendError::Forbidden("you may not redact others' events in this room".into()));
-    }
+    check_redaction(room, planned.pdu.sender(), &target)?;
     if target.stored.redacted_by.is_some() {
         return Ok(None);
     }

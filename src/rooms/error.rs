@@ -2,6 +2,7 @@
 
 use hearth_store::{CommitError, StoreError};
 
+use crate::policy::PolicyError;
 use crate::remote::RemoteError;
 
 /// Why an event was not sent.
@@ -40,6 +41,9 @@ pub enum SendError {
     /// Other servers that may know what the event stands on do not answer now.
     #[error("{0}")]
     Unanswered(String),
+    /// The room's policy server has not signed the event.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The server is stopping.
     #[error("the server is shutting down")]
     Stopping,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_event::{Pdu, RoomVersion};
+use hearth_event::{POLICY_TYPE, Pdu, RoomVersion};
 use hearth_schema::{CurrentState, Events, NodeId, RoomNid, StateKeys, StateNodes, StoredEvent};
 use hearth_store::{StoreError, View};
 use ruma_common::EventId;
@@ -23,7 +23,12 @@ pub(crate) async fn gather(view: &View, planner: &mut Planner, need: Need) -> Re
             let node = load_node(view, planner.room, id).await?;
             planner.fresh_nodes.insert(id, node);
         }
-        Need::Slots(keys) => {
+        Need::Slots(mut keys) => {
+            // Every event is asked for it (see `policy`): it comes along with whatever is read first.
+            let policy = (POLICY_TYPE.to_owned(), String::new());
+            if !planner.slots.contains_key(&policy) && !keys.contains(&policy) {
+                keys.push(policy);
+            }
             let slots = load_slots(view, planner.room, planner.version, &keys).await?;
             planner.slots.extend(keys.into_iter().zip(slots));
         }

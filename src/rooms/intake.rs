@@ -27,6 +27,7 @@ use crate::inbound::{InboundRequest, Pasts, RunRequest, Workers};
 use crate::joining::Way;
 use crate::membership::Additions;
 use crate::plan::Signer;
+use crate::policy::{Policing, Unsigned};
 use crate::read_marks::ReadMarks;
 use crate::remote::Remote;
 use crate::servers::ServersCache;
@@ -83,6 +84,7 @@ pub(crate) struct Inner {
     pub typing: TypingState,
     pub read_marks: ReadMarks,
     pub delays: Delays,
+    pub policing: Policing,
     shutdown: CancellationToken,
     pub tasks: TaskTracker,
     mailboxes: Mutex<HashMap<RoomNid, mpsc::Sender<Mail>>>,
@@ -128,7 +130,16 @@ pub(crate) enum Mail {
 #[derive(Debug)]
 pub(crate) struct Request {
     pub ask: Ask,
-    pub reply: oneshot::Sender<Result<Sent, MembershipError>>,
+    pub reply: oneshot::Sender<Result<Told, MembershipError>>,
+}
+
+/// What a room's task answers to a command.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// It is done.
+    Sent(Sent),
+    /// It takes the signature of the room's policy server.
+    Unsigned(Box<Unsigned>),
 }
 
 impl Rooms {
@@ -157,6 +168,7 @@ impl Rooms {
             typing,
             read_marks: ReadMarks::default(),
             delays: Delays::default(),
+            policing: Policing::default(),
             shutdown: parts.shutdown,
             tasks,
             mailboxes: Mutex::default(),
@@ -242,6 +254,14 @@ impl Rooms {
     }
 
     pub(crate) async fn ask(&self, room_id: &RoomId, ask: Ask) -> Result<Sent, MembershipError> {
+        match self.tell(room_id, ask).await? {
+            Told::Sent(sent) => Ok(sent),
+            Told::Unsigned(unsigned) => Box::pin(self.send_policed(room_id, *unsigned)).await,
+        }
+    }
+
+    /// Gives a command to the room's task.
+    pub(crate) async fn tell(&self, room_id: &RoomId, ask: Ask) -> Result<Told, MembershipError> {
         let (reply, answer) = oneshot::channel();
         self.post(self.0.signer.ids.room(room_id), Mail::Command(Request { ask, reply })).await?;
         answer.await.map_err(|_| MembershipError::Send(SendError::Stopping))?

@@ -109,6 +109,7 @@ impl Rooms {
             Ok(pdu) => pdu,
             Err(sent) => return Ok(Draft::Already(sent)),
         };
+        let pdu = self.policed(&view, room, pdu).await?;
         let described = describing(self, &view, room, Some(pdu.sender())).await?;
         let raw = |event: &Arc<crate::RoomEvent>| raw(&event.pdu);
         let state: Result<Vec<RawPdu>, SendError> = described.iter().map(raw).collect();

@@ -36,6 +36,7 @@ mod outside;
 mod parting;
 mod persist;
 mod plan;
+mod policy;
 mod profile;
 mod query;
 mod read_marks;
@@ -71,6 +72,7 @@ pub use inbound::{Entered, Received};
 pub use intake::{Rooms, RoomsParts};
 pub use joining::{JoinError, RemoteJoin};
 pub use outside::{GoodInvite, InviteError, InviteIn, OutsideRoom};
+pub use policy::PolicyError;
 pub use query::{
     Current, Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter,
     MutualRooms, Reader, RelatedBy, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy,

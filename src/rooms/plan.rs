@@ -51,6 +51,18 @@ pub(crate) enum PlanError {
     Refused(SendError),
 }
 
+impl Draft {
+    /// The event.
+    pub(crate) const fn pdu(&self) -> &Pdu {
+        &self.0
+    }
+
+    /// The same.
+    pub(crate) fn into_pdu(self) -> Pdu {
+        self.0
+    }
+}
+
 impl From<SendError> for PlanError {
     fn from(error: SendError) -> Self {
         Self::Refused(error)

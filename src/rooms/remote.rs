@@ -5,6 +5,8 @@
 
 mod joined;
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use hearth_base::Millis;
 use hearth_event::{Pdu, PublicKeys, RoomVersion};
@@ -140,6 +142,28 @@ pub struct ExchangeOut {
     pub event: CanonicalJsonObject,
 }
 
+/// What a room's policy server says of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyAnswer {
+    /// Its signature in base64, which has not been verified.
+    Signed(String),
+    /// It does not recommend the event.
+    Refused(PolicyRefusal),
+}
+
+/// What a room's policy server says when it does not sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRefusal {
+    /// HTTP status: 400, 403, 404 or 429.
+    pub status: u16,
+    /// `errcode`, `M_UNKNOWN` if it gave none.
+    pub errcode: String,
+    /// `error`, cut to a sane length and without control characters.
+    pub error: String,
+    /// With status 429: how long it wants to be left alone, an hour at the most.
+    pub retry_after: Option<Duration>,
+}
+
 /// Other servers. Every function asks one of them, once. What is not implemented is answered with [`RemoteError::Off`], so
 /// that whoever stands for them in a test says only what it is about.
 pub trait Remote: Send + Sync + 'static {
@@ -192,6 +216,12 @@ pub trait Remote: Send + Sync + 'static {
     /// `PUT exchange_third_party_invite`.
     fn exchange_third_party_invite<'a>(&'a self, to: &'a ServerName, wanted: &'a ExchangeOut) -> Answer<'a, ()> {
         let _ = (to, wanted);
+        off()
+    }
+
+    /// `POST /_matrix/policy/v1/sign`: has the policy server `via` sign the event.
+    fn policy_sign<'a>(&'a self, via: &'a ServerName, event: &'a Pdu) -> Answer<'a, PolicyAnswer> {
+        let _ = (via, event);
         off()
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use hearth_event::RoomVersion;
+use hearth_event::{Pdu, RoomVersion};
 use hearth_schema::{EventKey, EventNid, RoomHeads, RoomMeta, RoomNid, StateId, UserNid};
 use hearth_store::{Batch, CommitError, Committed, Owner, Pos, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedRoomId, UserId};
@@ -19,10 +19,11 @@ use crate::command::{Sent, Transaction};
 use crate::content;
 use crate::early::{Early, Reach};
 use crate::gather::{damaged, gather};
-use crate::intake::{Ask, Inner, Mail, Request, Rooms};
+use crate::intake::{Ask, Inner, Mail, Request, Rooms, Told};
 use crate::membership::{self, Wanted};
 use crate::persist::{Attached, Target, move_head, persist};
 use crate::plan::{Context, Intent, PlanError, Planned, Planner};
+use crate::policy::{Policy, Unsigned};
 use crate::query::{RoomEvent, SentBy};
 use crate::{MembershipError, SendError, relation};
 
@@ -69,6 +70,8 @@ enum Step {
     Already(OwnedEventId),
     /// Something in flight decides: wait for it and look again.
     Drain,
+    /// It may be sent, once the room's policy server has signed it.
+    Unsigned(Pdu),
 }
 
 impl RoomTask {
@@ -111,6 +114,11 @@ impl RoomTask {
             }
         }
         self.drain().await;
+    }
+
+    /// Whether everything that is planned is stored.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.in_flight.is_empty()
     }
 
     /// Waits until nothing is in flight.
@@ -195,6 +203,11 @@ impl RoomTask {
                 }
                 Ok(Step::Already(event_id)) => return answer(request, Ok(Sent { event_id, pos: Pos::ZERO })),
                 Ok(Step::Drain) => Box::pin(self.drain()).await,
+                Ok(Step::Unsigned(event)) => {
+                    let Request { ask, reply } = request;
+                    // As in `answer`; only that nothing is sent if nobody waits.
+                    return drop(reply.send(Ok(Told::Unsigned(Box::new(Unsigned { ask, event })))));
+                }
                 Err(MembershipError::Send(SendError::Store(StoreError::SnapshotExpired))) if left > 0 => left -= 1,
                 Err(error) => return answer(request, Err(error)),
             }
@@ -249,6 +262,10 @@ impl RoomTask {
     ) -> Result<Step, MembershipError> {
         // Judged before anything else is looked at: only who may send it learns of the events that it names.
         let draft = self.loaded(view, |planner, context| planner.draft(intent.clone(), context)).await?;
+        let policy = self.policy(view).await?;
+        if matches!(policy, Policy::Unsettled) {
+            return Ok(Step::Drain);
+        }
         let inner = Arc::clone(&self.rooms);
         let (ids, caches) = (&inner.signer.ids, &inner.caches);
         let relations = relation::Source { view, ids, caches, room: self.room, version: self.version };
@@ -272,6 +289,16 @@ impl RoomTask {
             None => None,
             Some(target) => relations.unbind(target).await?,
         };
+        if policy.lacking(draft.pdu())?.is_some() {
+            if let (Some(target), Some(planner)) = (&redacted, &self.planner) {
+                attach::check_redaction(planner, &intent.sender, target)?;
+            }
+            return Ok(if matches!(bound, relation::Bound::Drain) {
+                Step::Drain
+            } else {
+                Step::Unsigned(draft.into_pdu())
+            });
+        }
         let relation = match bound {
             relation::Bound::Drain => return Ok(Step::Drain),
             relation::Bound::To(relation) => Some(relation),
@@ -382,5 +409,5 @@ pub(crate) fn wanted(planner: &Planner, ask: &Ask, context: &Context<'_>) -> Res
 
 /// Nobody may be waiting any more; the event is sent all the same.
 fn answer(request: Request, result: Result<Sent, MembershipError>) {
-    drop(request.reply.send(result));
+    drop(request.reply.send(result.map(Told::Sent)));
 }

@@ -42,7 +42,7 @@ impl From<SendError> for ApiError {
         match error {
             SendError::UnknownRoom => Self::not_found("the room is not known"),
             SendError::Forbidden(why) => Self::forbidden(why),
-            SendError::Locked | SendError::Suspended => Self::forbidden(error.to_string()),
+            SendError::Locked | SendError::Suspended | SendError::Policy(_) => Self::forbidden(error.to_string()),
             SendError::BadContent(why) | SendError::BadRelation(why) => Self::invalid_param(why),
             SendError::TooLarge => Self::too_large("the event is too large"),
             SendError::UnknownEvent => Self::not_found("the event is not known"),

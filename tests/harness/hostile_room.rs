@@ -53,6 +53,20 @@ impl Signed {
 }
 
 impl RawEvent {
+    /// An event of a room of `version` that is known in JSON.
+    pub(crate) fn of(event: &Value, version: u8) -> Self {
+        let mut raw = Self { fields: BTreeMap::new(), version };
+        for (field, value) in event.as_object().expect("an event is an object") {
+            raw = raw.with(field, value);
+        }
+        raw
+    }
+
+    /// What signatures are over.
+    pub(crate) fn signed_form(&self) -> String {
+        self.clone().without("signatures").redacted()
+    }
+
     /// Sets a field to raw JSON.
     #[must_use]
     pub fn raw(mut self, field: &str, raw: &str) -> Self {
@@ -252,11 +266,8 @@ impl Room {
 
     /// An event of another server with its ID.
     pub fn received(&self, event: &Value) -> Signed {
-        let mut raw = RawEvent { fields: BTreeMap::new(), version: self.version };
-        for (field, value) in event.as_object().expect("an event is an object") {
-            raw = raw.with(field, value);
-        }
-        Signed { id: raw.id_of(&raw.clone().without("signatures").redacted()), text: event.to_string() }
+        let raw = RawEvent::of(event, self.version);
+        Signed { id: raw.id_of(&raw.signed_form()), text: event.to_string() }
     }
 
     /// An event on top of the room as it is, with the right references.

@@ -1,7 +1,7 @@
 //! What a room's refusals look like over HTTP.
 
 use hearth_event::JsonError;
-use hearth_rooms::{AliasError, CreateError, MembershipError, QueryError, ReceiptError, SendError};
+use hearth_rooms::{AliasError, CreateError, MembershipError, PolicyError, QueryError, ReceiptError, SendError};
 use http::StatusCode;
 
 use crate::error::ApiError;
@@ -30,10 +30,42 @@ impl From<SendError> for ApiError {
             SendError::Suspended => standing::suspended(),
             SendError::Busy => Self::busy(ROOM_RETRY_MS),
             SendError::Unanswered(why) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", why),
+            SendError::Policy(error) => error.into(),
             SendError::Stopping => Self::stopping(),
             SendError::Full => Self::disk_full(),
             SendError::Store(error) => error.into(),
             SendError::Internal(why) => Self::internal(&why),
+        }
+    }
+}
+
+/// Codes that would have a client do something about its own session or account.
+const OF_SESSIONS: [&str; 7] = [
+    "M_UNKNOWN_TOKEN",
+    "M_MISSING_TOKEN",
+    "M_USER_DEACTIVATED",
+    "M_USER_LOCKED",
+    "M_USER_SUSPENDED",
+    "M_CONSENT_NOT_GIVEN",
+    "M_GUEST_ACCESS_FORBIDDEN",
+];
+
+/// What a room's policy server says goes to the client as it is, but for codes that only this server can mean.
+impl From<PolicyError> for ApiError {
+    fn from(error: PolicyError) -> Self {
+        let refusal = match error {
+            PolicyError::Refused(refusal) => refusal,
+            PolicyError::Unreachable(_) | PolicyError::Useless { .. } => {
+                return Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string());
+            }
+        };
+        let is_of_session = OF_SESSIONS.contains(&refusal.errcode.as_str());
+        let errcode = if is_of_session { "M_FORBIDDEN".to_owned() } else { refusal.errcode };
+        let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN);
+        let answer = Self::new(status, errcode, refusal.error);
+        match refusal.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)) {
+            Some(wait) => answer.with("retry_after_ms", wait),
+            None => answer,
         }
     }
 }

@@ -119,7 +119,7 @@ impl Rooms {
         };
         let outcome = match sent {
             Ok(sent) => DelayedOutcome::Sent { event_id: sent.event_id.to_string() },
-            Err(error) => match failure(&error) {
+            Err(error) => match failure(&error, self.0.clock.now().since(due(&row))) {
                 Some(why) => DelayedOutcome::Failed { why, message: error.to_string() },
                 None => return Err(error),
             },

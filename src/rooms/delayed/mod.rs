@@ -25,10 +25,11 @@ use hearth_schema::{
 use hearth_store::{Batch, CommitError, Element as _, KeyBuf, KeyReader, Owner as _, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
-use crate::SendError;
 use crate::command::{SendEvent, Transaction};
 use crate::gather::damaged;
 use crate::intake::Rooms;
+use crate::remote::PolicyRefusal;
+use crate::{PolicyError, SendError};
 
 pub use manage::DelayedAction;
 pub(crate) use timer::Delays;
@@ -41,6 +42,9 @@ const USER_DIGITS: usize = 32;
 const MAX_TRIES: u32 = 16;
 /// What has ended is remembered so long, and so many for each user.
 const KEEP: (Duration, usize) = (Duration::from_secs(7 * 24 * 60 * 60), 100);
+
+/// How long after its time an event is tried that the room's policy server has not signed.
+const LET_GO: Duration = Duration::from_secs(60 * 60);
 
 /// What the operator allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,11 +311,15 @@ pub(crate) fn parse_delay_id(delay_id: &str) -> Option<Key> {
     Some((user, secret.to_owned()))
 }
 
-/// Why a room will never take an event; `None`: it may do so later.
-const fn failure(error: &SendError) -> Option<DelayedFailure> {
+/// Why a room will never take an event, which should have been sent so long ago; `None`: it may do so later.
+fn failure(error: &SendError, late: Duration) -> Option<DelayedFailure> {
     match error {
         SendError::UnknownRoom => Some(DelayedFailure::UnknownRoom),
-        SendError::Forbidden(_) => Some(DelayedFailure::Forbidden),
+        // The policy server wants to be left alone, or is away: that ends, or else the event does.
+        SendError::Policy(PolicyError::Refused(PolicyRefusal { status: 429, .. }) | PolicyError::Unreachable(_)) => {
+            (late >= LET_GO).then_some(DelayedFailure::Forbidden)
+        }
+        SendError::Policy(_) | SendError::Forbidden(_) => Some(DelayedFailure::Forbidden),
         SendError::BadContent(_) => Some(DelayedFailure::BadContent),
         SendError::TooLarge => Some(DelayedFailure::TooLarge),
         SendError::UnknownEvent => Some(DelayedFailure::UnknownEvent),

@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use hearth_base::Millis;
 use hearth_schema::{DelayedLists, UserNid};
 use hearth_store::{Lane, Order, Owner as _, StoreError, View};
@@ -13,12 +15,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::Key;
 use super::manage::Fired;
+use crate::SendError;
 use crate::intake::Rooms;
 
 /// The clock is looked at so often while something is due later: clocks are set, and machines sleep.
 const LOOK: Duration = Duration::from_secs(1);
 /// What could not be sent is tried again after this time.
 const RETRY: Duration = Duration::from_secs(10);
+/// How often it is looked what has become due while something is being sent.
+const SOON: Duration = Duration::from_millis(100);
+/// Users whose events are sent at the same time.
+const AT_ONCE: usize = 64;
 /// Lists read at once at the start.
 const PAGE: usize = 256;
 
@@ -52,8 +59,15 @@ impl Delays {
         self.due.lock().remove(&(at, *user, id.clone()));
     }
 
-    fn first(&self) -> Option<(Millis, Key)> {
-        self.due.lock().first().map(|(at, user, id)| (*at, (*user, id.clone())))
+    fn first(&self) -> Option<Millis> {
+        self.due.lock().first().map(|(at, ..)| *at)
+    }
+
+    /// What is due at `now`, the first of each user who is not `busy`, and of so many users at the most.
+    fn due(&self, now: Millis, busy: &HashSet<UserNid>, most: usize) -> Vec<(Millis, Key)> {
+        let (all, mut users) = (self.due.lock(), busy.clone());
+        let due = all.iter().take_while(|(at, ..)| *at <= now).filter(|(_, user, _)| users.insert(*user));
+        due.take(most).map(|(at, user, id)| (*at, (*user, id.clone()))).collect()
     }
 
     /// Waits until nobody else is at it.
@@ -117,26 +131,41 @@ impl Rooms {
         view.scan::<DelayedLists, _>(&(lane,), Order::Ascending, PAGE, visit).await
     }
 
-    /// Sends all that is due, in the order of the times; gives the time of the next.
+    /// Sends all that is due; gives the time of the next. What one user has scheduled is sent in the order of the times.
+    /// Nobody else's waits for it: it may take another server, which may be slow.
     pub(crate) async fn send_due(&self, shutdown: &CancellationToken) -> Option<Millis> {
         let delays = &self.0.delays;
-        while let Some((at, key)) = delays.first() {
-            let now = self.0.clock.now();
-            if at > now || shutdown.is_cancelled() {
-                return Some(at);
-            }
-            let fired = self.fire(&key).await;
-            // Before the next time is added: that may be the same.
-            delays.remove(at, &key);
-            match fired {
-                Ok(Fired::Done) => {}
-                Ok(Fired::NotBefore(later)) => delays.add(later, &key),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot send a delayed event now, trying again");
-                    delays.add(now.plus(RETRY), &key);
+        let (mut sending, mut busy) = (FuturesUnordered::new(), HashSet::new());
+        loop {
+            if !shutdown.is_cancelled() {
+                for (at, key) in delays.due(self.0.clock.now(), &busy, AT_ONCE.saturating_sub(sending.len())) {
+                    busy.insert(key.0);
+                    sending.push(async move { (self.fire(&key).await, at, key) });
                 }
             }
+            tokio::select! {
+                biased;
+                Some((fired, at, key)) = sending.next() => {
+                    busy.remove(&key.0);
+                    self.note_fired(fired, at, &key);
+                }
+                () = tokio::time::sleep(SOON), if !sending.is_empty() => {}
+                else => return delays.first(),
+            }
         }
-        None
+    }
+
+    fn note_fired(&self, fired: Result<Fired, SendError>, at: Millis, key: &Key) {
+        let delays = &self.0.delays;
+        // Before the next time is added: that may be the same.
+        delays.remove(at, key);
+        match fired {
+            Ok(Fired::Done) => {}
+            Ok(Fired::NotBefore(later)) => delays.add(later, key),
+            Err(error) => {
+                tracing::warn!(%error, "cannot send a delayed event now, trying again");
+                delays.add(self.0.clock.now().plus(RETRY), key);
+            }
+        }
     }
 }

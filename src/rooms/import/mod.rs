@@ -27,7 +27,7 @@ use ruma_common::{OwnedServerName, ServerName};
 
 use crate::SendError;
 use crate::command::Sent;
-use crate::inbound::{Ends, Inbound, Prepared, SoftFail, Taker};
+use crate::inbound::{Ends, Inbound, Prepared, SoftFail, Taker, WithoutSignature};
 use crate::intake::Rooms;
 use crate::remote::{JoinParts, RemoteError};
 use importer::Importer;
@@ -115,7 +115,7 @@ impl Rooms {
         let own = self.0.signer.server_name.clone();
         let graph = writer.graph().await?;
         if self.server_in_room(&graph.view, writer.room, &own).await? {
-            return Ok(taker.take_strictly(told.join.clone(), Source::Remote).await?.pos);
+            return Ok(taker.take_strictly(told.join.clone(), Source::Remote).await?.1.pos);
         }
         let (state_before, _) = self.write_trie(&graph, told).await?;
         let prepared = Prepared {
@@ -126,6 +126,9 @@ impl Rooms {
             inbox: None,
             soft_fail: SoftFail::Refuse,
             ends: Ends::Replace,
+            // The room's state is not known here before it.
+            unsigned: WithoutSignature::Ask,
+            transaction: None,
         };
         Ok(self.post_inbound(writer.room, Inbound::Event(Box::new(prepared))).await?.pos)
     }

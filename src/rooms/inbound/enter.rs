@@ -9,16 +9,17 @@ use bytes::Bytes;
 use hearth_event::Pdu;
 use hearth_schema::{
     Change, CurrentState, EventIds, EventNid, Events, Extremity, Inbox, Membership, OutsideStates, Outsides, Position,
-    RawNode, RoomHead, RoomLast, StateEntry, StateId, StateKeyNames, StateKeyNid, StateKeys, StateLog, StateLogEntry,
-    StateNodes, StoredEvent, Timeline, UserRoom, UserRoomLog, UserRooms, Verdict,
+    RawNode, RoomHead, RoomLast, RoomNid, StateEntry, StateId, StateKeyNames, StateKeyNid, StateKeys, StateLog,
+    StateLogEntry, StateNodes, StoredEvent, Timeline, TxnIds, UserNid, UserRoom, UserRoomLog, UserRooms, Verdict,
 };
 use hearth_store::{Batch, Owner, Pos, StoreError, View};
 use ruma_common::UserId;
 
 use super::ends::{self, Late};
 use super::extras::Extras;
-use super::{Ends, Entered, Inbound, InboundRequest, Outlier, Prepared, SoftFail};
+use super::{Ends, Entered, Inbound, InboundRequest, Outlier, Prepared, SoftFail, Taken, WithoutSignature};
 use crate::SendError;
+use crate::command::Transaction;
 use crate::gather::{damaged, gather};
 use crate::graph::{Graph, NewNodes};
 use crate::intake::Rooms;
@@ -43,6 +44,23 @@ struct Place {
     redacted: Option<(u32, Bytes)>,
     /// Its place in the state, with its number and whether that is new.
     slot: Option<(StateSlot, StateKeyNid, bool)>,
+}
+
+impl Place {
+    /// Stores its place in the state if that is new, and that it is what became of `transaction`.
+    fn persist(&self, batch: &mut Batch, room: RoomNid, transaction: Option<&(UserNid, Transaction)>) {
+        if let Some((user, txn)) = transaction {
+            let key = txn.key(room, *user);
+            batch.check_absent::<TxnIds>(&key);
+            batch.put::<TxnIds>(&key, &self.n);
+        }
+        if let Some((slot, nid, true)) = &self.slot {
+            let key = (room, slot.0.clone(), slot.1.clone());
+            batch.check_absent::<StateKeys>(&key);
+            batch.put::<StateKeys>(&key, nid);
+            batch.put::<StateKeyNames>(&(room, *nid), slot);
+        }
+    }
 }
 
 /// What an event makes of the room's head.
@@ -101,8 +119,8 @@ impl RoomTask {
         for _ in 0..MAX_TRIES {
             result = match &what {
                 Inbound::Event(prepared) => self.enter(prepared).await,
-                Inbound::Outliers(outliers) => self.keep_outliers(outliers).await,
-                Inbound::Past(past) => self.place_past(past).await,
+                Inbound::Outliers(outliers) => self.keep_outliers(outliers).await.map(Taken::In),
+                Inbound::Past(past) => self.place_past(past).await.map(Taken::In),
             };
             if !self.is_overtaken(&result) {
                 break;
@@ -131,20 +149,31 @@ impl RoomTask {
         self.planner.as_mut().ok_or_else(|| SendError::Internal("no planner".into()))
     }
 
-    async fn enter(&mut self, prepared: &Prepared) -> Result<Entered, SendError> {
+    async fn enter(&mut self, prepared: &Prepared) -> Result<Taken, SendError> {
         let view = View::latest(&*self.rooms.store).await?;
         let head = self.with_planner(&view).await?.head.clone();
         let graph = self.graph(view);
         let pdu = &prepared.pdu;
         let place = match self.place(&graph, &head, prepared).await? {
             Ok(place) => place,
-            Err(known) => return self.known_already(prepared, &known).await,
+            Err(known) => return self.known_already(prepared, &known).await.map(Taken::In),
         };
         let mut verdict = self.verdict(&graph.view, prepared, &head).await?;
         if verdict == Verdict::Accepted && is_one_too_many(prepared, &head) {
             // Known and not shown: what other servers build on it counts, and brings it back.
             metrics::counter!("hearth_federation_ends_refused_total").increment(1);
             tracing::debug!(event_id = %pdu.event_id(), "soft-failed: the room has too many ends");
+            verdict = Verdict::SoftFailed;
+        }
+        if verdict == Verdict::Accepted
+            && prepared.ends == Ends::Follow
+            && let Some(policy) = self.policy(&graph.view).await?.lacking(pdu)?
+        {
+            if prepared.soft_fail == SoftFail::Refuse || prepared.unsigned == WithoutSignature::Ask {
+                return Ok(Taken::Unsigned(policy.clone()));
+            }
+            metrics::counter!("hearth_federation_unsigned_events_total").increment(1);
+            tracing::debug!(event_id = %pdu.event_id(), "soft-failed: the policy server has not signed it");
             verdict = Verdict::SoftFailed;
         }
         if verdict != Verdict::Accepted && prepared.soft_fail == SoftFail::Refuse {
@@ -170,7 +199,7 @@ impl RoomTask {
             }
             Verdict::Outlier => Turn::No,
         };
-        self.write(prepared, &place, &head, verdict, (turn, nodes), &graph).await
+        self.write(prepared, &place, &head, verdict, (turn, nodes), &graph).await.map(Taken::In)
     }
 
     /// The event's place; `Err`: what is stored of it already.
@@ -320,6 +349,7 @@ impl RoomTask {
         graph: &Graph,
     ) -> Result<Entered, SendError> {
         let Prepared { pdu, source, state_before, inbox, .. } = prepared;
+        let transaction = prepared.transaction.as_ref().filter(|_| verdict == Verdict::Accepted);
         let (room, ids) = (self.room, self.rooms.signer.ids.clone());
         let mut batch = Batch::new(room.lane());
         let mut after = head.clone();
@@ -353,16 +383,13 @@ impl RoomTask {
             state_before: *state_before,
             redacted_by,
             replaces_state: replaces_state.filter(|n| *n != place.n),
-            transaction: None,
+            transaction: transaction.map(|(_, txn)| (txn.device_id.clone(), txn.id.clone())),
             event_id: pdu.event_id().as_str().into(),
             json,
         };
         batch.put::<Events>(&(room, place.n), &stored);
-        if let Some((slot, nid, true)) = &place.slot {
-            let key = (room, slot.0.clone(), slot.1.clone());
-            batch.check_absent::<StateKeys>(&key);
-            batch.put::<StateKeys>(&key, nid);
-            batch.put::<StateKeyNames>(&(room, *nid), slot);
+        place.persist(&mut batch, room, transaction);
+        if let Some((_, nid, true)) = &place.slot {
             after.next_state_key = after.next_state_key.max(nid.0 + 1);
         }
         for (id, _, bytes) in &nodes {

@@ -31,13 +31,14 @@ mod take;
 mod walk;
 mod worker;
 
-use hearth_event::{Pdu, Verified};
-use hearth_schema::{RoomNid, Source, StateId};
+use hearth_event::{Pdu, PolicyServer, Verified};
+use hearth_schema::{RoomNid, Source, StateId, UserNid};
 use hearth_store::Pos;
 use ruma_common::{OwnedEventId, ServerName};
 use tokio::sync::oneshot;
 
 pub(crate) use crate::SendError;
+use crate::command::Transaction;
 use crate::intake::{Mail, Rooms};
 pub(crate) use admit::{Admitted, admit, wishes};
 pub(crate) use backfill::{Backfilled, Pasts};
@@ -93,7 +94,7 @@ pub(crate) struct Past {
 #[derive(Debug)]
 pub(crate) struct InboundRequest {
     pub what: Inbound,
-    pub reply: oneshot::Sender<Result<Entered, SendError>>,
+    pub reply: oneshot::Sender<Result<Taken, SendError>>,
 }
 
 /// An event that has been judged as far as that needs no head.
@@ -109,6 +110,26 @@ pub(crate) struct Prepared {
     pub inbox: Option<Pos>,
     pub soft_fail: SoftFail,
     pub ends: Ends,
+    pub unsigned: WithoutSignature,
+    /// Of a local event: its sender and the transaction.
+    pub transaction: Option<(UserNid, Transaction)>,
+}
+
+/// What becomes of an event that lacks the signature of the room's policy server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WithoutSignature {
+    /// Nothing yet: the policy server is to be asked, see [`Taken::Unsigned`].
+    Ask,
+    /// It is soft-failed: the policy server was asked. What must not be kept is refused.
+    Settle,
+}
+
+/// What became of an event that the room's task was given.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    In(Entered),
+    /// It lacks this policy server's signature, and nothing is stored.
+    Unsigned(PolicyServer),
 }
 
 /// What becomes of an event that the current state does not allow.
@@ -141,6 +162,16 @@ pub(crate) struct Outlier {
 impl Rooms {
     /// Has the room's task write something.
     pub(crate) async fn post_inbound(&self, room: RoomNid, what: Inbound) -> Result<Entered, SendError> {
+        match self.post_new(room, what).await? {
+            Taken::In(entered) => Ok(entered),
+            Taken::Unsigned(_) => {
+                Err(SendError::Internal("nobody is asked to sign what is known through others".into()))
+            }
+        }
+    }
+
+    /// The same for what a policy server may have to sign.
+    pub(crate) async fn post_new(&self, room: RoomNid, what: Inbound) -> Result<Taken, SendError> {
         let (reply, answer) = oneshot::channel();
         self.post(room, Mail::Inbound(InboundRequest { what, reply })).await?;
         answer.await.map_err(|_| SendError::Stopping)?
@@ -152,6 +183,11 @@ impl Rooms {
     /// # Errors
     /// [`SendError::Forbidden`] if the auth rules say no, also by the current state; the store's errors.
     pub async fn enter_handshake(&self, origin: &ServerName, event: Verified) -> Result<Entered, SendError> {
+        Ok(self.enter_for(origin, event).await?.1)
+    }
+
+    /// The same; gives the event as it is in the room, with the signature of the room's policy server.
+    pub(crate) async fn enter_for(&self, origin: &ServerName, event: Verified) -> Result<(Pdu, Entered), SendError> {
         let pdu = event.into_pdu();
         let taker = Taker::new(self, pdu.room_id(), origin).await?.ok_or(SendError::UnknownRoom)?;
         taker.take_strictly(pdu, Source::Relayed).await
@@ -163,6 +199,6 @@ impl Rooms {
     /// As [`Rooms::enter_handshake`].
     pub(crate) async fn enter_countersigned(&self, via: &ServerName, pdu: Pdu) -> Result<Entered, SendError> {
         let taker = Taker::new(self, pdu.room_id(), via).await?.ok_or(SendError::UnknownRoom)?;
-        taker.take_strictly(pdu, Source::Local).await
+        Ok(taker.take_strictly(pdu, Source::Local).await?.1)
     }
 }

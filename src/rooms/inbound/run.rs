@@ -89,7 +89,13 @@ impl RoomTask {
         let view = View::latest(&*self.rooms.store).await?;
         let before = self.with_planner(&view).await?.head.clone();
         let mut run: Vec<(Planned, Attached)> = Vec::with_capacity(events.len());
+        // Of what the run itself changes nothing is known before it is stored: such an event ends it.
+        let policy = self.policy(&view).await?;
         for event in events {
+            let is_settled = run.last().is_none_or(|(before, _)| !policy.may_change_after(&before.pdu));
+            if !is_settled || policy.lacking(&event.pdu)?.is_some() {
+                break;
+            }
             match self.follow(&view, &event.pdu, &run).await? {
                 Some(next) => run.push(next),
                 None => break,

@@ -4,18 +4,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hearth_event::{Pdu, RoomVersion};
-use hearth_schema::{RoomNid, Source, StateId};
+use hearth_schema::{RoomNid, Source, StateId, UserNid};
 use hearth_store::{Pos, StoreError};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use tokio::time::Instant;
 
 use super::asking::{PATIENCE, Whom};
-use super::{Ends, Entered, Inbound, Prepared, SoftFail, judge};
+use super::{Ends, Entered, Inbound, Prepared, SoftFail, Taken, WithoutSignature, judge};
 use crate::SendError;
+use crate::command::Transaction;
 use crate::gather::damaged;
 use crate::graph::{Graph, has_state};
 use crate::intake::Rooms;
+use crate::policy::Asker;
 use crate::query::RoomEvent;
+
+/// Policy servers that are asked about one event, if a room changes them all the time.
+const MAX_POLICIES: usize = 3;
 
 /// Takes events of one room that came from one server.
 #[derive(Clone)]
@@ -50,16 +55,35 @@ impl Taker {
         let unfounded = if self.has_gap(&pdu).await? { self.fill_gap(&pdu).await? } else { BTreeSet::new() };
         let prepared = self.prepare(pdu, Source::Remote, &unfounded).await?;
         self.check_founded(&prepared).await?;
-        self.post(Prepared { inbox, ..prepared }).await
+        Ok(self.post(Prepared { inbox, ..prepared }).await?.1)
     }
 
     /// Takes an event for which its server waits: it is refused if any rule says no.
-    pub(crate) async fn take_strictly(&self, pdu: Pdu, source: Source) -> Result<Entered, SendError> {
+    /// Gives it as it is in the room.
+    pub(crate) async fn take_strictly(&self, pdu: Pdu, source: Source) -> Result<(Pdu, Entered), SendError> {
+        self.take_or_refuse(pdu, source, None).await
+    }
+
+    /// Takes an event of a local user, who waits for it.
+    pub(crate) async fn take_own(
+        &self,
+        pdu: Pdu,
+        transaction: Option<(UserNid, Transaction)>,
+    ) -> Result<Entered, SendError> {
+        Ok(self.take_or_refuse(pdu, Source::Local, transaction).await?.1)
+    }
+
+    async fn take_or_refuse(
+        &self,
+        pdu: Pdu,
+        source: Source,
+        transaction: Option<(UserNid, Transaction)>,
+    ) -> Result<(Pdu, Entered), SendError> {
         let prepared = self.prepare(pdu, source, &BTreeSet::new()).await?;
         if let Some(why) = prepared.rejected {
             return Err(SendError::Forbidden(why));
         }
-        self.post(Prepared { soft_fail: SoftFail::Refuse, ..prepared }).await
+        self.post(Prepared { soft_fail: SoftFail::Refuse, transaction, ..prepared }).await
     }
 
     /// Takes an event whose predecessors are not fetched one by one; see [`Taker::fill_gap`] for `unfounded`.
@@ -70,7 +94,7 @@ impl Taker {
     ) -> Result<Entered, SendError> {
         let prepared = self.prepare(pdu, Source::Remote, unfounded).await?;
         self.check_founded(&prepared).await?;
-        self.post(prepared).await
+        Ok(self.post(prepared).await?.1)
     }
 
     /// An event is not rejected because auth events of it could not be had just now.
@@ -82,11 +106,29 @@ impl Taker {
         Ok(())
     }
 
-    async fn post(&self, prepared: Prepared) -> Result<Entered, SendError> {
+    /// Has the room's task take the event, with the signature of the room's policy server if it takes one.
+    async fn post(&self, mut prepared: Prepared) -> Result<(Pdu, Entered), SendError> {
         if let Some(why) = &prepared.rejected {
             tracing::debug!(event_id = %prepared.pdu.event_id(), %why, "rejected");
         }
-        self.rooms.post_inbound(self.room, Inbound::Event(Box::new(prepared))).await
+        // Once more than policy servers are asked; another one may be named meanwhile.
+        for _ in 0..=MAX_POLICIES {
+            let policy = match self.rooms.post_new(self.room, Inbound::Event(Box::new(prepared.clone()))).await? {
+                Taken::In(entered) => return Ok((prepared.pdu, entered)),
+                Taken::Unsigned(policy) => policy,
+            };
+            let asker = if prepared.soft_fail == SoftFail::Keep { Asker::Inbox } else { Asker::Somebody };
+            match self.rooms.policy_signed(&policy, &prepared.pdu, asker).await {
+                Ok(signed) => prepared.pdu = signed,
+                Err(error) if asker == Asker::Somebody => return Err(error.into()),
+                Err(error) => {
+                    let (event_id, via) = (prepared.pdu.event_id(), policy.via());
+                    tracing::debug!(%event_id, %via, %error, "a policy server does not sign");
+                    prepared.unsigned = WithoutSignature::Settle;
+                }
+            }
+        }
+        Err(SendError::Busy)
     }
 
     /// Whether some `prev_events` are not here.
@@ -107,7 +149,17 @@ impl Taker {
         self.fetch_auth_events(&self.origin, &pdu).await?;
         let graph = self.graph().await?;
         let rejected = judge::why_rejected(&graph, &pdu, state_before).await?;
-        Ok(Prepared { pdu, source, state_before, rejected, inbox: None, soft_fail: SoftFail::Keep, ends: Ends::Follow })
+        Ok(Prepared {
+            pdu,
+            source,
+            state_before,
+            rejected,
+            inbox: None,
+            soft_fail: SoftFail::Keep,
+            ends: Ends::Follow,
+            unsigned: WithoutSignature::Ask,
+            transaction: None,
+        })
     }
 
     /// The state before `pdu`, stored; where predecessors are missing, as the origin tells it, and whether that was so.

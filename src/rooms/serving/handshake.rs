@@ -136,12 +136,10 @@ impl Rooms {
         let unvouched = self.verified_but_for_us(graph, arriving).await?;
         check_shape(unvouched.pdu(), arriving)?;
         let verified = self.vouched(graph, unvouched).await?;
-        let event = verified.pdu().clone();
-        let entered = self.enter_handshake(arriving.origin, verified).await.map_err(|error| match error {
+        self.enter_for(arriving.origin, verified).await.map_err(|error| match error {
             crate::SendError::Forbidden(why) => HandshakeRefusal::Forbidden(why),
             other => other.into(),
-        })?;
-        Ok((event, entered))
+        })
     }
 
     async fn verified_but_for_us(&self, graph: &Graph, arriving: &Arriving<'_>) -> Result<Unvouched, HandshakeRefusal> {

@@ -21,6 +21,7 @@ mod members;
 mod membership;
 mod missed;
 mod neighbour;
+mod policy;
 mod reading;
 mod reads;
 mod relations;

@@ -47,6 +47,8 @@ pub(super) struct Neighbour {
     pub busy: tokio::sync::RwLock<()>,
     /// How often the store fails that keys are looked up in.
     pub broken: std::sync::atomic::AtomicUsize,
+    /// What it says as a policy server.
+    pub policy: Mutex<Option<super::policy::Says>>,
     /// Servers that let users join, by name.
     pub doors: Mutex<std::collections::HashMap<String, super::joining::Door>>,
 }
@@ -373,6 +375,11 @@ impl Remote for Neighbour {
             let asker = name(usize::from(rooms.0.signer.server_name.as_str() == SERVERS[0].0));
             rooms.exchange_third_party_invite(asker, exchange).await.or_else(|_| Self::unknown())
         })
+    }
+    fn policy_sign<'a>(&'a self, _: &'a ServerName, event: &'a Pdu) -> Answer<'a, PolicyAnswer> {
+        self.asked.lock().expect("not poisoned").push("policy_sign");
+        let says = self.policy.lock().expect("not poisoned").clone();
+        says.map_or_else(|| Box::pin(async { Err(RemoteError::Off) }) as Answer<'a, _>, |says| says(event))
     }
     fn event<'a>(&'a self, via: &'a ServerName, id: &'a EventId) -> Answer<'a, RawPdu> {
         Box::pin(async move {

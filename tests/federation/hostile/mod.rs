@@ -11,6 +11,8 @@ mod lying;
 mod malformed;
 mod omitted;
 mod poison;
+mod policy;
+mod policy_inbound;
 mod predecessors;
 mod reads;
 mod requests;
