@@ -127,10 +127,10 @@ sections! {
         /// Directory of the database, on a local disk whose sync can be trusted. Made at the first
         /// start, for the server's user only.
         path: PathBuf = default(PathBuf::from("/var/lib/hearth"));
-        /// Memory for blocks read from disk. More helps when the rooms in use do not fit.
+        /// Memory for blocks read from disk, and for `write_buffers`. More helps when the rooms in use do not fit.
         block_cache: ByteSize = default(ByteSize::mib(64));
-        /// Memory for writes that have not been sorted into tables yet. More means fewer, larger
-        /// flushes and a longer replay after a crash.
+        /// How much of `block_cache` writes may take that have not been sorted into tables yet. More means fewer,
+        /// larger flushes and a longer replay after a crash.
         write_buffers: ByteSize = default(ByteSize::mib(32));
     }
 

@@ -94,8 +94,8 @@ impl RocksStore {
         if acknowledged.is_some_and(|mark| !mark.clean) {
             guard.rehearse(&db_path)?;
         }
-        let db = DB::open_cf_descriptors(&options::database(options), &db_path, options::families(options))
-            .map_err(OpenError::from_rocks)?;
+        let (of_database, families) = options::all(options);
+        let db = DB::open_cf_descriptors(&of_database, &db_path, families).map_err(OpenError::from_rocks)?;
         let (stored, progress, rolled_back) = guard.admit_open(&db)?;
         sync_directory(path)?;
         let engine = Arc::new(Engine { db, layout, _lock: lock });
@@ -151,10 +151,9 @@ impl Admission<'_> {
         if !db_path.join("CURRENT").exists() {
             return self.missing(Progress::default()).map(drop);
         }
-        let options = options::database(self.options);
-        let families = options::families(self.options);
-        let db =
-            DB::open_cf_descriptors_read_only(&options, db_path, families, false).map_err(OpenError::from_rocks)?;
+        let (of_database, families) = options::all(self.options);
+        let db = DB::open_cf_descriptors_read_only(&of_database, db_path, families, false);
+        let db = db.map_err(OpenError::from_rocks)?;
         if let Some(stored) = StoredIdentity::read(&db)? {
             stored.admit(self.identity)?;
         }

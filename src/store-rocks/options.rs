@@ -1,8 +1,8 @@
 //! RocksDB's settings, and why.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, MergeOperands,
-    Options,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, LruCacheOptions,
+    MergeOperands, Options, WriteBufferManager,
 };
 
 /// The family of ranges, of the change log and of the store's own rows. RocksDB wants the name.
@@ -17,9 +17,10 @@ const MIB: usize = 1 << 20;
 pub struct RocksOptions {
     /// Random bytes that become [`crate::RocksStore::store_key`] if the store is created now.
     pub new_store_key: [u8; 32],
-    /// Bytes of uncompressed blocks kept in memory. More of them read less from disk.
+    /// Bytes of uncompressed blocks and of rows that are not in files yet, kept in memory. More of them read less from
+    /// disk.
     pub block_cache_bytes: usize,
-    /// Bytes of rows in memory before they are written as files. More of them write less often.
+    /// Bytes, of those of the cache, of rows in memory before they are written as files. More of them write less often.
     pub write_buffer_bytes: usize,
     /// Threads for reads that have to wait for the disk.
     pub reader_threads: usize,
@@ -41,8 +42,26 @@ impl RocksOptions {
     }
 }
 
+/// Parts of the cache, each with a lock of its own. Few: what buffers take comes in portions of 256 KiB, and would fill
+/// some of many small parts and leave others empty.
+const CACHE_SHARD_BITS: i32 = 2;
+
+/// Settings of the database, and its column families.
+pub(crate) fn all(options: &RocksOptions) -> (Options, Vec<ColumnFamilyDescriptor>) {
+    let mut of_cache = LruCacheOptions::default();
+    of_cache.set_capacity(options.block_cache_bytes);
+    of_cache.set_num_shard_bits(CACHE_SHARD_BITS);
+    let cache = Cache::new_lru_cache_opts(&of_cache);
+    let mut db = database();
+    // One bound for all of it: buffers that are full take the place of blocks, and give it back when they are written.
+    let buffers =
+        WriteBufferManager::new_write_buffer_manager_with_cache(options.write_buffer_bytes, false, cache.clone());
+    db.set_write_buffer_manager(&buffers);
+    (db, families(options, &cache))
+}
+
 /// Settings of the whole database.
-pub(crate) fn database(options: &RocksOptions) -> Options {
+fn database() -> Options {
     let mut db = Options::default();
     db.create_if_missing(true);
     db.create_missing_column_families(true);
@@ -59,7 +78,6 @@ pub(crate) fn database(options: &RocksOptions) -> Options {
     db.set_recycle_log_file_num(0);
     // Bounds memory and the time of a start after a crash.
     db.set_max_total_wal_size(64 * MIB as u64);
-    db.set_db_write_buffer_size(options.write_buffer_bytes);
     // The committer is the only writer.
     db.set_allow_concurrent_memtable_write(false);
     // One flush and one compaction beside the server, on a machine of two cores.
@@ -79,14 +97,13 @@ pub(crate) fn database(options: &RocksOptions) -> Options {
 /// nodes) wants bloom filters and small blocks, reading ranges wants large blocks that compress well
 /// and no filters to carry along. A family for each keyspace would cost a write buffer and a set of
 /// files each, and flushing one of thirty would hold back the log of all.
-pub(crate) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(options.block_cache_bytes);
-    let mut scan_table = table(&cache);
+fn families(options: &RocksOptions, cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+    let mut scan_table = table(cache);
     scan_table.set_block_size(16 * 1024);
     let mut scan = family(options);
     scan.set_block_based_table_factory(&scan_table);
 
-    let mut point_table = table(&cache);
+    let mut point_table = table(cache);
     point_table.set_block_size(8 * 1024);
     point_table.set_bloom_filter(10.0, false);
     point_table.set_whole_key_filtering(true);
