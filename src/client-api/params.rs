@@ -80,7 +80,7 @@ impl Query {
 /// The pairs of a query string. Few of them have anything to decode.
 fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     let is_plain = |text: &str| !text.bytes().any(|byte| byte == b'%' || byte == b'+');
-    query.split('&').filter(|pair| !pair.is_empty()).flat_map(move |pair| {
+    query.split('&').filter(|pair| !pair.is_empty()).filter_map(move |pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let plain = is_plain(pair).then(|| (name.to_owned(), value.to_owned()));
         plain.or_else(|| {
