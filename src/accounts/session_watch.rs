@@ -4,11 +4,10 @@
 //! taken away meanwhile. So it registers here first, looks at the token once more, and is told when
 //! the token ends. Tokens that nobody waits with cost nothing.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
-use hearth_schema::TokenKey;
+use hearth_schema::{NidMap, TokenKey};
 use hearth_store::StoreError;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -28,7 +27,7 @@ pub enum SessionEnd {
 
 /// Tokens with which requests wait.
 #[derive(Default)]
-pub(crate) struct Watched(Mutex<HashMap<TokenKey, Arc<Waiting>>>);
+pub(crate) struct Watched(Mutex<NidMap<TokenKey, Arc<Waiting>>>);
 
 /// Requests that wait with one token.
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! What happens to every request, whatever it asks for: a log line, metrics, and a caught panic.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use hearth_base::{Random as _, SystemRandom};
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
@@ -21,21 +21,34 @@ pub(crate) fn observed(router: Router) -> Router {
     router.layer(from_fn_with_state(Arc::<Meters>::default(), observe))
 }
 
-/// Histograms of routes that have been asked for, by method and route: finding one by its labels costs more than all
-/// else that is counted.
+/// What has been counted before: finding a metric by its labels costs more than all else that is counted.
 #[derive(Default)]
-struct Meters(RwLock<HashMap<&'static str, HashMap<String, Histogram>>>);
+struct Meters {
+    /// By method and route.
+    times: RwLock<HashMap<&'static str, HashMap<String, Histogram>>>,
+    responses: RwLock<BTreeMap<StatusCode, Counter>>,
+}
 
 impl Meters {
-    fn record(&self, method: &'static str, route: &str, seconds: f64) {
-        if let Some(histogram) = self.0.read().get(method).and_then(|routes| routes.get(route)) {
+    fn record(&self, method: &'static str, route: &str, status: StatusCode, seconds: f64) {
+        self.count(status);
+        if let Some(histogram) = self.times.read().get(method).and_then(|routes| routes.get(route)) {
             return histogram.record(seconds);
         }
         let histogram =
             metrics::histogram!("hearth_http_request_seconds", "method" => method, "route" => route.to_owned());
         histogram.record(seconds);
         // Routes are ours, not what peers invent.
-        self.0.write().entry(method).or_default().insert(route.to_owned(), histogram);
+        self.times.write().entry(method).or_default().insert(route.to_owned(), histogram);
+    }
+
+    fn count(&self, status: StatusCode) {
+        if let Some(counter) = self.responses.read().get(&status) {
+            return counter.increment(1);
+        }
+        let counter = metrics::counter!("hearth_http_responses_total", "status" => status.as_str().to_owned());
+        counter.increment(1);
+        self.responses.write().insert(status, counter);
     }
 }
 
@@ -49,12 +62,12 @@ async fn observe(State(meters): State<Arc<Meters>>, request: Request, next: Next
     let response = response.unwrap_or_else(|_| after_panic(method, route));
     let seconds = began.elapsed().as_secs_f64();
     let status = response.status();
-    record(method, route, status, seconds);
-    meters.record(method, route, seconds);
+    log(method, route, status, seconds);
+    meters.record(method, route, status, seconds);
     response
 }
 
-fn record(method: &'static str, route: &str, status: StatusCode, seconds: f64) {
+fn log(method: &'static str, route: &str, status: StatusCode, seconds: f64) {
     let duration_ms = seconds * 1000.0;
     // Why a request failed was logged where it was known; this line says which and how long.
     // Whoever floods the server must not flood its log: these are counted below.
@@ -64,7 +77,6 @@ fn record(method: &'static str, route: &str, status: StatusCode, seconds: f64) {
     } else {
         tracing::debug!(method, route, status = status.as_u16(), duration_ms, "request");
     }
-    metrics::counter!("hearth_http_responses_total", "status" => status.as_str().to_owned()).increment(1);
 }
 
 /// The method's name; what peers invent is one name, so that they cannot invent metrics.

@@ -54,14 +54,18 @@ impl Rooms {
             return Err(CreateError::BadAlias("the alias belongs to another server".into()));
         }
         let version = create.version.unwrap_or(self.0.settings.default_version);
-        let room_id = self
-            .make_room(NewRoom {
-                version,
-                intents: intents(&create, version, &self.0.signer.server_name)?,
-                visibility: create.visibility,
-                alias: create.alias.as_deref().map(|alias| (alias, &*create.creator)),
-            })
-            .await?;
+        let new = NewRoom {
+            version,
+            intents: intents(&create, version, &self.0.signer.server_name)?,
+            visibility: create.visibility,
+            alias: create.alias.as_deref().map(|alias| (alias, &*create.creator)),
+        };
+        // Times are whole milliseconds, and a room is made in less than one. What a client's clock showed when it asked
+        // lies before the room all the same, and what it shows with the answer after it: so `timestamp_to_event` finds
+        // what happened on that side.
+        self.after(self.0.clock.now()).await;
+        let (room_id, created_at) = self.make_room(new).await?;
+        self.after(created_at).await;
         let invites = self.invites_elsewhere(create, &room_id);
         if !invites.is_empty() {
             let all = stream::iter(invites).buffer_unordered(INVITES_AT_ONCE).collect::<()>();
@@ -72,6 +76,13 @@ impl Rooms {
             }
         }
         Ok(room_id)
+    }
+
+    /// Waits for a later millisecond than `than`, for two at the most.
+    async fn after(&self, than: Millis) {
+        if self.0.clock.now() <= than {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The invitations of users of other servers to a room that exists now, each to be awaited.
@@ -103,8 +114,8 @@ impl Rooms {
         }
     }
 
-    /// Makes the room that `new` describes, or nothing.
-    pub(crate) async fn make_room(&self, new: NewRoom<'_>) -> Result<OwnedRoomId, CreateError> {
+    /// Makes the room that `new` describes, or nothing: its ID, and `origin_server_ts` of its events.
+    pub(crate) async fn make_room(&self, new: NewRoom<'_>) -> Result<(OwnedRoomId, Millis), CreateError> {
         // Version 12 names a room after its create event, so two alike in one millisecond would be one
         // room: whoever comes second is created a millisecond later.
         for later in 0..MAX_TRIES {
@@ -112,7 +123,7 @@ impl Rooms {
             let plan = self.plan_room(&new, now)?;
             let taken = self.view().await?.get::<RoomRows>(&(plan.room,)).await?.is_some();
             if !taken && self.try_create(&new, &plan).await? == Outcome::Created {
-                return Ok(plan.room_id);
+                return Ok((plan.room_id, now));
             }
         }
         Err(SendError::Busy.into())

@@ -1,12 +1,11 @@
 //! Typing, which is kept in memory only.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hearth_base::{Clock, Millis, ticks};
-use hearth_schema::{Membership, RoomNid};
+use hearth_schema::{Membership, NidMap, RoomNid};
 use parking_lot::Mutex;
 use ruma_common::{OwnedUserId, RoomId, UserId};
 use tokio::sync::{Notify, broadcast};
@@ -62,7 +61,7 @@ pub struct TypingState(Arc<TypingInner>);
 struct TypingInner {
     clock: Arc<dyn Clock>,
     version: AtomicU64,
-    rooms: Mutex<HashMap<RoomNid, RoomTyping>>,
+    rooms: Mutex<NidMap<RoomNid, RoomTyping>>,
     changes: broadcast::Sender<RoomNid>,
     /// Somebody types.
     begun: Notify,

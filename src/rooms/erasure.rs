@@ -5,10 +5,9 @@
 //! Nothing is rewritten: those who could read an event before go on reading it. Few users are ever
 //! erased, so they are all kept in memory, and a server without any spends nothing on the question.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use hearth_schema::{ErasedUsers, Membership, RoomNid, UserNid};
+use hearth_schema::{ErasedUsers, Membership, NidMap, RoomNid, UserNid};
 use hearth_store::{Lane, Order, Owner, Pos, StoreError, View};
 use parking_lot::RwLock;
 use ruma_common::UserId;
@@ -23,13 +22,13 @@ const PAGE: usize = 512;
 
 /// Local users that were erased, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Erased(OnceCell<RwLock<HashMap<UserNid, Pos>>>);
+pub(crate) struct Erased(OnceCell<RwLock<NidMap<UserNid, Pos>>>);
 
 impl Erased {
-    async fn load(&self, view: &View) -> Result<&RwLock<HashMap<UserNid, Pos>>, StoreError> {
+    async fn load(&self, view: &View) -> Result<&RwLock<NidMap<UserNid, Pos>>, StoreError> {
         self.0
             .get_or_try_init(|| async {
-                let mut all = HashMap::new();
+                let mut all = NidMap::default();
                 for lane in Lane::all() {
                     let keep = |(_, user): (Lane, UserNid), hearth_schema::Position(pos)| {
                         all.insert(user, pos);

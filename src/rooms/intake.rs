@@ -1,12 +1,11 @@
 //! Bringing a command to the task of its room.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_base::{Clock, Random};
 use hearth_event::SigningKey;
-use hearth_schema::{Ids, Membership, RoomNid, Rooms as RoomRows};
+use hearth_schema::{Ids, Membership, NidMap, RoomNid, Rooms as RoomRows};
 use hearth_store::{Store, StoreError, View};
 use parking_lot::Mutex;
 use ruma_common::{OwnedServerName, RoomId};
@@ -87,7 +86,7 @@ pub(crate) struct Inner {
     pub policing: Policing,
     shutdown: CancellationToken,
     pub tasks: TaskTracker,
-    mailboxes: Mutex<HashMap<RoomNid, mpsc::Sender<Mail>>>,
+    mailboxes: Mutex<NidMap<RoomNid, mpsc::Sender<Mail>>>,
 }
 
 /// What a room is asked for.
@@ -288,7 +287,7 @@ impl Rooms {
         if self.0.shutdown.is_cancelled() {
             return Err(SendError::Stopping);
         }
-        let open = |mailboxes: &HashMap<RoomNid, mpsc::Sender<Mail>>| {
+        let open = |mailboxes: &NidMap<RoomNid, mpsc::Sender<Mail>>| {
             mailboxes.get(&room).filter(|mailbox| !mailbox.is_closed()).cloned()
         };
         if let Some(mailbox) = open(&self.0.mailboxes.lock()) {

@@ -151,7 +151,7 @@ impl Rooms {
     async fn replace(&self, view: &View, upgrade: &UpgradeRoom, old: &OldRoom) -> Result<OwnedRoomId, CreateError> {
         let intents = self.intents(view, upgrade, old).await?;
         let new = NewRoom { version: upgrade.version, intents, visibility: old.visibility, alias: None };
-        let new = self.make_room(new).await?;
+        let (new, _) = self.make_room(new).await?;
         let mut more = Vec::new();
         for ban in old.bans.iter().skip(FIRST_BANS) {
             more.push(Ok(self.ban_too(&new, upgrade, ban)));

@@ -1,5 +1,7 @@
 //! Numbers for names.
 
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use hearth_store::{DecodeError, Element, KeyBuf, KeyReader, Lane, Owner};
@@ -100,15 +102,41 @@ impl Ids {
     }
 }
 
+/// A map by the ids of this module, which are hashes already.
+pub type NidMap<K, V> = HashMap<K, V, BuildHasherDefault<NidHasher>>;
+/// A set of ids of this module.
+pub type NidSet<K> = HashSet<K, BuildHasherDefault<NidHasher>>;
+
+/// Takes an id of this module as its own hash: nobody without the store's key can choose its bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NidHasher(u64);
+
+impl Hasher for NidHasher {
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
+
+    /// Of anything else, which has no business here: right, if slow.
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 macro_rules! hashed_id {
     ($($(#[$meta:meta])* $name:ident $(: $owner:ident)?;)+) => { $(
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub struct $name([u8; 16]);
         impl std::hash::Hash for $name {
-            /// By half of it: nobody can choose the bits, and maps are asked for these ids all the time.
-            fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-                let [half @ .., _, _, _, _, _, _, _, _] = self.0;
+            /// By its second half, all of whose bits are like drawn by lot: the first begins with the lane.
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                let [_, _, _, _, _, _, _, _, half @ ..] = self.0;
                 state.write_u64(u64::from_ne_bytes(half));
             }
         }

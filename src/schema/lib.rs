@@ -29,7 +29,8 @@ pub use account::{
 pub use delayed::{DelayedEntry, DelayedEvent, DelayedFailure, DelayedList, DelayedOutcome, Finalised};
 pub use event::{Source, StagedEvent, StagedWait, StoredEvent, Verdict};
 pub use ids::{
-    AliasKey, DestinationNid, EventKey, EventNid, Ids, RelationKey, RoomNid, StateKeyNid, TokenKey, UserNid,
+    AliasKey, DestinationNid, EventKey, EventNid, Ids, NidHasher, NidMap, NidSet, RelationKey, RoomNid, StateKeyNid,
+    TokenKey, UserNid,
 };
 pub use ignored::{IGNORED_USERS, ignored_users};
 pub use outbound::{BackOff, Destination, QueuedPdu, Transaction};

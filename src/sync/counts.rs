@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use hearth_schema::{Highlights, ReadPoint, ReadPoints, RoomNid, RoomTallies, RoomTally, Tally, ThreadReads, UserNid};
+use hearth_schema::{Highlights, NidMap, ReadPoint, ReadPoints, RoomNid, RoomTallies, RoomTally, Tally, ThreadReads, UserNid};
 use hearth_store::{Order, Pos, StoreError, View};
 use parking_lot::Mutex;
 
@@ -49,7 +49,7 @@ pub(crate) struct ReadState {
 
 /// States of reading of one user.
 #[derive(Default)]
-pub(crate) struct ReadStates(Mutex<HashMap<RoomNid, Remembered>>);
+pub(crate) struct ReadStates(Mutex<NidMap<RoomNid, Remembered>>);
 
 struct Remembered {
     state: Arc<ReadState>,

@@ -52,7 +52,7 @@ pub(crate) fn member(key: &str, out: &mut Vec<u8>) {
 
 /// Appends a number.
 pub(crate) fn number(value: u64, out: &mut Vec<u8>) {
-    display(&value, out);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends what `value` prints.

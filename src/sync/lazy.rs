@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use hearth_schema::RoomNid;
+use hearth_schema::{NidMap, RoomNid};
 use hearth_store::Pos;
 use parking_lot::Mutex;
 
@@ -26,7 +26,7 @@ struct Inner {
 #[derive(Default)]
 struct Device {
     newest: Pos,
-    members: HashMap<RoomNid, HashMap<Box<str>, Pos>>,
+    members: NidMap<RoomNid, HashMap<Box<str>, Pos>>,
 }
 
 impl SentMembers {

@@ -103,14 +103,15 @@ impl SlidingToken {
         if more.is_some() {
             return Err(TokenError::Malformed);
         }
-        Ok(Self { number: number(Some(first))?, at: PageToken { incarnation: known(of, incarnation)?, pos } })
+        Ok(Self { number: number(Some(first.as_bytes()))?, at: PageToken { incarnation: known(of, incarnation)?, pos } })
     }
 }
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { incarnation, pos, typing, presence } = self;
-        write!(f, "{PREFIX}{}_{}_{typing}_{presence}", incarnation.0, pos.get())
+        let Self { incarnation, pos, typing, presence } = *self;
+        PageToken { incarnation, pos }.fmt(f)?;
+        [typing, presence].into_iter().try_for_each(|number| write_next(number, f))
     }
 }
 
@@ -122,8 +123,16 @@ impl fmt::Display for SlidingToken {
 
 impl fmt::Display for PageToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}_{}", self.incarnation.0, self.pos.get())
+        f.write_str(PREFIX)?;
+        f.write_str(itoa::Buffer::new().format(self.incarnation.0))?;
+        write_next(self.pos.get(), f)
     }
+}
+
+/// `_` and the number: every answer has several, and `write!` takes longer for one than for all this.
+fn write_next(number: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("_")?;
+    f.write_str(itoa::Buffer::new().format(number))
 }
 
 fn known(found: u64, expected: Incarnation) -> Result<Incarnation, TokenError> {
@@ -137,7 +146,8 @@ fn numbers(text: &str) -> Result<Numbers, TokenError> {
     if text.len() > MAX_BYTES {
         return Err(TokenError::Malformed);
     }
-    let mut parts = text.strip_prefix(PREFIX).ok_or(TokenError::Malformed)?.split('_');
+    let text = text.strip_prefix(PREFIX).ok_or(TokenError::Malformed)?;
+    let mut parts = text.as_bytes().split(|byte| *byte == b'_');
     let incarnation = number(parts.next())?;
     let pos = number(parts.next())?;
     let ephemeral = match parts.next() {
@@ -151,10 +161,16 @@ fn numbers(text: &str) -> Result<Numbers, TokenError> {
 }
 
 /// Digits without signs or leading zeros, so that a token has one text.
-fn number(part: Option<&str>) -> Result<u64, TokenError> {
-    let part = part.ok_or(TokenError::Malformed)?;
-    let plain = part.bytes().all(|byte| byte.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
-    if plain { part.parse().map_err(|_| TokenError::Malformed) } else { Err(TokenError::Malformed) }
+fn number(part: Option<&[u8]>) -> Result<u64, TokenError> {
+    let digits = match part {
+        None | Some([] | [b'0', _, ..]) => return Err(TokenError::Malformed),
+        Some(digits) => digits,
+    };
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    };
+    digits.iter().try_fold(0, add).ok_or(TokenError::Malformed)
 }
 
 #[cfg(test)]

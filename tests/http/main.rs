@@ -1,5 +1,6 @@
 //! What the real server answers to requests that are wrong, and what it does with connections.
 
+mod clock;
 mod connections;
 mod idle;
 mod refusals;

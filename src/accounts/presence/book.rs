@@ -5,12 +5,12 @@
 //! most present one counts. Each change that others can see gets a version of its own, and the log has
 //! one entry a user: whoever has seen a version needs what is above it, however long ago that was.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_base::Millis;
-use hearth_schema::{PresenceRow, UserNid};
+use hearth_schema::{NidMap, NidSet, PresenceRow, UserNid};
 use ruma_common::{DeviceId, OwnedDeviceId, OwnedServerName, OwnedUserId, UserId};
 
 /// How long a device counts as connected after it was last seen.
@@ -171,13 +171,13 @@ pub(super) enum Outcome {
 
 /// Everybody's presence.
 pub(super) struct Book {
-    people: HashMap<UserNid, Person>,
+    people: NidMap<UserNid, Person>,
     /// Version of the newest change to the user, one entry a user.
     log: BTreeMap<u64, UserNid>,
     version: u64,
     /// Those who may look different without anybody doing anything.
-    awake: HashSet<UserNid>,
-    unsaved: HashSet<UserNid>,
+    awake: NidSet<UserNid>,
+    unsaved: NidSet<UserNid>,
     /// How many users of other servers are among `people`, by server.
     foreign: HashMap<OwnedServerName, usize>,
     /// All of them.
@@ -188,11 +188,11 @@ impl Book {
     /// `version` is below all that will be given, and above all that were given before a restart.
     pub(super) fn new(version: u64) -> Self {
         Self {
-            people: HashMap::new(),
+            people: NidMap::default(),
             log: BTreeMap::new(),
             version,
-            awake: HashSet::new(),
-            unsaved: HashSet::new(),
+            awake: NidSet::default(),
+            unsaved: NidSet::default(),
             foreign: HashMap::new(),
             foreign_users: 0,
         }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hearth_base::Secret;
-use hearth_schema::{Ids, TokenKey};
+use hearth_schema::{Ids, NidMap, TokenKey};
 use ruma_common::{DeviceId, OwnedDeviceId, OwnedUserId, RoomAliasId, UserId};
 
 pub use acting::{Acting, ActingError};
@@ -202,7 +202,7 @@ impl Services {
 /// nothing about a token.
 pub(crate) struct ServiceTable {
     pub(crate) all: Services,
-    by_token: HashMap<TokenKey, Arc<Service>>,
+    by_token: NidMap<TokenKey, Arc<Service>>,
 }
 
 impl ServiceTable {

@@ -4,12 +4,11 @@
 //! shares a room with it. The answer: its membership is looked up in the rooms in question, in one round trip: in those
 //! of the reader, or in all that have registered members. The latter is remembered for a while.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hearth_schema::{RoomNid, UserNid};
+use hearth_schema::{NidMap, RoomNid, UserNid};
 use hearth_store::{StoreError, View};
 use parking_lot::Mutex;
 use ruma_common::UserId;
@@ -30,7 +29,7 @@ const LASTS: Duration = Duration::from_secs(60);
 /// What is remembered.
 #[derive(Default)]
 pub(super) struct ForeignRooms {
-    known: Mutex<HashMap<UserNid, Known>>,
+    known: Mutex<NidMap<UserNid, Known>>,
     /// Grows when a room gets its first registered member.
     epoch: AtomicU64,
 }

@@ -16,14 +16,13 @@ mod register;
 mod room;
 mod user;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hearth_accounts::Presence;
 use hearth_rooms::Rooms;
-use hearth_schema::{RoomNid, UserNid};
+use hearth_schema::{NidMap, RoomNid, UserNid};
 use hearth_store::Pos;
 use parking_lot::RwLock;
 use ruma_common::OwnedServerName;
@@ -47,8 +46,8 @@ const MAX_USERS: usize = 50_000;
 pub(crate) struct Live {
     rooms: Rooms,
     server_name: OwnedServerName,
-    users: RwLock<HashMap<UserNid, Arc<LiveUser>>>,
-    watched: RwLock<HashMap<RoomNid, Arc<LiveRoom>>>,
+    users: RwLock<NidMap<UserNid, Arc<LiveUser>>>,
+    watched: RwLock<NidMap<RoomNid, Arc<LiveRoom>>>,
     /// Everything at or below has reached the registered users, and has been counted.
     processed: watch::Sender<Pos>,
     /// The same for typing.

@@ -5,13 +5,13 @@
 //! of a stretch are raised, then the stretch is published, then the users are woken: who wakes, or
 //! looks without waiting, finds either nothing published or everything raised.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_base::ticks;
 use hearth_rooms::RoomEvent;
-use hearth_schema::{Change, EventNid, Membership, RoomNid, StateLog, UserNid, UserRoom, UserRooms};
+use hearth_schema::{Change, EventNid, Membership, NidMap, RoomNid, StateLog, UserNid, UserRoom, UserRooms};
 use hearth_store::{Lane, LoggedFact, Order, Pos, Store, StoreError, Value, View};
 use ruma_common::UserId;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -30,7 +30,7 @@ const POLL: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(30);
 
 /// The users that a stretch concerns.
-type Touched = HashMap<UserNid, Arc<LiveUser>>;
+type Touched = NidMap<UserNid, Arc<LiveUser>>;
 
 /// Follows the change log for [`Live`].
 pub(crate) struct Notifier {
@@ -89,7 +89,7 @@ impl Notifier {
         if target <= self.live.processed() {
             return Ok(());
         }
-        let mut touched = Touched::new();
+        let mut touched = Touched::default();
         for lane in Lane::all() {
             self.follow_lane(lane, target, &mut touched).await?;
         }
@@ -148,7 +148,7 @@ impl Notifier {
         if lagged {
             rooms.extend(self.live.watched.read().keys());
         }
-        let mut touched = Touched::new();
+        let mut touched = Touched::default();
         for room in rooms {
             let Some(live) = self.live.live_room(room) else { continue };
             let (version, _) = typing.in_room(room);
@@ -172,7 +172,7 @@ fn wake(touched: &Touched) {
 impl Live {
     /// Raises the positions of everybody whom `facts`, all of one lane, concern.
     async fn take_in(&self, store: &dyn Store, facts: &[LoggedFact], touched: &mut Touched) -> Result<(), StoreError> {
-        let mut numbers: HashMap<RoomNid, Vec<u32>> = HashMap::new();
+        let mut numbers: NidMap<RoomNid, Vec<u32>> = NidMap::default();
         let mut outside = Vec::new();
         for fact in facts {
             match Change::decode(&fact.body) {

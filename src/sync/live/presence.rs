@@ -7,13 +7,13 @@
 //! along what there is. What a client has seen is in its token, so however late it is woken, it is
 //! told everything once.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hearth_accounts::{PresenceMode, PresenceState, Sight};
-use hearth_schema::{Membership, RoomNid, UserNid};
+use hearth_schema::{Membership, NidMap, NidSet, RoomNid, UserNid};
 use hearth_store::{Pos, StoreError, View};
 use parking_lot::Mutex;
 use ruma_common::{OwnedUserId, UserId};
@@ -130,7 +130,7 @@ impl Pacer {
     fn mark(&mut self) {
         let (users, version) = self.live.presence.users_since(self.marked);
         self.marked = version;
-        let mut rooms: HashMap<RoomNid, Arc<LiveRoom>> = HashMap::new();
+        let mut rooms: NidMap<RoomNid, Arc<LiveRoom>> = NidMap::default();
         for user in users {
             let Some(user) = self.live.user(user) else {
                 // Of this server: whoever is not registered went long ago, and everybody was told then.
@@ -252,7 +252,7 @@ impl Live {
     /// Adds those who are in rooms that `reader` has joined after `joined_after`, as far as they are
     /// there.
     fn add_new_company(&self, reader: &LiveUser, joined_after: Pos, told: &mut Vec<Sight>) {
-        let mut seen: HashSet<UserNid> = told.iter().map(|sight| sight.user).collect();
+        let mut seen: NidSet<UserNid> = told.iter().map(|sight| sight.user).collect();
         for room in reader.joined(joined_after) {
             let mut users = Vec::new();
             room.for_each_user(|user| users.push(user.nid()));

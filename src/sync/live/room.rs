@@ -1,10 +1,9 @@
 //! A room with registered members.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hearth_schema::{RoomNid, RoomTally, UserNid};
+use hearth_schema::{NidMap, RoomNid, RoomTally, UserNid};
 use hearth_store::Pos;
 use parking_lot::Mutex;
 
@@ -14,7 +13,7 @@ use super::{LiveUser, Newest};
 /// What is known of it without asking the store.
 pub(crate) struct LiveRoom {
     nid: RoomNid,
-    users: Mutex<HashMap<UserNid, Arc<LiveUser>>>,
+    users: Mutex<NidMap<UserNid, Arc<LiveUser>>>,
     /// Position of the newest event.
     event: Newest,
     /// Position of the newest change of state, or later.

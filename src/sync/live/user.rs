@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hearth_schema::{Membership, RoomNid, UserNid, UserRoom};
+use hearth_schema::{Membership, NidMap, RoomNid, UserNid, UserRoom};
 use hearth_store::Pos;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
@@ -25,7 +25,7 @@ pub(crate) struct LiveUser {
     nid: UserNid,
     /// Set once the positions are those of the store.
     pub(super) loaded: OnceCell<()>,
-    memberships: Mutex<HashMap<RoomNid, Standing>>,
+    memberships: Mutex<NidMap<RoomNid, Standing>>,
     /// Position of the newest change that concerns the user.
     change: Newest,
     /// Position of the newest change of account data.
