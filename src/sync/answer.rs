@@ -198,13 +198,18 @@ impl Answer<'_> {
     ) -> Result<Option<Shown>, StoreError> {
         let Some(stay) = self.stay(room, &standing.row).await? else { return Ok(None) };
         let new = stay.pos > self.since_pos();
+        // What is rare is boxed, here and below: a future is as large as the largest that it may wait for, and is copied.
         let (section, json) = match stay.membership {
             Membership::Join => (Section::Join, self.joined(room, &stay, standing.live.as_deref(), items).await?),
             Membership::Invite if (new || self.scope.full_state) && !self.is_unwanted(room, &stay).await? => {
-                (Section::Invite, self.invited(room, &stay).await?)
+                (Section::Invite, Box::pin(self.invited(room, &stay)).await?)
             }
-            Membership::Knock if new || self.scope.full_state => (Section::Knock, self.knocked(room, &stay).await?),
-            Membership::Leave | Membership::Ban if new => (Section::Leave, self.left(room, &stay, items).await?),
+            Membership::Knock if new || self.scope.full_state => {
+                (Section::Knock, Box::pin(self.knocked(room, &stay)).await?)
+            }
+            Membership::Leave | Membership::Ban if new => {
+                (Section::Leave, Box::pin(self.left(room, &stay, items)).await?)
+            }
             _ => (Section::Leave, None),
         };
         Ok(json.map(|json| (section, standing.row.room_id.clone(), json)))

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use hearth_schema::{Highlights, NidMap, ReadPoint, ReadPoints, RoomNid, RoomTallies, RoomTally, Tally, ThreadReads, UserNid};
+use hearth_schema::{
+    Highlights, NidMap, ReadPoint, ReadPoints, RoomNid, RoomTallies, RoomTally, Tally, ThreadReads, UserNid,
+};
 use hearth_store::{Order, Pos, StoreError, View};
 use parking_lot::Mutex;
 

@@ -175,6 +175,10 @@ impl Answer<'_> {
         room: RoomNid,
         Delta { page, changes, wanted, until }: Delta<'_>,
     ) -> Result<Vec<Arc<RoomEvent>>, StoreError> {
+        // As it is with most answers.
+        if changes.log.is_empty() && !matches!(wanted, Wanted::Users(users) if !users.is_empty()) {
+            return Ok(Vec::new());
+        }
         if !self.scope.filter.state.rooms.contains(&self.room_id(room)) {
             return Ok(Vec::new());
         }
@@ -316,11 +320,14 @@ impl Answer<'_> {
         events: &[Arc<RoomEvent>],
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
         let numbers: Vec<u32> = events.iter().filter_map(|event| event.redacted_by).collect();
         let mut redactions = self.rooms.events(&self.view, room, &numbers).await?;
         if !redactions.is_empty() {
             // One made after the user has left is not for the user to see.
-            redactions = self.rooms.visible(&self.view, &self.who.user_id, room, redactions).await?;
+            redactions = Box::pin(self.rooms.visible(&self.view, &self.who.user_id, room, redactions)).await?;
         }
         let begin = out.len();
         match self.scope.filter.format {

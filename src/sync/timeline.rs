@@ -56,7 +56,8 @@ impl Answer<'_> {
             scanned += found.events.len();
             let (mut events, mut limited, mut prev) = (found.events, found.limited, found.prev);
             if check == Check::Visibility && !events.is_empty() {
-                let shown = self.rooms.visible(&self.view, &self.who.user_id, room, events.clone()).await?;
+                let visible = self.rooms.visible(&self.view, &self.who.user_id, room, events.clone());
+                let shown = Box::pin(visible).await?;
                 if let Some(hidden) = newest_hidden_state(&events, &shown) {
                     (limited, prev) = (true, hidden);
                 }
@@ -158,7 +159,7 @@ impl Answer<'_> {
                 let events = &page.events;
                 // Children of what follows on what the client has are given to it one by one.
                 if page.limited {
-                    self.rooms.render(&self.view, &reader, room, events, out).await?;
+                    Box::pin(self.rooms.render(&self.view, &reader, room, events, out)).await?;
                 } else {
                     self.rooms.render_without_relations(&self.view, &reader, room, events, out).await?;
                 }

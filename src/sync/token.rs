@@ -103,7 +103,10 @@ impl SlidingToken {
         if more.is_some() {
             return Err(TokenError::Malformed);
         }
-        Ok(Self { number: number(Some(first.as_bytes()))?, at: PageToken { incarnation: known(of, incarnation)?, pos } })
+        Ok(Self {
+            number: number(Some(first.as_bytes()))?,
+            at: PageToken { incarnation: known(of, incarnation)?, pos },
+        })
     }
 }
 
