@@ -34,7 +34,7 @@ impl Rooms {
             let room_id = OwnedRoomId::try_from(meta.room_id.as_str());
             let room_id = room_id.map_err(|error| damaged("Rooms", error.to_string()))?;
             // Whoever may not ask about the room must not learn that the event is in it.
-            let graph = match self.admit(origin, &room_id).await {
+            let graph = match self.open_to(origin, &room_id).await {
                 Ok(graph) => graph,
                 Err(ServeError::Store(error)) => return Err(error.into()),
                 Err(_) => continue,

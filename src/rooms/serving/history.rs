@@ -66,7 +66,7 @@ impl Rooms {
         from: &[OwnedEventId],
         limit: usize,
     ) -> Result<Vec<Bytes>, ServeError> {
-        let graph = self.admit_member(origin, room_id).await?;
+        let graph = self.admit_reader(origin, room_id).await?;
         let from = &from[..from.len().min(MAX_ENDS)];
         let events = back(&graph, from, limit.min(MAX_BACKFILL)).await?;
         let shown = Sight::of(&graph, origin).show(events).await?;
@@ -86,7 +86,7 @@ impl Rooms {
         room_id: &RoomId,
         query: &MissingQuery,
     ) -> Result<Vec<Bytes>, ServeError> {
-        let graph = self.admit_member(origin, room_id).await?;
+        let graph = self.admit_reader(origin, room_id).await?;
         let mut events = missing(&graph, query).await?;
         events.sort_by_key(|event| Next::of(event));
         let shown = Sight::of(&graph, origin).show(events).await?;

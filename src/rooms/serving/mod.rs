@@ -1,9 +1,10 @@
 //! What other servers are served: events and states of rooms that they are in, and their way in and out.
 //!
-//! Every question is about a room, and begins at [`Rooms::admit`]: a room that nobody of this server is in is as good
-//! as unknown, whatever is left of it in the store, and the room's access control list may keep a server out. An event
-//! is always looked up in the room that the server has been let into, so one of another room looks like one that does
-//! not exist.
+//! Every question is about a room, and begins at [`Rooms::admit`] or [`Rooms::admit_reader`], where the room's access
+//! control list may keep a server out. Of what a room is now, one that nobody of this server is in is as good as
+//! unknown. Of what was up to then, servers that were in it are still told: whoever gets our leave may need what came
+//! before it. An event is always looked up in the room that the server has been let into, so one of another room looks
+//! like one that does not exist.
 
 mod aliases;
 mod event;
@@ -55,33 +56,48 @@ pub enum ServeError {
 impl Rooms {
     /// The room, if this server is in it and lets `origin` take part.
     pub(crate) async fn admit(&self, origin: &ServerName, room_id: &RoomId) -> Result<Graph, ServeError> {
+        let graph = self.open_to(origin, room_id).await?;
+        if !self.server_in_room(&graph.view, graph.room, &self.0.signer.server_name).await? {
+            return Err(ServeError::UnknownRoom);
+        }
+        Ok(graph)
+    }
+
+    /// The same, if `origin` is in the room too.
+    pub(crate) async fn admit_member(&self, origin: &ServerName, room_id: &RoomId) -> Result<Graph, ServeError> {
+        within(self.admit(origin, room_id).await?, origin).await
+    }
+
+    /// The room if `origin` is in it, as far as this server knows: if it is in the room no more, up to its leave.
+    pub(crate) async fn admit_reader(&self, origin: &ServerName, room_id: &RoomId) -> Result<Graph, ServeError> {
+        within(self.open_to(origin, room_id).await?, origin).await
+    }
+
+    /// The room as far as this server knows it, unless its access control list keeps `origin` out.
+    pub(crate) async fn open_to(&self, origin: &ServerName, room_id: &RoomId) -> Result<Graph, ServeError> {
         let view = self.view().await?;
         let room = self.ids().room(room_id);
         let meta = self.room(&view, room).await?.ok_or(ServeError::UnknownRoom)?;
         let version = RoomVersion::parse(&meta.version);
         let version = version.ok_or_else(|| damaged("Rooms", format!("version {}", meta.version)))?;
-        if !self.server_in_room(&view, room, &self.0.signer.server_name).await? {
-            return Err(ServeError::UnknownRoom);
-        }
         if !self.acl_allows(&view, room, origin).await? {
             return Err(ServeError::Denied);
         }
         Ok(Graph { rooms: self.clone(), view, room, version })
     }
 
-    /// The same, if `origin` is in the room too.
-    pub(crate) async fn admit_member(&self, origin: &ServerName, room_id: &RoomId) -> Result<Graph, ServeError> {
-        let graph = self.admit(origin, room_id).await?;
-        if !self.server_in_room(&graph.view, graph.room, origin).await? {
-            return Err(ServeError::NotInRoom);
-        }
-        Ok(graph)
-    }
-
     /// This server.
     pub fn server_name(&self) -> &ServerName {
         &self.0.signer.server_name
     }
+}
+
+/// The room, if `origin` is in it.
+async fn within(graph: Graph, origin: &ServerName) -> Result<Graph, ServeError> {
+    if !graph.rooms.server_in_room(&graph.view, graph.room, origin).await? {
+        return Err(ServeError::NotInRoom);
+    }
+    Ok(graph)
 }
 
 /// The room's ID as it is stored.

@@ -128,7 +128,7 @@ impl Rooms {
         room_id: &RoomId,
         event_id: &EventId,
     ) -> Result<ServedState, ServeError> {
-        let graph = self.admit_member(origin, room_id).await?;
+        let graph = self.admit_reader(origin, room_id).await?;
         let event = find(&graph, event_id).await?.filter(|event| has_state(event));
         let event = event.ok_or(ServeError::UnknownEvent)?;
         let answer = answer(&graph, event.state_before).await?;
@@ -150,7 +150,7 @@ impl Rooms {
         room_id: &RoomId,
         event_id: &EventId,
     ) -> Result<ServedEvents, ServeError> {
-        let graph = self.admit_member(origin, room_id).await?;
+        let graph = self.admit_reader(origin, room_id).await?;
         let event = event::find(&graph, event_id).await?.ok_or(ServeError::UnknownEvent)?;
         let chain = sorted(graph.auth_chain(vec![event.n]).await?);
         Ok(ServedEvents::new(&graph, chain))

@@ -46,6 +46,20 @@ async fn what_was_missed_is_fetched_without_a_word_of_the_others() {
 }
 
 #[tokio::test]
+async fn a_leave_comes_with_what_its_server_had_said_before() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    let alice = user("alice");
+    town.here.rooms.send(message(&room_id, &alice, "last words", "1")).await.expect("sent");
+    let left = town.here.change(&room_id, (&alice, &alice), hearth_schema::Membership::Leave).await.expect("left");
+    let received = Town::deliver(&town.here, &town.there, &room_id, &[&left.event_id]).await;
+    assert_eq!(received[0].result, Ok(()));
+    assert_eq!(town.there.state(&room_id).await, town.here.state(&room_id).await);
+    let history = town.there.history(&room_id, &other("olga")).await;
+    assert!(history.contains(&"last words".to_owned()), "{history:?}");
+}
+
+#[tokio::test]
 async fn only_rooms_that_both_are_in_are_asked_about() {
     let town = Town::new();
     let room_id = town.shared_room(RoomVersion::DEFAULT).await;

@@ -249,8 +249,8 @@ impl World {
     }
 
     /// `alice` goes.
-    async fn leave(&self, room: &RoomId) {
-        self.event(room, ("m.room.member", Some(alice().as_str())), json!({"membership": "leave"})).await;
+    async fn leave(&self, room: &RoomId) -> OwnedEventId {
+        self.event(room, ("m.room.member", Some(alice().as_str())), json!({"membership": "leave"})).await
     }
 
     async fn membership(&self, room: &RoomId, user: &str) -> Option<&'static str> {

@@ -66,6 +66,33 @@ async fn an_event_of_another_room_is_as_absent_as_none() {
 }
 
 #[tokio::test]
+async fn of_a_room_that_was_left_what_was_is_served_to_those_who_were_there() {
+    let (world, friend, stranger) = (World::new().await, Other::friend(), Other::mallory());
+    let room = world.room_with("11", Preset::PublicChat, &[]).await;
+    friend.join(&world, &room, "olga").await;
+    let said = world.say(&room, "hello").await;
+    let left = world.leave(&room).await;
+    let paths = [
+        format!("{V1}/event/{}", pct(said.as_str())),
+        about("state", &room, &said),
+        about("state_ids", &room, &left),
+        format!("{V1}/event_auth/{}/{}", pct(room.as_str()), pct(left.as_str())),
+        format!("{V1}/backfill/{}?limit=5&v={}", pct(room.as_str()), pct(left.as_str())),
+    ];
+    for path in &paths {
+        friend.get(&world, path).await.ok();
+        assert_ne!(stranger.get(&world, path).await.verdict().0, 200, "{path}");
+    }
+    let path = format!("{V1}/get_missing_events/{}", pct(room.as_str()));
+    let missing = json!({"latest_events": [left], "earliest_events": [], "limit": 1});
+    let found = friend.post(&world, &path, missing).await.ok();
+    assert_eq!(found["events"][0]["content"]["body"], "hello");
+    // What the room is now, this server does not know.
+    let path = format!("{V1}/timestamp_to_event/{}?ts=0&dir=f", pct(room.as_str()));
+    assert_eq!(friend.get(&world, &path).await.verdict(), (404, "M_NOT_FOUND"));
+}
+
+#[tokio::test]
 async fn walks_are_as_long_as_they_may_be_and_no_longer() {
     let (world, friend) = (World::new().await, Other::friend());
     let room = world.room(Preset::PublicChat).await;
@@ -163,24 +190,16 @@ async fn a_server_that_the_room_keeps_out_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_room_that_everybody_here_has_left_is_not_known() {
+async fn a_room_that_everybody_here_has_left_lets_nobody_in() {
     let (world, friend) = (World::new().await, Other::friend());
     let room = world.room(Preset::PublicChat).await;
     friend.join(&world, &room, "olga").await;
-    let said = world.say(&room, "hello").await;
     let user = friend.user("otto");
     let join = friend.member(&world, &room, &user, json!({"membership": "join"})).await;
     world.leave(&room).await;
-    let in_room = pct(room.as_str());
     let unknown = (404, "M_NOT_FOUND");
-    for path in [
-        about("state", &room, &said),
-        format!("{V1}/event/{}", pct(said.as_str())),
-        format!("{V1}/backfill/{in_room}?limit=5&v={}", pct(said.as_str())),
-        format!("{V1}/make_join/{in_room}/{}?ver=12", pct(user.as_str())),
-    ] {
-        assert_eq!(friend.get(&world, &path).await.verdict(), unknown, "{path}");
-    }
+    let path = format!("{V1}/make_join/{}/{}?ver=12", pct(room.as_str()), pct(user.as_str()));
+    assert_eq!(friend.get(&world, &path).await.verdict(), unknown);
     assert_eq!(friend.hand_in(&world, &format!("{V2}/send_join"), &room, &join).await.verdict(), unknown);
     assert_eq!(world.membership(&room, user.as_str()).await, None);
 }
