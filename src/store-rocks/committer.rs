@@ -1,10 +1,11 @@
 //! The one thread that writes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hearth_store::{Batch, CommitError, Committed, Durability, Frontier, LANES, Lane, Op, Pos, RecentIds, Signals};
+use hearth_store::{
+    Batch, CommitError, Committed, Durability, Frontier, Lane, LoggedFact, Op, Pos, RecentIds, Signals,
+};
 use metrics::{Counter, Gauge, Histogram};
 use parking_lot::RwLock;
 use rocksdb::{WriteBatch, WriteOptions};
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::acknowledged::AcknowledgeHandle;
 use crate::engine::{Engine, Families, fact_key};
+use crate::facts::RecentFacts;
 use crate::meta::{PROGRESS, Progress};
 use crate::overlay::Overlay;
 use crate::pool::ReaderPool;
@@ -34,8 +36,8 @@ pub(crate) struct Shared {
     /// The newest view. Only the committer replaces it.
     pub(crate) latest: RwLock<Arc<RocksSnapshot>>,
     pub(crate) signals: Signals,
-    /// Position of the newest fact of each lane.
-    pub(crate) newest_facts: [AtomicU64; LANES as usize],
+    /// The newest facts of each lane.
+    pub(crate) facts: RecentFacts,
     /// Why nothing is written any more.
     pub(crate) failed: watch::Sender<Option<Arc<str>>>,
 }
@@ -56,7 +58,8 @@ struct Group<'a> {
     progress: Progress,
     synced: bool,
     lanes: u32,
-    newest_facts: Vec<(Lane, Pos)>,
+    /// Facts in order of their positions.
+    facts: Vec<(Lane, LoggedFact)>,
 }
 
 struct Numbers {
@@ -161,7 +164,7 @@ impl Committer {
         if group.progress == self.progress {
             return Ok(());
         }
-        let Group { families, mut rows, progress, synced, lanes, newest_facts, .. } = group;
+        let Group { families, mut rows, progress, synced, lanes, facts, .. } = group;
         rows.put_cf(families.scan, PROGRESS, progress.to_bytes());
         let mut how = WriteOptions::default();
         how.set_sync(synced);
@@ -174,8 +177,8 @@ impl Committer {
             self.marks.durable(progress);
         }
         // Before the view: whoever has seen a frontier must find what it contains.
-        for (lane, pos) in newest_facts {
-            self.shared.newest_facts[usize::from(lane.number())].store(pos.get(), Ordering::Release);
+        for (lane, fact) in facts {
+            self.shared.facts.add(lane, fact);
         }
         let frontier = Frontier::uniform(progress.last);
         let view = RocksSnapshot::take(Arc::clone(&self.shared.engine), Arc::clone(&self.shared.pool), frontier);
@@ -222,7 +225,7 @@ impl<'a> Group<'a> {
             progress,
             synced: false,
             lanes: 0,
-            newest_facts: Vec::new(),
+            facts: Vec::new(),
         }
     }
 
@@ -240,12 +243,13 @@ impl<'a> Group<'a> {
             self.put(op);
             self.overlay.apply(op);
         }
+        let known = self.facts.len();
         for fact in &batch.facts {
             let pos = committed.resolve(Pos::pending(fact.slot));
             self.rows.put_cf(self.families.scan, fact_key(batch.lane, pos), &fact.body);
+            self.facts.push((batch.lane, LoggedFact { pos, body: fact.body.clone() }));
         }
-        let newest = batch.facts.iter().map(|fact| fact.slot).max();
-        self.newest_facts.extend(newest.map(|slot| (batch.lane, committed.resolve(Pos::pending(slot)))));
+        self.facts[known..].sort_unstable_by_key(|(_, fact)| fact.pos);
         self.progress.commits += 1;
         self.progress.last = Pos::new(self.progress.last.get() + u64::from(batch.slots));
         self.synced |= batch.durability == Durability::Synced;

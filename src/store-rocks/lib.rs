@@ -18,6 +18,7 @@
 mod acknowledged;
 mod committer;
 mod engine;
+mod facts;
 mod meta;
 mod open;
 mod options;

@@ -4,9 +4,8 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use hearth_store::{Frontier, KeyspaceDef, Lane, Pos, Signals};
+use hearth_store::{Frontier, KeyspaceDef, LANES, Lane, Pos, Signals};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, ErrorKind, WriteBatch, WriteOptions};
 use tokio::sync::watch;
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 use crate::acknowledged::{Acknowledged, Acknowledger, SideFile};
 use crate::committer::{Committer, Shared};
 use crate::engine::{Engine, Layout};
+use crate::facts::RecentFacts;
 use crate::meta::{Identity, Progress, StoredIdentity};
 use crate::options::{self, RocksOptions};
 use crate::pool::ReaderPool;
@@ -118,13 +118,13 @@ fn start(engine: Arc<Engine>, mut side: SideFile, opened: Opened<'_>) -> Result<
     let pool = Arc::new(ReaderPool::start(options.reader_threads)?);
     let frontier = Frontier::uniform(progress.last);
     let view = RocksSnapshot::take(Arc::clone(&engine), Arc::clone(&pool), frontier);
-    let newest_facts = std::array::from_fn(|_| AtomicU64::new(0));
+    let mut newest = [Pos::ZERO; LANES as usize];
     for lane in Lane::all() {
         let pos = engine.newest_fact(lane).map_err(|error| OpenError::Corrupt(error.to_string()))?;
-        newest_facts[usize::from(lane.number())].store(pos.get(), Ordering::Relaxed);
+        newest[usize::from(lane.number())] = pos;
     }
     let shared = Arc::new(Shared {
-        newest_facts,
+        facts: RecentFacts::new(newest),
         engine,
         pool,
         queue: Queue::default(),

@@ -1,7 +1,6 @@
 //! The store as its users see it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use futures::FutureExt;
@@ -171,7 +170,12 @@ impl Store for RocksStore {
 
     fn tail(&self, lane: Lane, from: Pos, limit: usize) -> BoxFuture<'_, Result<Vec<LoggedFact>, StoreError>> {
         let view = self.latest();
+        // In memory there may be more than the view has.
+        let known = self.shared.facts.between(lane, (from, view.frontier().of(lane)), limit);
         async move {
+            if let Some(known) = known {
+                return Ok(known);
+            }
             let range = fact_range(lane, from, Order::Ascending, limit);
             let pages = view.scan_many(std::slice::from_ref(&range)).await?;
             let rows = pages.into_iter().flat_map(|page| page.rows);
@@ -181,7 +185,7 @@ impl Store for RocksStore {
     }
 
     fn newest_fact(&self, lane: Lane) -> Option<Pos> {
-        Some(Pos::new(self.shared.newest_facts[usize::from(lane.number())].load(Ordering::Acquire)))
+        Some(self.shared.facts.newest(lane))
     }
 
     fn watch(&self) -> BoxStream<'static, Lane> {

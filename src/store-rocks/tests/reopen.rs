@@ -25,6 +25,25 @@ async fn a_clean_stop_keeps_everything() {
 }
 
 #[tokio::test]
+async fn the_log_is_the_same_from_memory_and_from_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let committed = fill(&store, 300).await.unwrap();
+    let begin = Pos::new(committed[0].first.get() - 1);
+    let mut from_memory = Vec::new();
+    for from in committed.iter().map(|committed| committed.first).chain([begin]) {
+        from_memory.push((from, store.tail(ANNA.lane(), from, 40).await.unwrap()));
+    }
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    for (from, facts) in from_memory {
+        let after = committed.iter().filter(|committed| committed.first > from).count();
+        assert_eq!(facts.len(), after.min(40));
+        assert_eq!(store.tail(ANNA.lane(), from, 40).await.unwrap(), facts);
+    }
+}
+
+#[tokio::test]
 async fn a_drop_without_a_stop_keeps_everything() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3 {
