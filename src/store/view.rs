@@ -145,6 +145,20 @@ impl View {
         self.rows::<K>(Range { start, end, order: Order::Ascending, limit }).await
     }
 
+    /// At most `limit` rows whose keys lie between `first` and `last`, both included (ascending).
+    ///
+    /// # Errors
+    /// If the store cannot be read or a row is damaged.
+    pub async fn page_within<K: Keyspace>(
+        &self,
+        first: &K::Key,
+        last: &K::Key,
+        limit: usize,
+    ) -> Result<Vec<(K::Key, K::Value)>, StoreError> {
+        let (start, end) = (raw_key::<K>(first).0.0, successor_of_key(&raw_key::<K>(last).0.0));
+        self.rows::<K>(Range { start, end, order: Order::Ascending, limit }).await
+    }
+
     /// At most `limit` rows whose keys begin with `prefix` and come before `before` (descending).
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use hearth_store::{Order, StoreError, View};
 
 use super::event::{RoomEvent, json_string};
 use super::lens::Lens;
+use super::loading::rows_of;
 use super::render::{Reader, Rendered};
 use crate::intake::Rooms;
 use crate::relation::{REFERENCE, REPLACE, THREAD, edit, replaces};
@@ -84,8 +85,8 @@ impl Rooms {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        let keys: Vec<_> = messages.iter().map(|event| (room, event.n)).collect();
-        let rows = view.get_many::<Aggregates>(&keys).await?;
+        let numbers: Vec<u32> = messages.iter().map(|event| event.n).collect();
+        let rows = rows_of::<Aggregates>(view, room, &numbers).await?;
         Ok(messages.into_iter().zip(rows).filter_map(|(event, row)| Some((Arc::clone(event), row?))).collect())
     }
 

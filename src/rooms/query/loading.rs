@@ -9,7 +9,7 @@ use hearth_schema::{
     StateEntry, StateId, StateKeyNid, StateKeys, StateLog, StateLogEntry, StoredEvent, Timeline, UserNid, UserRoom,
     UserRooms, Verdict,
 };
-use hearth_store::{Order, Pos, StoreError, View};
+use hearth_store::{Keyspace, Order, Pos, StoreError, View};
 use ruma_common::{EventId, OwnedRoomId, RoomId, UserId};
 
 use super::event::RoomEvent;
@@ -299,16 +299,29 @@ pub(crate) fn parse_room_id(text: &str) -> Result<OwnedRoomId, StoreError> {
 
 /// `result[i]` belongs to `numbers[i]`.
 async fn stored_events(view: &View, room: RoomNid, numbers: &[u32]) -> Result<Vec<Option<StoredEvent>>, StoreError> {
+    rows_of::<Events>(view, room, numbers).await
+}
+
+/// Rows of events of a room: `result[i]` belongs to `numbers[i]`.
+pub(super) async fn rows_of<K: Keyspace<Key = (RoomNid, u32)>>(
+    view: &View,
+    room: RoomNid,
+    numbers: &[u32],
+) -> Result<Vec<Option<K::Value>>, StoreError>
+where
+    K::Value: Clone,
+{
     let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) else { return Ok(Vec::new()) };
     let span = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(1);
     if numbers.len() < RANGE_OF || span > numbers.len() + numbers.len() / 4 {
         let keys: Vec<_> = numbers.iter().map(|n| (room, *n)).collect();
-        return view.get_many::<Events>(&keys).await;
+        return view.get_many::<K>(&keys).await;
     }
-    let rows = match first.checked_sub(1) {
-        Some(before) => view.page_after::<Events, _>(&(room,), &(room, before), span).await?,
-        None => view.page::<Events, _>(&(room,), Order::Ascending, span).await?,
-    };
-    let rows: HashMap<u32, StoredEvent> = rows.into_iter().map(|((_, n), row)| (n, row)).collect();
+    let rows = view.page_within::<K>(&(room, *first), &(room, *last), span).await?;
+    let mut rows: HashMap<u32, K::Value> = rows.into_iter().map(|((_, n), row)| (n, row)).collect();
+    if numbers.is_sorted_by(|a, b| a < b) || numbers.is_sorted_by(|a, b| a > b) {
+        return Ok(numbers.iter().map(|n| rows.remove(n)).collect());
+    }
+    // One may be named twice.
     Ok(numbers.iter().map(|n| rows.get(n).cloned()).collect())
 }

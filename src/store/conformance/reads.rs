@@ -120,6 +120,11 @@ pub async fn ranges_are_read_from_both_ends_and_resumed(store: Arc<dyn Store>) -
     let (_, from) = view.page::<Log, _>(&(ANNA,), Order::Ascending, 10).await?[9].0;
     let after = view.page_between::<Log, _>(&(ANNA,), from.next().., Order::Ascending, 3).await?;
     assert_eq!(after.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["row 10", "row 11", "row 12"]);
+    let log = view.page::<Log, _>(&(ANNA,), Order::Ascending, 50).await?;
+    assert_eq!(view.page_within::<Log>(&log[7].0, &log[11].0, 50).await?, log[7..=11]);
+    assert_eq!(view.page_within::<Log>(&log[7].0, &log[11].0, 2).await?, log[7..9]);
+    assert_eq!(view.page_within::<Log>(&log[49].0, &log[49].0, 50).await?, log[49..]);
+    assert_eq!(view.page_within::<Log>(&log[11].0, &log[7].0, 50).await?, []);
     Ok(())
 }
 
