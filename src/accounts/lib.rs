@@ -87,7 +87,7 @@ pub use refresh::RefreshError;
 pub use register::{DeviceRequest, NewAccount, Refreshable, RegisterError, Registered, Session};
 pub use registration_tokens::{NewRegistrationToken, RegistrationTokenError, RegistrationTokenInfo};
 pub use reports::{MAX_REASON_BYTES, MAX_REPORTS, ReportError, ReportInfo, Reported};
-pub use screening::{InviteVerdict, Screening};
+pub use screening::{InviteVerdict, KnownScreening, Screening};
 pub use services::{
     Acting, ActingError, Claim, Client, MAX_SERVICES, Namespaces, PutDevice, RateLimit, RegistrationError, Service,
     ServiceLoginError, Services, ServicesError,

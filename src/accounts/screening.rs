@@ -9,12 +9,14 @@
 //! [MSC4155](https://github.com/matrix-org/matrix-spec-proposals/pull/4155).
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use hearth_schema::{AccountData, IGNORED_USERS, Ids, UserNid, ignored_users};
+use hearth_schema::{AccountData, IGNORED_USERS, Ids, NidHasher, UserNid, ignored_users};
 use hearth_store::StoreError;
-use moka::sync::Cache;
 use parking_lot::Mutex;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
 use ruma_common::{OwnedUserId, UserId};
 use serde_json::Value;
 
@@ -29,6 +31,8 @@ const PERMISSIONS: [&str; 3] = [
 ];
 /// Users whose lists are kept in memory.
 const CACHED_USERS: u64 = 20_000;
+/// Those that the cache makes room for at once; more grow it.
+const EXPECTED: usize = 256;
 /// Inviters whose verdict is kept with a user's lists.
 const CACHED_VERDICTS: usize = 1_000;
 
@@ -203,13 +207,15 @@ fn glob(pattern: &str, text: &str) -> bool {
 
 /// Lists by user. As in `sessions`: a look-up that read before a commit must not be kept after it.
 pub(crate) struct ScreeningCache {
-    by_user: Cache<UserNid, Arc<Screening>>,
+    by_user: Cache<UserNid, Arc<Screening>, UnitWeighter, BuildHasherDefault<NidHasher>>,
     epoch: Mutex<u64>,
 }
 
 impl ScreeningCache {
     pub(crate) fn new() -> Self {
-        Self { by_user: Cache::new(CACHED_USERS), epoch: Mutex::new(0) }
+        let by_user =
+            Cache::with(EXPECTED, CACHED_USERS, UnitWeighter, BuildHasherDefault::default(), Default::default());
+        Self { by_user, epoch: Mutex::new(0) }
     }
 
     fn keep(&self, epoch: u64, user: UserNid, screening: &Arc<Screening>) {
@@ -221,10 +227,16 @@ impl ScreeningCache {
 
     /// To be called when new lists are durable and before anybody is told.
     pub(crate) fn forget(&self, user: UserNid) {
-        *self.epoch.lock() += 1;
-        self.by_user.invalidate(&user);
+        // Under the lock: whoever sees the new epoch must not find the old lists.
+        let mut epoch = self.epoch.lock();
+        *epoch += 1;
+        self.by_user.remove(&user);
     }
 }
+
+/// One user's lists, kept by who asks for them again and again.
+#[derive(Debug, Default)]
+pub struct KnownScreening(Mutex<Option<(u64, Arc<Screening>)>>);
 
 /// Whether account data of this room (`""`: global) and type is read here.
 pub(crate) fn decides(room: &str, kind: &str) -> bool {
@@ -239,6 +251,20 @@ pub(crate) fn ignores_itself(ids: &Ids, user: UserNid, kind: &str, json: &str) -
 }
 
 impl Accounts {
+    /// The same as [`Self::screening`], cheaper while nobody changes such a list; `known` is only for this user.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn screening_kept(&self, user: UserNid, known: &KnownScreening) -> Result<Arc<Screening>, StoreError> {
+        let epoch = *self.screenings.epoch.lock();
+        if let Some((_, screening)) = known.0.lock().as_ref().filter(|(read, _)| *read == epoch) {
+            return Ok(Arc::clone(screening));
+        }
+        let screening = Box::pin(self.screening(user)).await?;
+        *known.0.lock() = Some((epoch, Arc::clone(&screening)));
+        Ok(screening)
+    }
+
     /// Whom `user` does not want to hear from.
     ///
     /// # Errors

@@ -6,13 +6,15 @@
 //! before the commit and answered after it: therefore each look-up remembers the cache's epoch, each
 //! revocation moves the epoch, and a look-up of an older epoch is answered but not kept.
 
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use hearth_base::Millis;
-use hearth_schema::{AccessTokens, Device, Devices, TokenKey, UserNid, Users};
+use hearth_schema::{AccessTokens, Device, Devices, NidHasher, TokenKey, UserNid, Users};
 use hearth_store::StoreError;
-use moka::sync::Cache;
 use parking_lot::Mutex;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
 use ruma_common::OwnedUserId;
 
 use crate::error::damaged;
@@ -20,6 +22,9 @@ use crate::refresh::access_tokens;
 use crate::session_watch::Watched;
 use crate::write::row_of;
 use crate::{Accounts, Client, Standing, token};
+
+/// Tokens that the cache makes room for at once; more grow it.
+const EXPECTED: usize = 256;
 
 /// Who makes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,18 +60,18 @@ struct Known {
 }
 
 impl Known {
-    fn state(self, now: Millis) -> TokenState {
+    fn state(&self, now: Millis) -> TokenState {
         if self.expires_at.is_some_and(|end| end <= now) {
             TokenState::Expired
         } else {
-            TokenState::Live(self.requester)
+            TokenState::Live(self.requester.clone())
         }
     }
 }
 
 /// Requesters by token.
 pub(crate) struct SessionCache {
-    by_token: Cache<TokenKey, Arc<Known>>,
+    by_token: Cache<TokenKey, Arc<Known>, UnitWeighter, BuildHasherDefault<NidHasher>>,
     epoch: Mutex<u64>,
     /// Who waits with a token.
     pub(crate) watched: Watched,
@@ -74,7 +79,8 @@ pub(crate) struct SessionCache {
 
 impl SessionCache {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self { by_token: Cache::new(capacity), epoch: Mutex::new(0), watched: Watched::default() }
+        let by_token = Cache::with(EXPECTED, capacity, UnitWeighter, BuildHasherDefault::default(), Default::default());
+        Self { by_token, epoch: Mutex::new(0), watched: Watched::default() }
     }
 
     fn epoch(&self) -> u64 {
@@ -94,14 +100,14 @@ impl SessionCache {
         // The epoch first: a look-up that is not kept because of it is what makes the second step final.
         *self.epoch.lock() += 1;
         for token in tokens {
-            self.by_token.invalidate(token);
+            self.by_token.remove(token);
         }
     }
 
     /// The same for all tokens.
     pub(crate) fn forget_all(&self) {
         *self.epoch.lock() += 1;
-        self.by_token.invalidate_all();
+        self.by_token.clear();
     }
 }
 
@@ -124,15 +130,16 @@ impl Accounts {
     pub async fn token_state(&self, token: &str) -> Result<TokenState, StoreError> {
         let key = self.ids.token(token);
         if let Some(known) = self.sessions.by_token.get(&key) {
-            return Ok(Known::clone(&known).state(self.clock.now()));
+            return Ok(known.state(self.clock.now()));
         }
         if !token::is_well_formed(token) {
             return Ok(TokenState::Unknown);
         }
         let epoch = self.sessions.epoch();
-        let Some((known, device)) = self.look_up(key).await? else { return Ok(TokenState::Unknown) };
-        let state = known.clone().state(self.clock.now());
-        if matches!(state, TokenState::Live(_)) && self.is_settled(&known.requester, &device).await {
+        // Boxed, because it is rare.
+        let Some((known, device)) = Box::pin(self.look_up(key)).await? else { return Ok(TokenState::Unknown) };
+        let state = known.state(self.clock.now());
+        if matches!(state, TokenState::Live(_)) && Box::pin(self.is_settled(&known.requester, &device)).await {
             self.sessions.keep(epoch, &known);
         }
         Ok(state)
@@ -141,7 +148,8 @@ impl Accounts {
     /// Whether `token` speaks for somebody, expired or not.
     pub(crate) async fn is_known(&self, token: TokenKey) -> Result<bool, StoreError> {
         let known = self.sessions.by_token.contains_key(&token) || self.services.get(token).is_some();
-        Ok(known || self.look_up(token).await?.is_some())
+        // What is rare is boxed: a long poll would hold the place for it as long as it waits.
+        Ok(known || Box::pin(self.look_up(token)).await?.is_some())
     }
 
     async fn look_up(&self, token: TokenKey) -> Result<Option<(Known, Device)>, StoreError> {

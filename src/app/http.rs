@@ -1,24 +1,31 @@
 //! What happens to every request, whatever it asks for: a log line, metrics, and a caught panic.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::AssertUnwindSafe;
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::Route;
 use futures::FutureExt as _;
+use futures::future::{Either, ready};
 use hearth_base::{Random as _, SystemRandom};
 use metrics::{Counter, Histogram};
 use parking_lot::RwLock;
 use tokio::time::Instant;
+use tower::{Service as _, layer::layer_fn, service_fn};
 
-/// `router`, observed.
+/// `router`, observed. Not by `axum::middleware`, which copies the route and boxes it again for every request.
 pub(crate) fn observed(router: Router) -> Router {
+    let meters = Arc::<Meters>::default();
     // Only a layer inside the router sees which route matched.
-    router.layer(from_fn_with_state(Arc::<Meters>::default(), observe))
+    router.layer(layer_fn(move |mut route: Route| {
+        let meters = Arc::clone(&meters);
+        service_fn(move |request| observe(Arc::clone(&meters), &mut route, request))
+    }))
 }
 
 /// What has been counted before: finding a metric by its labels costs more than all else that is counted.
@@ -52,19 +59,44 @@ impl Meters {
     }
 }
 
-async fn observe(State(meters): State<Arc<Meters>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let method = method_name(request.method());
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+fn observe(
+    meters: Arc<Meters>,
+    route: &mut Route,
+    request: Request,
+) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+    let asked = Asked {
+        meters,
+        began: Instant::now(),
+        method: method_name(request.method()),
+        path: request.extensions().get::<MatchedPath>().cloned(),
+    };
     // Nothing of the request survives its panic, except what locks and stores guard themselves.
-    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let response = response.unwrap_or_else(|_| after_panic(method, route));
-    let seconds = began.elapsed().as_secs_f64();
-    let status = response.status();
-    log(method, route, status, seconds);
-    meters.record(method, route, status, seconds);
-    response
+    match catch_unwind(AssertUnwindSafe(|| route.call(request))) {
+        // No `async` block, which would hold the route's future twice.
+        Ok(answer) => Either::Left(AssertUnwindSafe(answer).catch_unwind().map(move |answered| asked.finish(answered))),
+        Err(panic) => Either::Right(ready(asked.finish(Err(panic)))),
+    }
+}
+
+/// What is needed of a request when it is answered.
+struct Asked {
+    meters: Arc<Meters>,
+    began: Instant,
+    method: &'static str,
+    path: Option<MatchedPath>,
+}
+
+impl Asked {
+    fn finish(self, answered: std::thread::Result<Result<Response, Infallible>>) -> Result<Response, Infallible> {
+        let Self { meters, began, method, path } = self;
+        let route = path.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let response = answered.unwrap_or_else(|_| Ok(after_panic(method, route)))?;
+        let seconds = began.elapsed().as_secs_f64();
+        let status = response.status();
+        log(method, route, status, seconds);
+        meters.record(method, route, status, seconds);
+        Ok(response)
+    }
 }
 
 fn log(method: &'static str, route: &str, status: StatusCode, seconds: f64) {

@@ -23,7 +23,7 @@ impl FromRequestParts<Arc<Api>> for Authed {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
         let token = token(&parts.headers, &parts.uri, &api.settings).ok_or_else(missing_token)?;
         if let Some(service) = api.accounts.service(&token) {
-            return services::requester(api, service, parts).await.map(Self);
+            return Box::pin(services::requester(api, service, parts)).await.map(Self);
         }
         match api.accounts.token_state(&token).await? {
             TokenState::Live(requester) => {

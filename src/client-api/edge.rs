@@ -1,15 +1,21 @@
 //! What every request and every answer has in common: CORS, refused encodings, ids for failures,
 //! unknown paths and methods.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
+use axum::routing::Route;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either, Ready, ready};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
+use tower::{Service as _, layer::layer_fn, service_fn};
 
+use crate::compress::{self, Accepted};
 use crate::error::{ApiError, Failure};
 use crate::{Api, reply, services};
 
@@ -29,27 +35,78 @@ impl FailureIds {
     }
 }
 
+/// `router` with [`around`] around every route.
+///
+/// By hand, because `axum::middleware` copies the route and boxes it again for every request.
+pub(crate) fn edged<S: Clone + Send + Sync + 'static>(router: Router<S>, api: Arc<Api>) -> Router<S> {
+    router.layer(layer_fn(move |mut route: Route| {
+        let api = Arc::clone(&api);
+        service_fn(move |request| around(&api, &mut route, request))
+    }))
+}
+
 /// Around every route, §"Web Browser Clients".
-pub(crate) async fn edge(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    let mut response = if request.method() == Method::OPTIONS {
+fn around(
+    api: &Arc<Api>,
+    route: &mut Route,
+    mut request: Request,
+) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+    let asked = Asked::of(api, &request);
+    if request.method() == Method::OPTIONS {
         // Never reaches an endpoint, whatever the path.
-        StatusCode::NO_CONTENT.into_response()
-    } else if let Err(refused) = admit(&api, &mut request) {
-        refused.into_response()
-    } else {
-        let route = request.extensions().get::<MatchedPath>().cloned();
-        let method = request.method().clone();
-        let mut response = next.run(request).await;
-        if let Some(Failure(cause)) = response.extensions_mut().remove::<Failure>() {
-            let id = api.failures.next();
-            let route = route.as_ref().map_or("", MatchedPath::as_str);
-            tracing::error!(%method, route, id, cause = &*cause, "a request failed inside");
-            response = told(response.status(), &id);
+        return Either::Right(asked.finish(StatusCode::NO_CONTENT.into_response()));
+    }
+    match admit(api, &mut request) {
+        // No `async` block, which would hold the route's future twice.
+        Ok(()) => Either::Left(route.call(request).then(move |answered| match answered {
+            Ok(response) => asked.finish(response),
+            Err(never) => match never {},
+        })),
+        Err(refused) => Either::Right(asked.finish(refused.into_response())),
+    }
+}
+
+/// An answer that is ready, unless it has to be compressed.
+type Finished = Either<Ready<Result<Response, Infallible>>, BoxFuture<'static, Result<Response, Infallible>>>;
+
+/// What is needed of a request when it is answered.
+struct Asked {
+    api: Arc<Api>,
+    /// `None`: answers are not compressed.
+    accepted: Option<Accepted>,
+    route: Option<MatchedPath>,
+    method: Method,
+}
+
+impl Asked {
+    fn of(api: &Arc<Api>, request: &Request) -> Self {
+        Self {
+            accepted: api.settings.compress.then(|| Accepted::of(request.headers())),
+            api: Arc::clone(api),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            method: request.method().clone(),
         }
-        response
-    };
-    add_cors(response.headers_mut());
-    response
+    }
+
+    fn finish(self, mut response: Response) -> Finished {
+        if let Some(Failure(cause)) = response.extensions_mut().remove::<Failure>() {
+            response = self.failed(&cause, response.status());
+        }
+        add_cors(response.headers_mut());
+        match self.accepted {
+            Some(accepted) if compress::is_worth(&response) => {
+                Either::Right(compress::compressed(accepted, response).map(Ok).boxed())
+            }
+            _ => Either::Left(ready(Ok(response))),
+        }
+    }
+
+    fn failed(&self, cause: &str, status: StatusCode) -> Response {
+        let id = self.api.failures.next();
+        let route = self.route.as_ref().map_or("", MatchedPath::as_str);
+        tracing::error!(method = %self.method, route, id, cause, "a request failed inside");
+        told(status, &id)
+    }
 }
 
 /// Notes where the request comes from, and whether it may.

@@ -200,7 +200,10 @@ impl Answer<'_> {
         let new = stay.pos > self.since_pos();
         // What is rare is boxed, here and below: a future is as large as the largest that it may wait for, and is copied.
         let (section, json) = match stay.membership {
-            Membership::Join => (Section::Join, self.joined(room, &stay, standing.live.as_deref(), items).await?),
+            Membership::Join => {
+                let named = (room, standing.row.room_id.as_str());
+                (Section::Join, self.joined(named, &stay, standing.live.as_deref(), items).await?)
+            }
             Membership::Invite if (new || self.scope.full_state) && !self.is_unwanted(room, &stay).await? => {
                 (Section::Invite, Box::pin(self.invited(room, &stay)).await?)
             }

@@ -36,14 +36,13 @@ impl Answer<'_> {
     /// The room's JSON; `None`: nothing is new.
     pub(crate) async fn joined(
         &self,
-        room: RoomNid,
+        (room, room_id): (RoomNid, &str),
         stay: &Stay,
         live: Option<&LiveRoom>,
         items: &[&AccountDataItem],
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let room_id = self.room_id(room);
         let since = if stay.continuous { self.since_pos() } else { Pos::ZERO };
-        let page = self.joined_page(room, &room_id, stay, live).await?;
+        let page = self.joined_page(room, room_id, stay, live).await?;
         let whole = !stay.continuous || self.scope.full_state;
         let changes = if live.is_none_or(|live| live.has_state(since)) && !whole {
             self.changes(room, since).await?
@@ -65,15 +64,15 @@ impl Answer<'_> {
                 .await?
         };
         self.remember_members(room, &page, &state);
-        let ephemeral = self.ephemeral(room, &room_id, live, since).await?;
+        let ephemeral = self.ephemeral(room, room_id, live, since).await?;
         let missed = if stay.continuous || self.since.is_none() {
             Vec::new()
         } else {
             // What was stored while the user was not in the room has not been shown.
-            account_data_of_room(&self.view, self.who.user, &room_id).await?
+            account_data_of_room(&self.view, self.who.user, room_id).await?
         };
         let missed: Vec<&AccountDataItem> = missed.iter().collect();
-        let items = self.room_items(&room_id, if missed.is_empty() { items } else { &missed });
+        let items = self.room_items(room_id, if missed.is_empty() { items } else { &missed });
         let own_receipt = ephemeral.receipts.as_ref().is_some_and(|receipts| receipts.own);
         let something = whole
             || !page.events.is_empty()

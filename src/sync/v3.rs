@@ -163,8 +163,9 @@ impl Sync {
         let notifier = Notifier::new(Arc::clone(&live), store, parts.counted).run(parts.shutdown.clone());
         let pacer = Pacer::new(Arc::clone(&live)).run(parts.shutdown.clone());
         let presence = presence.clone().run(parts.shutdown.clone());
+        let waker = Arc::clone(&live).wake_at(parts.shutdown.clone());
         let tasks = async move {
-            tokio::join!(notifier, pacer, presence);
+            tokio::join!(notifier, pacer, presence, waker);
         };
         let inner = Inner {
             // No server answers as often as this counts on while it is up.
@@ -248,11 +249,9 @@ impl Sync {
         let poll = this.enter(who).await?;
         let _connected = self.presence().connect(who, request.set_presence);
         let filter = this.filter(who, &poll.user, request.filter).await?;
+        // What is rare is boxed: a poll would hold the place for it as long as it waits.
         let patience = if since.is_some() { CATCH_UP } else { FIRST_CATCH_UP };
-        let reached = tokio::select! {
-            reached = this.live.reach(committed, patience) => reached,
-            () = this.shutdown.cancelled() => false,
-        };
+        let reached = this.live.processed() >= committed || Box::pin(this.catch_up(committed, patience)).await;
         if !reached && since.is_none() {
             tracing::warn!("a first sync is answered although unread counts are behind");
         }
@@ -262,7 +261,7 @@ impl Sync {
             Some(since) if !request.full_state => this.news(who, &poll.user, scope, (since, request.timeout)).await,
             _ => {
                 let _permit = this.full_answers.acquire().await;
-                Ok(this.answer(who, &poll.user, scope, since).await?.bytes.into())
+                Ok(Box::pin(this.answer(who, &poll.user, scope, since)).await?.bytes.into())
             }
         }
     }
@@ -297,7 +296,8 @@ impl Inner {
             let changed = here.0 > seen.0 && user.has_changed(seen.0);
             let typing = here.1 > seen.1 && user.has_typing(seen.1);
             if changed || typing || user.presence.has_news(seen.2) {
-                let answered = self.answer(who, user, scope, Some(since)).await?;
+                // In memory of its own: who waits keeps little, and the answers to many are made in the same place.
+                let answered = Box::pin(self.answer(who, user, scope, Some(since))).await?;
                 if !answered.empty {
                     return Ok(answered.bytes.into());
                 }
@@ -310,11 +310,20 @@ impl Inner {
             if timeout.is_zero() || self.shutdown.is_cancelled() {
                 return Ok(self.nothing(here));
             }
+            // Shutdown wakes everybody.
             tokio::select! {
                 () = woken => {}
-                () = self.shutdown.cancelled() => return Ok(self.nothing(here)),
                 () = tokio::time::sleep_until(deadline) => return Ok(self.nothing(here)),
             }
+        }
+    }
+
+    /// Waits until everything up to `committed` may be shown; `false`: it may not, because it took too long or the
+    /// server stops.
+    pub(crate) async fn catch_up(&self, committed: Pos, patience: Duration) -> bool {
+        tokio::select! {
+            reached = self.live.reach(committed, patience) => reached,
+            () = self.shutdown.cancelled() => false,
         }
     }
 
@@ -346,7 +355,7 @@ impl Inner {
             let counted = self.live.processed();
             let pos = counted.max(since.map_or(Pos::ZERO, |since| since.pos));
             let view = self.rooms.view().await?;
-            let screening = self.accounts.screening(who.user).await?;
+            let screening = self.accounts.screening_kept(who.user, &user.screening).await?;
             let presence = self.presence_news(user, scope, since, &view, &screening).await?;
             let upto = presence.upto;
             let until = Token { incarnation: self.incarnation, pos, typing, presence: upto };
@@ -396,7 +405,7 @@ impl Inner {
         if filter.len() > MAX_FILTER_ID {
             return Err(SyncError::UnknownFilter);
         }
-        let json = self.accounts.filter(who.user, filter).await?.ok_or(SyncError::UnknownFilter)?;
+        let json = Box::pin(self.accounts.filter(who.user, filter)).await?.ok_or(SyncError::UnknownFilter)?;
         let parsed = Arc::new(Filter::parse(&json)?);
         user.keep_filter(filter, &parsed);
         Ok(parsed)

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::MatchedPath;
-use axum::middleware::from_fn_with_state;
 use axum::routing::MethodRouter;
 use http::Extensions;
 
-use crate::{Api, compress, edge};
+use crate::{Api, edge};
 
 /// Older clients and the protocol's test suite still use the first stable names, which mean the same.
 pub(crate) const PREFIXES: [&str; 2] = ["/_matrix/client/v3", "/_matrix/client/r0"];
@@ -28,7 +27,6 @@ pub(crate) fn behind_prefix(extensions: &Extensions) -> &str {
 
 /// Every endpoint, and answers for all other paths.
 pub(crate) fn routes(api: Arc<Api>) -> Router {
-    let compresses = api.settings.compress;
     let mut router = Router::new();
     for (path, methods) in elsewhere() {
         router = router.route(path, methods);
@@ -38,12 +36,8 @@ pub(crate) fn routes(api: Arc<Api>) -> Router {
             router = router.route(&format!("{prefix}{path}"), methods.clone());
         }
     }
-    let router = router
-        .fallback(edge::unknown_path)
-        .method_not_allowed_fallback(edge::unknown_method)
-        .layer(from_fn_with_state(api.clone(), edge::edge))
-        .with_state(api);
-    if compresses { router.layer(compress::layer()) } else { router }
+    let router = router.fallback(edge::unknown_path).method_not_allowed_fallback(edge::unknown_method);
+    edge::edged(router, api.clone()).with_state(api)
 }
 
 /// Below each of [`PREFIXES`].

@@ -28,6 +28,7 @@ use parking_lot::RwLock;
 use ruma_common::OwnedServerName;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use foreign::ForeignRooms;
 pub(crate) use notifier::Notifier;
@@ -97,6 +98,14 @@ impl Live {
 
     fn live_room(&self, room: RoomNid) -> Option<Arc<LiveRoom>> {
         self.watched.read().get(&room).cloned()
+    }
+
+    /// Wakes everybody at `shutdown`, so that no poll has to wait for two things.
+    pub(crate) async fn wake_at(self: Arc<Self>, shutdown: CancellationToken) {
+        shutdown.cancelled().await;
+        for user in self.users.read().values() {
+            user.wake();
+        }
     }
 
     /// Lets go of users that have not polled lately.

@@ -25,7 +25,7 @@ impl Live {
         let poll = self.begin(nid);
         // Whoever comes second waits for the first; should the first be cancelled or fail, the next
         // one loads.
-        poll.user.loaded.get_or_try_init(|| self.load(&poll.user)).await?;
+        poll.user.loaded.get_or_try_init(|| Box::pin(self.load(&poll.user))).await?;
         Ok(poll)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hearth_accounts::KnownScreening;
 use hearth_schema::{Membership, NidMap, RoomNid, UserNid, UserRoom};
 use hearth_store::Pos;
 use parking_lot::Mutex;
@@ -46,6 +47,8 @@ pub(crate) struct LiveUser {
     pub(crate) traits: KnownTraits,
     /// What is to be told of others' presence.
     pub(crate) presence: PresenceMark,
+    /// Whom it does not want to hear from.
+    pub(crate) screening: KnownScreening,
 }
 
 /// A user's membership in a room.
@@ -75,6 +78,7 @@ impl LiveUser {
             read_states: ReadStates::default(),
             traits: KnownTraits::default(),
             presence: PresenceMark::default(),
+            screening: KnownScreening::default(),
         }
     }
 

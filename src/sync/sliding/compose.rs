@@ -86,7 +86,7 @@ impl Inner {
         let typing = self.live.typing();
         let until = self.live.processed().max(sent.until);
         let view = self.rooms.view().await?;
-        let screening = self.accounts.screening(who.user).await?;
+        let screening = self.accounts.screening_kept(who.user, &user.screening).await?;
         let row = view.get::<AccountData>(&(who.user, String::new(), "m.direct".to_owned())).await?;
         let direct = row.map(|row| direct_rooms(&row.json)).transpose()?.unwrap_or_default();
         let (rooms, incarnation, now) = (&self.rooms, self.incarnation, self.clock.now());

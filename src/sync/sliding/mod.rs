@@ -124,9 +124,8 @@ impl Sync {
         let poll = self.enter(who).await?;
         let _connected = self.presence().connect(who, request.set_presence);
         let patience = if pos.is_some() { CATCH_UP } else { FIRST_CATCH_UP };
-        tokio::select! {
-            _ = this.live.reach(committed, patience) => {}
-            () = this.shutdown.cancelled() => {}
+        if this.live.processed() < committed {
+            this.catch_up(committed, patience).await;
         }
         let timeout = if pos.is_none() { Duration::ZERO } else { request.timeout };
         Ok(this.composed(who, &poll.user, (request.body, timeout), turn).await?.into())
@@ -180,16 +179,17 @@ impl Inner {
                     // Never while it waits for news, because others want to be put together.
                     let many = may_bring_many(user, body, sent.rooms.len());
                     let _permit = if many { Some(self.full_answers.acquire().await) } else { None };
-                    self.compose(who, user, body, &sent).await?
+                    // In memory of its own: see `news` of `/v3/sync`.
+                    Box::pin(self.compose(who, user, body, &sent)).await?
                 }
             };
             if !composed.empty || timeout.is_zero() || self.shutdown.is_cancelled() {
                 return Ok(self.finish(&turn, &mut composed));
             }
+            // Shutdown wakes everybody.
             tokio::select! {
                 () = woken => {}
                 () = turn.superseded() => return Ok(self.finish(&turn, &mut composed)),
-                () = self.shutdown.cancelled() => return Ok(self.finish(&turn, &mut composed)),
                 () = tokio::time::sleep_until(deadline) => return Ok(self.finish(&turn, &mut composed)),
             }
             newest = Some(composed);
