@@ -4,13 +4,14 @@
 //! short in the middle of a write. Here every task has a name, is told to stop, is waited for, and
 //! a panic in it is an error line and a metric.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,9 +22,17 @@ pub struct Supervisor(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     stopping: CancellationToken,
-    abandoned: CancellationToken,
     tasks: TaskTracker,
-    running: Mutex<BTreeMap<&'static str, usize>>,
+    running: Mutex<RunningTasks>,
+}
+
+/// What runs.
+#[derive(Debug, Default)]
+struct RunningTasks {
+    /// Tasks by number; without a handle they are about to begin.
+    tasks: HashMap<u64, (&'static str, Option<AbortHandle>)>,
+    /// The number of the next one.
+    next: u64,
 }
 
 /// Tasks that did not stop in time and were dropped: their names, each with how many there were.
@@ -47,25 +56,28 @@ impl Supervisor {
     /// # Panics
     /// Outside a Tokio runtime.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let entry = Running::new(&self.0, name);
-        let abandoned = self.0.abandoned.clone();
-        self.0.tasks.spawn(async move {
+        let entry = Entry::new(&self.0, name);
+        let number = entry.number;
+        let handle = self.0.tasks.spawn(async move {
             let _entry = entry;
-            let guarded = catch_panic(task);
-            tokio::select! {
-                biased;
-                panicked = guarded => if panicked {
-                    metrics::counter!("hearth_task_panics_total", "task" => name).increment(1);
-                    tracing::error!(task = name, "a background task panicked");
-                },
-                () = abandoned.cancelled() => {}
+            if catch_panic(task).await {
+                metrics::counter!("hearth_task_panics_total", "task" => name).increment(1);
+                tracing::error!(task = name, "a background task panicked");
             }
         });
+        // Unless it has ended already.
+        if let Some((_, place)) = self.0.running().tasks.get_mut(&number) {
+            *place = Some(handle.abort_handle());
+        }
     }
 
     /// How many tasks run now, by name.
     pub fn running(&self) -> BTreeMap<&'static str, usize> {
-        self.0.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut names = BTreeMap::new();
+        for (name, _) in self.0.running().tasks.values() {
+            *names.entry(*name).or_default() += 1;
+        }
+        names
     }
 
     /// Tells all tasks to stop and waits for them, `patience` at the most; later ones are dropped.
@@ -79,30 +91,37 @@ impl Supervisor {
             return Ok(());
         }
         let left = self.running();
-        self.0.abandoned.cancel();
+        let tasks: Vec<_> = self.0.running().tasks.values().filter_map(|(_, task)| task.clone()).collect();
+        tasks.iter().for_each(AbortHandle::abort);
         Err(StillRunning(left))
     }
 }
 
-/// Counts one task for as long as it lives.
-struct Running(Arc<Inner>, &'static str);
-
-impl Running {
-    fn new(inner: &Arc<Inner>, name: &'static str) -> Self {
-        *inner.running.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
-        Self(inner.clone(), name)
+impl Inner {
+    fn running(&self) -> MutexGuard<'_, RunningTasks> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Running {
+/// One task's place among those that run, for as long as it lives.
+struct Entry {
+    inner: Arc<Inner>,
+    number: u64,
+}
+
+impl Entry {
+    fn new(inner: &Arc<Inner>, name: &'static str) -> Self {
+        let mut running = inner.running();
+        let number = running.next;
+        running.next += 1;
+        running.tasks.insert(number, (name, None));
+        Self { inner: Arc::clone(inner), number }
+    }
+}
+
+impl Drop for Entry {
     fn drop(&mut self) {
-        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(self.1) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(self.1);
-            }
-        }
+        self.inner.running().tasks.remove(&self.number);
     }
 }
 

@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use futures::TryFutureExt as _;
 use hearth_client_api::Peer;
 use http::header::CONNECTION;
 use http::{HeaderValue, Version};
@@ -100,9 +101,19 @@ impl Server {
             // every few seconds would be all that the server does.
             let shortest = limits.header_deadline.min(limits.idle_deadline);
             let mut look = pin!(tokio::time::sleep(shortest));
+            let mut stop = pin!(stopping.cancelled());
+            let mut listens: Option<Waker> = None;
             let mut closing = false;
             loop {
                 let step = poll_fn(|context| {
+                    // Who waits for the end of the server is asked again only at the end, not with every request.
+                    let is_told = listens.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+                    if !closing && (!is_told || stopping.is_cancelled()) {
+                        listens = Some(context.waker().clone());
+                        if stop.as_mut().poll(context).is_ready() {
+                            return Poll::Ready(Step::Stop);
+                        }
+                    }
                     let polled = connection.as_mut().poll(context);
                     // Who was told to close gets the time to do so.
                     if let Some(due) = due().map(Into::into).filter(|due| !closing && *due < look.deadline()) {
@@ -115,30 +126,28 @@ impl Server {
                         (Poll::Pending, Poll::Pending) => Poll::Pending,
                     }
                 });
-                tokio::select! {
-                    () = stopping.cancelled(), if !closing => {
+                match step.await {
+                    // Most errors are peers that went away; nobody has to act on one.
+                    Step::Ended => return,
+                    Step::Stop => {
                         closing = true;
                         connection.as_mut().graceful_shutdown();
                     }
-                    step = step => match step {
-                        // Most errors are peers that went away; nobody has to act on one.
-                        Step::Ended => return,
-                        Step::Look => {
-                            let now = Instant::now();
-                            match activity.overdue(now, limits.header_deadline, limits.idle_deadline) {
-                                None => {}
-                                Some(reason) if activity.is_http2() && !closing => {
-                                    tracing::trace!(?reason, "telling a connection to close");
-                                    closing = true;
-                                    connection.as_mut().graceful_shutdown();
-                                }
-                                Some(reason) => return tracing::trace!(?reason, "closing a connection"),
+                    Step::Look => {
+                        let now = Instant::now();
+                        match activity.overdue(now, limits.header_deadline, limits.idle_deadline) {
+                            None => {}
+                            Some(reason) if activity.is_http2() && !closing => {
+                                tracing::trace!(?reason, "telling a connection to close");
+                                closing = true;
+                                connection.as_mut().graceful_shutdown();
                             }
-                            let next = if closing { Some(now + shortest / 4) } else { due() };
-                            let soonest = now + Duration::from_millis(1);
-                            look.as_mut().reset(next.map_or(now + limits.idle_deadline, |next| next.max(soonest)).into());
+                            Some(reason) => return tracing::trace!(?reason, "closing a connection"),
                         }
-                    },
+                        let next = if closing { Some(now + shortest / 4) } else { due() };
+                        let soonest = now + Duration::from_millis(1);
+                        look.as_mut().reset(next.map_or(now + limits.idle_deadline, |next| next.max(soonest)).into());
+                    }
                 }
             }
         }
@@ -148,6 +157,7 @@ impl Server {
 /// What woke the task of a connection.
 enum Step {
     Ended,
+    Stop,
     Look,
 }
 
@@ -165,12 +175,11 @@ fn answer(
         // Ends a request by itself without ending the connection.
         None => Body::new(body),
     });
-    let response = router.call(request);
-    async move {
-        let mut response = response.await?;
+    // No `async` block, which would hold the router's future twice.
+    router.call(request).map_ok(move |mut response| {
         if activity.is_some_and(|activity| activity.unread() > READ_ON) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(response.map(|inner| Answer { inner, _open: open }))
-    }
+        response.map(|inner| Answer { inner, _open: open })
+    })
 }
