@@ -16,7 +16,7 @@ use hearth_schema::{AccountData, IGNORED_USERS, Ids, NidHasher, UserNid, ignored
 use hearth_store::StoreError;
 use parking_lot::Mutex;
 use quick_cache::UnitWeighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 use ruma_common::{OwnedUserId, UserId};
 use serde_json::Value;
 
@@ -213,8 +213,13 @@ pub(crate) struct ScreeningCache {
 
 impl ScreeningCache {
     pub(crate) fn new() -> Self {
-        let by_user =
-            Cache::with(EXPECTED, CACHED_USERS, UnitWeighter, BuildHasherDefault::default(), Default::default());
+        let by_user = Cache::with(
+            EXPECTED,
+            CACHED_USERS,
+            UnitWeighter,
+            BuildHasherDefault::default(),
+            DefaultLifecycle::default(),
+        );
         Self { by_user, epoch: Mutex::new(0) }
     }
 

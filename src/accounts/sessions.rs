@@ -14,7 +14,7 @@ use hearth_schema::{AccessTokens, Device, Devices, NidHasher, TokenKey, UserNid,
 use hearth_store::StoreError;
 use parking_lot::Mutex;
 use quick_cache::UnitWeighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 use ruma_common::OwnedUserId;
 
 use crate::error::damaged;
@@ -79,7 +79,8 @@ pub(crate) struct SessionCache {
 
 impl SessionCache {
     pub(crate) fn new(capacity: u64) -> Self {
-        let by_token = Cache::with(EXPECTED, capacity, UnitWeighter, BuildHasherDefault::default(), Default::default());
+        let by_token =
+            Cache::with(EXPECTED, capacity, UnitWeighter, BuildHasherDefault::default(), DefaultLifecycle::default());
         Self { by_token, epoch: Mutex::new(0), watched: Watched::default() }
     }
 
