@@ -116,8 +116,11 @@ impl Committer {
             let outcomes = self.commit(&mut waiting);
             // Those who are answered now and those who came meanwhile: all may be in the next group.
             // Writers that do not come back cost this much once, because the next group is smaller.
-            let writers = waiting.len() + self.shared.queue.depth();
-            patience = Patience { writers, time: (began.elapsed() / 8).min(LONGEST_PATIENCE) };
+            let synced = waiting.iter().filter(|item| item.needs_sync()).count();
+            if synced > 0 {
+                let writers = synced + self.shared.queue.syncs();
+                patience = Patience { writers, time: (began.elapsed() / 8).min(LONGEST_PATIENCE) };
+            }
             for (item, outcome) in waiting.drain(..).zip(outcomes) {
                 // Whoever asked may have gone; the batch is committed all the same.
                 let _ = item.answer.send(outcome);

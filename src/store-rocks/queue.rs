@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_store::{Batch, CommitError, Committed};
+use hearth_store::{Batch, CommitError, Committed, Durability};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
@@ -24,10 +24,17 @@ pub(crate) struct Waiting {
     pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
 }
 
-/// What a group waits for after its first batch is there.
+impl Waiting {
+    /// Whether the answer has to wait for the disk.
+    pub(crate) fn needs_sync(&self) -> bool {
+        self.batch.durability == Durability::Synced
+    }
+}
+
+/// What a group with a batch that needs a sync waits for: others that could share it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Patience {
-    /// How many batches are expected: as many as were on their way a moment ago. 0: none.
+    /// How many batches that need one are expected: as many as were on their way a moment ago. 0: none.
     pub(crate) writers: usize,
     /// How long to wait for them: a fraction of what a write takes.
     pub(crate) time: Duration,
@@ -44,8 +51,10 @@ pub(crate) struct Queue {
 struct State {
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// The committer sleeps until this many wait (or its patience ends): waking it for each of them
-    /// would cost more than they gain.
+    /// How many of those that wait need a sync.
+    syncs: usize,
+    /// The committer sleeps until this many of them wait (or its patience ends), 0: until any batch waits. Waking it for
+    /// each would cost more than they gain.
     wanted: usize,
     closed: Option<Arc<str>>,
 }
@@ -61,8 +70,9 @@ impl Queue {
             return Err(CommitError::Unavailable("too many writes are waiting for the disk".into()));
         }
         state.bytes += item.bytes;
+        state.syncs += usize::from(item.needs_sync());
         state.waiting.push_back(item);
-        let enough = state.waiting.len() >= state.wanted;
+        let enough = state.syncs >= state.wanted;
         drop(state);
         if enough {
             self.ready.notify_one();
@@ -73,18 +83,18 @@ impl Queue {
     /// Waits for batches and moves as many as one group may have into `group`, which is empty.
     /// Nothing is moved when the queue is closed and empty.
     ///
-    /// Once there is one batch, others are waited for as `patience` says: writers that have just been
+    /// Once there is one that needs a sync, others are waited for as `patience` says: writers that have just been
     /// answered come back a moment later, and would otherwise miss this sync.
     pub(crate) fn take(&self, group: &mut Vec<Waiting>, patience: Patience) {
         let mut state = self.state.lock();
-        state.wanted = 1;
+        state.wanted = 0;
         while state.waiting.is_empty() && state.closed.is_none() {
             self.ready.wait(&mut state);
         }
         let wanted = patience.writers.min(GROUP_BATCHES);
-        if state.waiting.len() < wanted && !patience.time.is_zero() {
+        if state.syncs > 0 && state.syncs < wanted && !patience.time.is_zero() {
             state.wanted = wanted;
-            let more = |state: &mut State| state.waiting.len() < wanted && state.closed.is_none();
+            let more = |state: &mut State| state.syncs < wanted && state.closed.is_none();
             self.ready.wait_while_for(&mut state, more, patience.time);
         }
         let mut bytes = 0;
@@ -96,11 +106,17 @@ impl Queue {
             group.extend(state.waiting.pop_front());
         }
         state.bytes -= bytes;
+        state.syncs -= group.iter().filter(|item| item.needs_sync()).count();
     }
 
     /// How many batches wait.
     pub(crate) fn depth(&self) -> usize {
         self.state.lock().waiting.len()
+    }
+
+    /// How many of them need a sync.
+    pub(crate) fn syncs(&self) -> usize {
+        self.state.lock().syncs
     }
 
     /// Refuses new batches from now on; those that wait are still taken.
@@ -112,7 +128,61 @@ impl Queue {
     /// Refuses new batches and drops those that wait: there is nobody left to take them.
     pub(crate) fn abandon(&self, why: Arc<str>) {
         self.close(why);
-        let dropped = std::mem::take(&mut self.state.lock().waiting);
+        let mut state = self.state.lock();
+        let dropped = std::mem::take(&mut state.waiting);
+        state.syncs = 0;
+        drop(state);
         drop(dropped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_store::Lane;
+
+    use super::*;
+
+    fn push(queue: &Queue, durability: Durability) {
+        let mut batch = Batch::new(Lane::of(0));
+        batch.durability = durability;
+        let (answer, _) = oneshot::channel();
+        queue.push(Waiting { batch, bytes: 1, answer }).expect("there is room");
+    }
+
+    fn take(queue: &Queue, writers: usize, time: Duration) -> usize {
+        let mut group = Vec::new();
+        queue.take(&mut group, Patience { writers, time });
+        group.len()
+    }
+
+    #[test]
+    fn what_needs_no_sync_waits_for_nobody() {
+        let queue = Queue::default();
+        push(&queue, Durability::Relaxed);
+        push(&queue, Durability::Relaxed);
+        assert_eq!((queue.depth(), queue.syncs()), (2, 0));
+        let hour = Duration::from_secs(3600);
+        assert_eq!(take(&queue, 9, hour), 2);
+        // Nor is it somebody to wait for.
+        push(&queue, Durability::Relaxed);
+        push(&queue, Durability::Synced);
+        assert_eq!(queue.syncs(), 1);
+        assert_eq!(take(&queue, 1, hour), 2);
+        assert_eq!((queue.depth(), queue.syncs()), (0, 0));
+    }
+
+    #[test]
+    fn a_sync_is_shared_with_who_comes_in_time() {
+        let queue = Queue::default();
+        push(&queue, Durability::Synced);
+        let taken = std::thread::scope(|scope| {
+            let taken = scope.spawn(|| take(&queue, 2, Duration::from_secs(3600)));
+            push(&queue, Durability::Relaxed);
+            push(&queue, Durability::Synced);
+            taken.join().expect("no panic")
+        });
+        assert_eq!(taken, 3);
+        push(&queue, Durability::Synced);
+        assert_eq!(take(&queue, 2, Duration::from_millis(1)), 1, "nobody came");
     }
 }
