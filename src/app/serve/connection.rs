@@ -101,7 +101,7 @@ impl Server {
             // every few seconds would be all that the server does.
             let shortest = limits.header_deadline.min(limits.idle_deadline);
             let mut look = pin!(tokio::time::sleep(shortest));
-            let mut stop = pin!(stopping.cancelled());
+            let mut end = pin!(stopping.cancelled());
             let mut listens: Option<Waker> = None;
             let mut closing = false;
             loop {
@@ -110,7 +110,7 @@ impl Server {
                     let is_told = listens.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
                     if !closing && (!is_told || stopping.is_cancelled()) {
                         listens = Some(context.waker().clone());
-                        if stop.as_mut().poll(context).is_ready() {
+                        if end.as_mut().poll(context).is_ready() {
                             return Poll::Ready(Step::Stop);
                         }
                     }
