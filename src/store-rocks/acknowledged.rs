@@ -2,8 +2,8 @@
 //!
 //! RocksDB opens a log that was damaged in the middle, or a restored older copy of the directory,
 //! without a word: the newest writes are gone although people have seen them. This file says how many
-//! commits there were. It is written at most every 100 ms and only with what the log has already
-//! synced, so it is never ahead of what is durable and at most that much behind.
+//! commits there were. It is written after a commit, but at most every 100 ms, and only with what the log has
+//! already synced, so it is never ahead of what is durable and at most that much behind.
 //!
 //! Two records of 40 bytes in one block, written in turns, each with a check sum: a write that is torn
 //! spoils the older one only.
@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -100,6 +100,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     durable: Progress,
+    /// The thread sleeps until something is durable that the file does not say.
+    idle: bool,
     stopping: bool,
 }
 
@@ -118,14 +120,20 @@ pub(crate) struct AcknowledgeHandle(Arc<Shared>);
 
 impl AcknowledgeHandle {
     pub(crate) fn durable(&self, progress: Progress) {
-        self.0.state.lock().durable = progress;
-        self.0.changed.notify_one();
+        let mut state = self.0.state.lock();
+        state.durable = progress;
+        // Waking a thread that waits for its time to pass would cost every commit a sleep that is broken off.
+        let wake = std::mem::take(&mut state.idle);
+        drop(state);
+        if wake {
+            self.0.changed.notify_one();
+        }
     }
 }
 
 impl Acknowledger {
     pub(crate) fn start(file: SideFile, written: Progress) -> io::Result<Self> {
-        let state = Mutex::new(State { durable: written, stopping: false });
+        let state = Mutex::new(State { durable: written, idle: false, stopping: false });
         let shared = Arc::new(Shared { state, changed: Condvar::new() });
         let mine = Arc::clone(&shared);
         let run = move || run(&mine, file, written);
@@ -150,20 +158,30 @@ impl Acknowledger {
 }
 
 fn run(shared: &Shared, mut file: SideFile, mut written: Progress) -> SideFile {
+    let mut last: Option<Instant> = None;
     loop {
         let mut state = shared.state.lock();
         while state.durable == written && !state.stopping {
+            state.idle = true;
             shared.changed.wait(&mut state);
         }
-        // Collects what follows closely; a stop ends the wait at once.
-        shared.changed.wait_while_for(&mut state, |state| !state.stopping, INTERVAL);
+        state.idle = false;
+        // After a pause at once, while the machine is awake; otherwise it collects what follows closely. A stop ends
+        // the wait.
+        let rest = last.and_then(|last| INTERVAL.checked_sub(last.elapsed()));
+        if let Some(rest) = rest {
+            shared.changed.wait_while_for(&mut state, |state| !state.stopping, rest);
+        }
         let (progress, stopping) = (state.durable, state.stopping);
         drop(state);
         if stopping {
             return file;
         }
         match file.write(Acknowledged { progress, clean: false }) {
-            Ok(()) => written = progress,
+            Ok(()) => {
+                written = progress;
+                last = Some(Instant::now());
+            }
             // A mark that is behind misses a rollback at worst: no reason to stop the server.
             Err(error) => {
                 tracing::warn!(%error, "cannot write how far commits have been acknowledged");
