@@ -131,8 +131,8 @@ impl Engine {
         Ok(found)
     }
 
-    /// Reads `range` until its limit, its end, or the end of what is in memory if `how` stays there.
-    pub(crate) fn scan(&self, range: &Range, mut how: ReadOptions) -> Result<Scanned, StoreError> {
+    /// Reads `limit` rows of `range`, or until its end, or the end of what is in memory if `how` stays there.
+    pub(crate) fn scan(&self, range: &Range, limit: usize, mut how: ReadOptions) -> Result<Scanned, StoreError> {
         let mut page = Page::default();
         if range.start >= range.end {
             return Ok(Scanned { page, missed: false });
@@ -144,7 +144,7 @@ impl Engine {
             Order::Ascending => rows.seek(&range.start),
             Order::Descending => rows.seek_to_last(),
         }
-        while page.rows.len() < range.limit
+        while page.rows.len() < limit
             && let Some((key, value)) = rows.item()
         {
             page.rows.push((key.to_vec(), Bytes::copy_from_slice(value)));
@@ -162,13 +162,13 @@ impl Engine {
         if missed || rows.valid() {
             page.rest = Some(page.rows.last().map_or_else(|| range.clone(), |(last, _)| range.after(last)));
         }
-        Ok(Scanned { missed: missed && page.rows.len() < range.limit, page })
+        Ok(Scanned { missed: missed && page.rows.len() < limit, page })
     }
 
     /// Position of the newest fact of `lane`, 0 if there is none.
     pub(crate) fn newest_fact(&self, lane: Lane) -> Result<Pos, StoreError> {
         let range = fact_range(lane, Pos::ZERO, Order::Descending, 1);
-        let page = self.scan(&range, ReadOptions::default())?.page;
+        let page = self.scan(&range, 1, ReadOptions::default())?.page;
         page.rows.first().map_or(Ok(Pos::ZERO), |(key, _)| fact_pos(key))
     }
 

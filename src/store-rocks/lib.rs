@@ -4,10 +4,11 @@
 //! few hundred to a few thousand times a second. So there is one committer thread. It takes every
 //! batch that waits, verifies their conditions in order, gives out positions, writes all of them as
 //! one RocksDB batch with one sync, publishes the new view, and answers. The longer a sync takes the
-//! more batches share the next one.
+//! more batches share the next one. A batch that needs no sync is written by its caller if the committer has
+//! nothing to do: there is one turn to write, and whoever has it is alone.
 //!
-//! What follows from one writer: a snapshot taken by the committer after its write holds exactly what
-//! it has published, so readers share that one snapshot and never meet RocksDB's locks for it.
+//! What follows from one writer at a time: a snapshot taken after its write holds exactly what has been
+//! published, so readers share that one snapshot and never meet RocksDB's locks for it.
 //!
 //! What is on disk, below the directory that [`RocksStore::open`] is given:
 //! * `db/`: RocksDB's files, two column families (`options.rs` says why two);
@@ -29,6 +30,7 @@ mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use engine::CHANGE_LOG;
 pub use meta::Identity;

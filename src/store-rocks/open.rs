@@ -20,6 +20,7 @@ use crate::pool::ReaderPool;
 use crate::queue::Queue;
 use crate::snapshot::RocksSnapshot;
 use crate::store::{RocksStore, Threads};
+use crate::writer::Writer;
 
 /// How far positions jump when a loss is accepted: the mark of what was acknowledged may be 100 ms
 /// behind, and a disk does not sync that many positions in that time.
@@ -132,10 +133,11 @@ fn start(engine: Arc<Engine>, mut side: SideFile, opened: Opened<'_>) -> Result<
         signals: Signals::default(),
         failed: watch::Sender::new(None),
     });
-    let committer = Committer::new(Arc::clone(&shared), marks.handle(), progress);
+    let writer = Arc::new(Mutex::new(Writer::new(Arc::clone(&shared), marks.handle(), progress)));
+    let committer = Committer::new(Arc::clone(&shared), Arc::clone(&writer));
     let thread = std::thread::Builder::new().name("store-commit".into()).spawn(move || committer.run())?;
     let threads = Mutex::new(Some(Threads { committer: thread, marks }));
-    Ok(RocksStore { shared, threads, store_key: stored.store_key, rolled_back })
+    Ok(RocksStore { shared, writer, threads, store_key: stored.store_key, rolled_back })
 }
 
 /// What a store must be to be let in.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hearth_store::{Check, Op, StoreError};
-use rocksdb::ReadOptions;
+use rocksdb::{ReadOptions, ReadTier};
 
 use crate::engine::{Cached, Engine};
 
@@ -14,40 +14,45 @@ pub(crate) struct Overlay<'a> {
     /// `None`: deleted.
     rows: HashMap<&'a [u8], Option<&'a [u8]>>,
     deleted_ranges: Vec<(&'a [u8], &'a [u8])>,
-    from_disk: ReadOptions,
+    how: ReadOptions,
 }
 
 impl<'a> Overlay<'a> {
-    pub(crate) fn new(engine: &'a Engine) -> Self {
-        Self { engine, rows: HashMap::new(), deleted_ranges: Vec::new(), from_disk: ReadOptions::default() }
+    /// Looks at what RocksDB has in `tier`.
+    pub(crate) fn new(engine: &'a Engine, tier: ReadTier) -> Self {
+        let mut how = ReadOptions::default();
+        how.set_read_tier(tier);
+        Self { engine, rows: HashMap::new(), deleted_ranges: Vec::new(), how }
     }
 
     /// Which of `checks` do not hold, by index.
-    pub(crate) fn failing(&self, checks: &[Check]) -> Result<Vec<usize>, StoreError> {
+    pub(crate) fn failing(&self, checks: &[Check]) -> Result<Cached<Vec<usize>>, StoreError> {
         let mut failing = Vec::new();
         for (index, check) in checks.iter().enumerate() {
-            if !self.holds(check)? {
-                failing.push(index);
+            match self.holds(check)? {
+                Cached::Hit(true) => {}
+                Cached::Hit(false) => failing.push(index),
+                Cached::Miss => return Ok(Cached::Miss),
             }
         }
-        Ok(failing)
+        Ok(Cached::Hit(failing))
     }
 
-    fn holds(&self, check: &Check) -> Result<bool, StoreError> {
+    fn holds(&self, check: &Check) -> Result<Cached<bool>, StoreError> {
         let (key, expected) = match check {
             Check::Absent(key) => (key, None),
             Check::Is(key, value) => (key, Some(value.as_ref())),
         };
         if let Some(row) = self.rows.get(key.0.as_slice()) {
-            return Ok(*row == expected);
+            return Ok(Cached::Hit(*row == expected));
         }
         if self.deleted_ranges.iter().any(|(start, end)| *start <= key.0.as_slice() && key.0.as_slice() < *end) {
-            return Ok(expected.is_none());
+            return Ok(Cached::Hit(expected.is_none()));
         }
-        match self.engine.get(&key.0, &self.from_disk)? {
-            Cached::Hit(row) => Ok(row.as_deref() == expected),
-            Cached::Miss => Err(StoreError::Unavailable("a read that may use the disk did not".into())),
-        }
+        Ok(match self.engine.get(&key.0, &self.how)? {
+            Cached::Hit(row) => Cached::Hit(row.as_deref() == expected),
+            Cached::Miss => Cached::Miss,
+        })
     }
 
     /// Remembers what `op`, whose holes are filled, does to a guarded keyspace.

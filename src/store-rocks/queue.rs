@@ -16,6 +16,9 @@ const QUEUE_BYTES: usize = 64 << 20;
 const GROUP_BATCHES: usize = 1024;
 const GROUP_BYTES: usize = 4 << 20;
 
+/// Why nothing is written after a mistake in this crate.
+pub(crate) const PANICKED: &str = "the committer has panicked";
+
 /// A batch and whom to answer.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -40,7 +43,7 @@ pub(crate) struct Patience {
     pub(crate) time: Duration,
 }
 
-/// A queue with one reader, the committer.
+/// A queue with one reader, the committer, and the turn to write, which it has for each group.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -56,10 +59,42 @@ struct State {
     /// The committer sleeps until this many of them wait (or its patience ends), 0: until any batch waits. Waking it for
     /// each would cost more than they gain.
     wanted: usize,
+    /// Somebody has the turn.
+    writing: bool,
     closed: Option<Arc<str>>,
 }
 
+/// The right to write until it is dropped. One at a time, so that writes happen in the order of their turns.
+#[derive(Debug)]
+pub(crate) struct Turn<'a>(&'a Queue);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.writing = false;
+        if std::thread::panicking() {
+            // Nobody knows how much of it is written: nobody else gets a turn.
+            state.closed.get_or_insert_with(|| PANICKED.into());
+        }
+        let awaited = !state.waiting.is_empty() || state.closed.is_some();
+        drop(state);
+        if awaited {
+            self.0.ready.notify_one();
+        }
+    }
+}
+
 impl Queue {
+    /// The turn for somebody else than the committer: only if nobody has it and nothing waits.
+    pub(crate) fn turn(&self) -> Option<Turn<'_>> {
+        let mut state = self.state.lock();
+        if state.writing || !state.waiting.is_empty() || state.closed.is_some() {
+            return None;
+        }
+        state.writing = true;
+        Some(Turn(self))
+    }
+
     /// Adds a batch at the end.
     pub(crate) fn push(&self, item: Waiting) -> Result<(), CommitError> {
         let mut state = self.state.lock();
@@ -72,23 +107,24 @@ impl Queue {
         state.bytes += item.bytes;
         state.syncs += usize::from(item.needs_sync());
         state.waiting.push_back(item);
-        let enough = state.syncs >= state.wanted;
+        // Whoever has the turn looks here when it ends.
+        let wake = state.syncs >= state.wanted && !state.writing;
         drop(state);
-        if enough {
+        if wake {
             self.ready.notify_one();
         }
         Ok(())
     }
 
-    /// Waits for batches and moves as many as one group may have into `group`, which is empty.
+    /// Waits for batches and for the turn, and moves as many as one group may have into `group`, which is empty.
     /// Nothing is moved when the queue is closed and empty.
     ///
     /// Once there is one that needs a sync, others are waited for as `patience` says: writers that have just been
     /// answered come back a moment later, and would otherwise miss this sync.
-    pub(crate) fn take(&self, group: &mut Vec<Waiting>, patience: Patience) {
+    pub(crate) fn take(&self, group: &mut Vec<Waiting>, patience: Patience) -> Turn<'_> {
         let mut state = self.state.lock();
         state.wanted = 0;
-        while state.waiting.is_empty() && state.closed.is_none() {
+        while state.writing || (state.waiting.is_empty() && state.closed.is_none()) {
             self.ready.wait(&mut state);
         }
         let wanted = patience.writers.min(GROUP_BATCHES);
@@ -107,6 +143,8 @@ impl Queue {
         }
         state.bytes -= bytes;
         state.syncs -= group.iter().filter(|item| item.needs_sync()).count();
+        state.writing = true;
+        Turn(self)
     }
 
     /// How many batches wait.
@@ -151,7 +189,7 @@ mod tests {
 
     fn take(queue: &Queue, writers: usize, time: Duration) -> usize {
         let mut group = Vec::new();
-        queue.take(&mut group, Patience { writers, time });
+        drop(queue.take(&mut group, Patience { writers, time }));
         group.len()
     }
 

@@ -68,8 +68,8 @@ fn options(snapshot: &rocksdb::Snapshot<'_>, tier: ReadTier) -> ReadOptions {
 }
 
 impl Inner {
-    fn scan(&self, range: &Range, tier: ReadTier) -> Result<Scanned, StoreError> {
-        self.engine.scan(range, options(&self.snapshot, tier))
+    fn scan(&self, range: &Range, limit: usize, tier: ReadTier) -> Result<Scanned, StoreError> {
+        self.engine.scan(range, limit, options(&self.snapshot, tier))
     }
 
     /// Values of the first keys, until one is not in memory.
@@ -88,7 +88,7 @@ impl Inner {
     fn finish(&self, page: &mut Page, asked: &Range) -> Result<(), StoreError> {
         let Some(mut rest) = page.rest.take() else { return Ok(()) };
         rest.limit = asked.limit - page.rows.len();
-        let more = self.scan(&rest, ReadTier::All)?.page;
+        let more = self.scan(&rest, rest.limit, ReadTier::All)?.page;
         page.rows.extend(more.rows);
         page.rest = more.rest.map(|rest| Range { limit: asked.limit, ..rest });
         Ok(())
@@ -114,14 +114,15 @@ impl Snapshot for RocksSnapshot {
             let mut pages = Vec::with_capacity(ranges.len());
             let mut rows_left = INLINE_ROWS;
             for range in ranges {
-                let scanned = if range.limit <= rows_left {
-                    self.inner.scan(range, ReadTier::BlockCache)?
+                let limit = range.limit.min(rows_left);
+                let scanned = if limit > 0 {
+                    self.inner.scan(range, limit, ReadTier::BlockCache)?
                 } else {
                     Scanned { page: Page { rows: Vec::new(), rest: Some(range.clone()) }, missed: true }
                 };
                 rows_left = rows_left.saturating_sub(scanned.page.rows.len().max(1));
                 let Scanned { mut page, missed } = scanned;
-                if missed {
+                if missed || (limit < range.limit && page.rest.is_some()) {
                     let (inner, asked) = (Arc::clone(&self.inner), range.clone());
                     page = self.pool.run(move || inner.finish(&mut page, &asked).map(|()| page)).await?;
                 }

@@ -1,5 +1,6 @@
 //! The contract, and what only an engine with a disk can get wrong.
 
+mod at_once;
 mod damage;
 mod disk;
 mod reopen;
