@@ -122,7 +122,7 @@ pub(crate) async fn start(
         shutdown: tasks.stopping(),
     });
     let follower = Follower::new(ground.store.clone(), outbound.consumer());
-    tasks.spawn("outbound", outbound.run(follower.progress(), peers.hear()));
+    tasks.spawn("outbound", outbound.run(peers.hear()));
     tasks.spawn("queues of other servers", follower.run(tasks.stopping()));
     tasks.spawn("memory of transactions", rooms.clone().run_forgetting(tasks.stopping()));
     tasks.spawn("events that wait for other servers", rooms.clone().run_hearing(peers.hear(), tasks.stopping()));

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 const PAGE: usize = 256;
 /// How often the log is looked at when nobody says that it moved: hints may be lost.
 const POLL: Duration = Duration::from_secs(1);
-/// How often a consumer that rarely writes looks at the log.
-const SPARSE_PAUSE: Duration = Duration::from_millis(250);
+/// How often a consumer for which nobody waits looks at it while much happens.
+const SPARSE_POLL: Duration = Duration::from_millis(250);
 /// Facts of a lane that such a consumer passes by before its cursor is stored: what it sees again after
 /// a restart.
 const SPARSE_FACTS: usize = 4096;
@@ -39,6 +39,9 @@ pub trait Consumer: Send + 'static {
         batch: &'a mut Batch,
     ) -> BoxFuture<'a, Result<(), ConsumeError>>;
 
+    /// What follows from all facts at or below `pos` has been committed.
+    fn reached(&mut self, _pos: Pos) {}
+
     /// The last batch was not applied: forget what memory has of it.
     fn forget(&mut self);
 
@@ -56,8 +59,8 @@ pub enum Habit {
     /// Something follows from few facts, and somebody waits for it: its cursor is not stored for every page
     /// in which it has found nothing.
     Prompt,
-    /// Something follows from few facts, and nobody minds to wait for it a moment: it looks at the log
-    /// now and then, and its cursor is not stored for every page in which it has found nothing.
+    /// Something follows from few facts, and nobody minds to wait a second for it: it looks at the log
+    /// when everybody does, and its cursor is not stored for every page in which it has found nothing.
     Sparse,
 }
 
@@ -112,57 +115,67 @@ impl<C: Consumer> Follower<C> {
 
     /// Follows until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        stoppable(&shutdown, self.follow()).await;
+    }
+
+    async fn follow(&mut self) {
         // Listening before looking: what is committed in between is announced.
-        let mut hints = self.store.watch().fuse();
+        let mut hints = match self.consumer.habit() {
+            Habit::Busy | Habit::Prompt => self.store.watch().fuse(),
+            // Waking it for each commit would cost more than what it does.
+            Habit::Sparse => futures::stream::empty().boxed().fuse(),
+        };
         let mut patience = RETRY.0;
         loop {
-            match stoppable(&shutdown, self.catch_up()).await {
-                None => return,
-                Some(Ok(())) => {
+            let pause = match self.catch_up().await {
+                Ok(facts) => {
                     patience = RETRY.0;
-                    let sparse = self.consumer.habit() == Habit::Sparse;
-                    if sparse && stoppable(&shutdown, tokio::time::sleep(SPARSE_PAUSE)).await.is_none() {
-                        return;
-                    }
+                    if facts < PAGE || self.consumer.habit() != Habit::Sparse { POLL } else { SPARSE_POLL }
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     tracing::warn!(consumer = self.consumer.name(), %error, "cannot follow the change log, trying again");
-                    self.consumer.forget();
                     patience = (patience * 2).min(RETRY.1);
-                    if stoppable(&shutdown, tokio::time::sleep(patience)).await.is_none() {
-                        return;
-                    }
+                    tokio::time::sleep(patience).await;
                     continue;
                 }
-            }
+            };
             tokio::select! {
-                () = shutdown.cancelled() => return,
                 _ = hints.next(), if !hints.is_done() => {}
-                () = tokio::time::sleep_until(next_tick(Instant::now(), POLL)) => {}
+                () = tokio::time::sleep_until(next_tick(Instant::now(), pause)) => {}
             }
             // One look at the log serves all lanes that have moved.
             while let Some(Some(_)) = hints.next().now_or_never() {}
         }
     }
 
-    /// Consumes everything that was committed before the call.
+    /// Consumes everything that was committed before the call; gives the number of facts.
     ///
     /// # Errors
     /// If the log cannot be read or a batch cannot be written; calling again goes on.
-    pub async fn catch_up(&mut self) -> Result<(), ConsumeError> {
+    pub async fn catch_up(&mut self) -> Result<usize, ConsumeError> {
+        let caught_up = self.try_catch_up().await;
+        if caught_up.is_err() {
+            self.consumer.forget();
+        }
+        caught_up
+    }
+
+    async fn try_catch_up(&mut self) -> Result<usize, ConsumeError> {
         let target = self.store.frontier();
         if self.cursors.is_none() {
             self.cursors = Some(self.read_cursors().await?);
         }
+        let mut facts = 0;
         for lane in Lane::all() {
-            self.catch_up_lane(lane, &target).await?;
+            facts += self.catch_up_lane(lane, &target).await?;
         }
+        self.consumer.reached(target.base());
         self.progress.send_if_modified(|progress| {
             let moved = *progress < target.base();
             *progress = target.base().max(*progress);
             moved
         });
-        Ok(())
+        Ok(facts)
     }
 
     async fn read_cursors(&self) -> Result<Vec<Cursor>, StoreError> {
@@ -178,18 +191,24 @@ impl<C: Consumer> Follower<C> {
         &mut cursors[usize::from(lane.number())]
     }
 
-    async fn catch_up_lane(&mut self, lane: Lane, target: &Frontier) -> Result<(), ConsumeError> {
+    async fn catch_up_lane(&mut self, lane: Lane, target: &Frontier) -> Result<usize, ConsumeError> {
+        let mut consumed = 0;
         loop {
             let cursor = *self.cursor(lane);
             let at = cursor.at;
             if at >= target.of(lane) || self.store.newest_fact(lane).is_some_and(|newest| newest <= at) {
-                return Ok(());
+                return Ok(consumed);
             }
             let facts = self.store.tail(lane, at, self.page).await?;
             if facts.is_empty() {
-                return Ok(());
+                return Ok(consumed);
             }
             self.consume(lane, cursor, &facts).await?;
+            consumed += facts.len();
+            if facts.len() == self.page {
+                // Nothing else may have made it wait.
+                tokio::task::yield_now().await;
+            }
         }
     }
 

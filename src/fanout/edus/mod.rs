@@ -22,6 +22,8 @@ use hearth_rooms::{ForeignReceipt, Ignored, Rooms, SendError, Typing};
 use parking_lot::Mutex;
 use ruma_common::{OwnedRoomId, OwnedServerName, OwnedUserId, ServerName};
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::bind::{BoundEdu, Dropped, bind};
@@ -51,6 +53,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     floods: Floods,
     early: Mutex<Early>,
+    /// There is something in `early`.
+    waiting: Notify,
 }
 
 /// Whose receipt: room, user, thread.
@@ -87,7 +91,7 @@ impl ForeignEdus {
     /// For these rooms and users.
     pub fn new(rooms: Rooms, presence: Presence, clock: Arc<dyn Clock>) -> Self {
         let floods = Floods::default();
-        Self(Arc::new(Inner { rooms, presence, clock, floods, early: Mutex::default() }))
+        Self(Arc::new(Inner { rooms, presence, clock, floods, early: Mutex::default(), waiting: Notify::new() }))
     }
 
     /// Takes an EDU of `origin`, or drops it.
@@ -158,7 +162,9 @@ impl ForeignEdus {
                     Err(Ignored::UnknownEvent) if now.since(*since) < EARLY => {
                         let thread = receipt.thread.as_ref().map(|thread| thread.as_str().to_owned());
                         let of = (room_id.clone(), receipt.user_id.clone(), thread);
-                        if !self.0.early.lock().add(of, *since, receipt.clone()) {
+                        if self.0.early.lock().add(of, *since, receipt.clone()) {
+                            self.0.waiting.notify_one();
+                        } else {
                             dropped = Some(Dropped::Flood);
                         }
                     }
@@ -196,12 +202,12 @@ impl ForeignEdus {
 
     /// Keeps trying receipts whose events have not come, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut ticks = hearth_base::ticks(LOOK);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => self.look_again().await,
-            }
+        let look = async || {
+            self.0.waiting.notified().await;
+            tokio::time::sleep_until(hearth_base::next_tick(Instant::now(), LOOK)).await;
+        };
+        while shutdown.run_until_cancelled(look()).await.is_some() {
+            self.look_again().await;
         }
     }
 }

@@ -168,6 +168,10 @@ impl Consumer for ToServers {
         self.consume_page(view, facts, batch).boxed()
     }
 
+    fn reached(&mut self, pos: Pos) {
+        self.outbound.reached(pos);
+    }
+
     fn forget(&mut self) {
         self.recipients.forget();
     }

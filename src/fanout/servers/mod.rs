@@ -63,6 +63,8 @@ const HEARD_SHARE: u32 = 6;
 const PAGE: usize = 512;
 /// How often it is looked for what is due without anybody saying so.
 const TICK: Duration = Duration::from_secs(1);
+/// How often idle destinations are forgotten.
+const LET_GO: Duration = Duration::from_secs(30);
 /// After the store has failed at the start.
 const RESUME_RETRY: Duration = Duration::from_secs(5);
 
@@ -164,6 +166,8 @@ struct Inner {
     destinations: Mutex<HashMap<OwnedServerName, Arc<Destination>>>,
     /// Destinations of events that the consumer has looked at: their rows are there when it has come past them.
     touched: Mutex<HashMap<OwnedServerName, Touched>>,
+    /// How far the consumer had come when it had touched one.
+    reached: watch::Sender<Pos>,
     in_flight: Semaphore,
     inspector: Inspector,
     tasks: TaskTracker,
@@ -191,6 +195,7 @@ impl Outbound {
             shutdown: parts.shutdown,
             destinations: Mutex::default(),
             touched: Mutex::default(),
+            reached: watch::Sender::new(Pos::ZERO),
             inspector: Inspector::default(),
             tasks: TaskTracker::new(),
         }))
@@ -201,29 +206,30 @@ impl Outbound {
         ToServers::new(self.clone())
     }
 
-    /// Sends until shutdown: first what earlier runs have left. `progress` is that of the consumer, `heard` are servers
-    /// that have shown that they live.
-    pub async fn run(self, progress: watch::Receiver<Pos>, heard: broadcast::Receiver<OwnedServerName>) {
+    /// Sends until shutdown: first what earlier runs have left. `heard` are servers that have shown that they live.
+    pub async fn run(self, heard: broadcast::Receiver<OwnedServerName>) {
         let shutdown = self.0.shutdown.clone();
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = self.resume_in_the_end() => {}
         }
         // Side by side: events do not wait until everybody has been told who is there.
-        tokio::join!(self.run_queues(progress, heard), Ephemeral::new(self.clone()).run(), self.run_sweeps());
+        tokio::join!(self.run_queues(heard), Ephemeral::new(self.clone()).run(), self.run_sweeps());
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
 
-    async fn run_queues(&self, mut progress: watch::Receiver<Pos>, mut heard: broadcast::Receiver<OwnedServerName>) {
-        let mut ticks = hearth_base::ticks(TICK);
-        let (mut consuming, mut hearing) = (true, true);
+    async fn run_queues(&self, mut heard: broadcast::Receiver<OwnedServerName>) {
+        let mut ticks = hearth_base::ticks(LET_GO);
+        let mut hearing = true;
+        let mut reached = self.0.reached.subscribe();
+        // What was touched before somebody listened.
+        reached.mark_changed();
         loop {
             tokio::select! {
                 () = self.0.shutdown.cancelled() => return,
-                moved = progress.changed(), if consuming => {
-                    consuming = moved.is_ok();
-                    let reached = *progress.borrow_and_update();
+                Ok(()) = reached.changed() => {
+                    let reached = *reached.borrow_and_update();
                     self.flush(reached);
                 }
                 server = heard.recv(), if hearing => match server {
@@ -281,6 +287,14 @@ impl Outbound {
         entry.first = entry.first.min(pos);
         entry.last = entry.last.max(pos);
         entry.events += 1;
+    }
+
+    /// The consumer has committed everything up to `pos`.
+    fn reached(&self, pos: Pos) {
+        // Most commits are for nobody else.
+        if !self.0.touched.lock().is_empty() {
+            self.0.reached.send_replace(pos);
+        }
     }
 
     /// Wakes the destinations of what the consumer has committed: everything up to `reached`.

@@ -24,8 +24,8 @@ use crate::member::membership;
 
 /// Facts read at a time.
 const PAGE: usize = 256;
-/// How often everything is looked at without being told.
-const POLL: Duration = Duration::from_secs(1);
+/// How long it rests after a failure.
+const RETRY: Duration = Duration::from_secs(1);
 /// How often idle users are let go.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -53,15 +53,14 @@ impl Notifier {
 
     /// Follows until `shutdown`.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let mut poll = ticks(POLL);
         let mut sweep = ticks(SWEEP);
-        let mut counting = true;
+        let (mut counting, mut failed) = (true, false);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 moved = self.counted.changed(), if counting => counting = moved.is_ok(),
                 change = self.typing.recv() => self.typing_changed(&change),
-                _ = poll.tick() => {}
+                () = tokio::time::sleep(RETRY), if failed => {}
                 _ = sweep.tick() => self.live.sweep(Instant::now()),
             }
             loop {
@@ -69,12 +68,13 @@ impl Notifier {
                     () = shutdown.cancelled() => return,
                     step = self.step() => step,
                 };
+                failed = step.is_err();
                 match step {
                     Ok(()) => break,
                     // A view lives for some seconds at least: the next one serves.
                     Err(StoreError::SnapshotExpired) => tokio::task::yield_now().await,
                     Err(error) => {
-                        // Nothing is published and nothing forgotten: the next tick tries again.
+                        // Nothing is published and nothing forgotten.
                         tracing::warn!(%error, "cannot follow the change log for /sync, trying again");
                         break;
                     }
@@ -244,10 +244,12 @@ impl Live {
         }
         let Some(newest) = events.iter().map(|event| event.pos).max() else { return Ok(()) };
         let Some(live) = self.live_room(room) else { return Ok(()) };
-        // Resolution may change the state at an event that is no state event, so the log is asked.
-        let changes = view.page_between::<StateLog, _>(&(room,), ..=newest, Order::Descending, 1).await?;
-        if let Some(((_, pos, _), _)) = changes.first() {
-            live.state_at(*pos);
+        if events.iter().any(|event| event.moved_state != Some(false)) {
+            // Resolution may change the state at an event that is no state event, so the log is asked.
+            let changes = view.page_between::<StateLog, _>(&(room,), ..=newest, Order::Descending, 1).await?;
+            if let Some(((_, pos, _), _)) = changes.first() {
+                live.state_at(*pos);
+            }
         }
         live.event_at(newest);
         live.for_each_user(|user| {

@@ -206,9 +206,8 @@ async fn everything_runs_by_itself_and_goes_on_after_a_restart() {
     desk.world.clock.advance(MINUTE);
     let Desk { world, script, outbound, follower } = desk;
     let (hear, heard) = broadcast::channel(4);
-    let progress = follower.progress();
     let following = tokio::spawn(follower.run(world.shutdown.clone()));
-    let running = tokio::spawn(outbound.run(progress, heard));
+    let running = tokio::spawn(outbound.run(heard));
     let until = async |word: &str| {
         let arrives = async {
             while !script.arrived.lock().iter().flat_map(Arrived::words).any(|found| found == word) {
