@@ -14,6 +14,7 @@
 //! are functions of the log, so consuming a fact again changes nothing.
 
 mod page;
+mod readers;
 mod reading;
 mod tally;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use hearth_store::{Batch, LoggedFact, Pos, StoreError, Value, View};
 use ruma_common::OwnedServerName;
 
 use self::page::Page;
+use self::readers::Readers;
 use self::tally::Tallies;
 use crate::{ConsumeError, Consumer};
 
@@ -38,6 +40,7 @@ pub struct Unread {
     rooms: Rooms,
     server_name: OwnedServerName,
     tallies: Tallies,
+    readers: Readers,
 }
 
 impl Unread {
@@ -46,14 +49,16 @@ impl Unread {
 
     /// Counts for the users of `server_name`.
     pub fn new(rooms: Rooms, server_name: OwnedServerName) -> Self {
-        Self { rooms, server_name, tallies: Tallies::default() }
+        Self { rooms, server_name, tallies: Tallies::default(), readers: Readers::default() }
     }
 
     async fn consume_page(&mut self, view: &View, facts: &[LoggedFact], batch: &mut Batch) -> Result<(), ConsumeError> {
         self.tallies.begin();
+        self.readers.begin();
         let changes = decode(facts);
         let events = self.load(view, &changes).await?;
-        let mut page = Page::new((&self.rooms, &self.server_name), &mut self.tallies, view, batch);
+        let known = (&mut self.tallies, &mut self.readers);
+        let mut page = Page::new((&self.rooms, &self.server_name), known, view, batch);
         for (pos, change) in &changes {
             match change {
                 Change::Event { event } => {
@@ -133,6 +138,7 @@ impl Consumer for Unread {
 
     fn forget(&mut self) {
         self.tallies = Tallies::default();
+        self.readers = Readers::default();
     }
 }
 

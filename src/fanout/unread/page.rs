@@ -11,6 +11,7 @@ use hearth_schema::{
 use hearth_store::{Batch, Pos, StoreError, View};
 use ruma_common::{EventId, OwnedServerName, UserId};
 
+use super::readers::Readers;
 use super::tally::Tallies;
 use crate::notify::{Notification, notification};
 
@@ -22,6 +23,7 @@ pub(super) struct Page<'a> {
     rooms: &'a Rooms,
     server_name: &'a OwnedServerName,
     pub(super) tallies: &'a mut Tallies,
+    pub(super) readers: &'a mut Readers,
     pub(super) view: &'a View,
     pub(super) batch: &'a mut Batch,
     /// Read points that this batch moves.
@@ -33,11 +35,11 @@ pub(super) struct Page<'a> {
 impl<'a> Page<'a> {
     pub(super) fn new(
         (rooms, server_name): (&'a Rooms, &'a OwnedServerName),
-        tallies: &'a mut Tallies,
+        (tallies, readers): (&'a mut Tallies, &'a mut Readers),
         view: &'a View,
         batch: &'a mut Batch,
     ) -> Self {
-        Self { rooms, server_name, tallies, view, batch, read: HashMap::new(), threads: HashMap::new() }
+        Self { rooms, server_name, tallies, readers, view, batch, read: HashMap::new(), threads: HashMap::new() }
     }
 
     fn ids(&self) -> &Ids {
@@ -132,6 +134,7 @@ impl<'a> Page<'a> {
         for (user, row) in users.into_iter().zip(rows) {
             if row.is_some_and(|row| row.membership == Membership::Join) {
                 self.raise_mark((user, event.room), event.pos);
+                self.readers.mention((user, event.room));
                 self.batch.put_elsewhere::<Highlights>(&(user, event.room, event.pos), &Mention { thread });
             }
         }

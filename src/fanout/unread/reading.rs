@@ -27,11 +27,10 @@ enum Scope {
 impl Page<'_> {
     /// Everything up to `upto` is read, in every thread.
     pub(super) async fn read_all(&mut self, reader: InRoom, upto: Pos) -> Result<(), StoreError> {
-        let known = self.point(reader).await?;
-        if known.is_some_and(|point| point.pos >= upto) {
+        let point = self.point(reader).await?;
+        if point.pos >= upto {
             return Ok(());
         }
-        let point = known.unwrap_or_default();
         let tally = self.tallies.at(self.view, reader.1, upto).await?;
         let mut threads = tally.threads;
         let mut forgotten = 0;
@@ -52,7 +51,7 @@ impl Page<'_> {
 
     /// Everything up to `upto` is read that is in no thread.
     pub(super) async fn read_main(&mut self, reader: InRoom, upto: Pos) -> Result<(), StoreError> {
-        let point = self.point(reader).await?.unwrap_or_default();
+        let point = self.point(reader).await?;
         if point.main_pos >= upto.get() {
             return Ok(());
         }
@@ -63,7 +62,7 @@ impl Page<'_> {
 
     /// One thread is read up to `upto`.
     pub(super) async fn read_thread(&mut self, reader: InRoom, root: u32, upto: Pos) -> Result<(), StoreError> {
-        let point = self.point(reader).await?.unwrap_or_default();
+        let point = self.point(reader).await?;
         let known = self.thread_read(reader, root).await?.filter(|read| read.pos > point.pos);
         if upto <= known.map_or(point.pos, |read| read.pos) {
             return Ok(());
@@ -83,6 +82,7 @@ impl Page<'_> {
     pub(super) fn finish(self) {
         for (key, point) in self.read {
             self.batch.put_elsewhere::<ReadPoints>(&key, &point);
+            self.readers.keep_point(key, point);
         }
         for ((user, room), threads) in self.threads {
             for (root, read) in threads {
@@ -94,11 +94,17 @@ impl Page<'_> {
         }
     }
 
-    async fn point(&self, reader: InRoom) -> Result<Option<ReadPoint>, StoreError> {
-        match self.read.get(&reader) {
-            Some(point) => Ok(Some(*point)),
-            None => self.view.get::<ReadPoints>(&reader).await,
+    /// Who has read nothing is at the beginning.
+    async fn point(&mut self, reader: InRoom) -> Result<ReadPoint, StoreError> {
+        if let Some(point) = self.read.get(&reader) {
+            return Ok(*point);
         }
+        if let Some(known) = self.readers.point(reader) {
+            return Ok(known);
+        }
+        let point = self.view.get::<ReadPoints>(&reader).await?.unwrap_or_default();
+        self.readers.keep_point(reader, point);
+        Ok(point)
     }
 
     async fn thread_read(&self, reader: InRoom, root: u32) -> Result<Option<ThreadRead>, StoreError> {
@@ -127,9 +133,14 @@ impl Page<'_> {
     }
 
     async fn forget_highlights(&mut self, reader: InRoom, upto: Pos, scope: Scope) -> Result<(), StoreError> {
-        let found =
-            self.view.page_between::<Highlights, _>(&reader, ..=upto, Order::Ascending, FORGOTTEN_HIGHLIGHTS).await?;
-        for (key, mention) in found {
+        if self.readers.is_unmentioned(reader) {
+            return Ok(());
+        }
+        let found = self.view.page::<Highlights, _>(&reader, Order::Ascending, FORGOTTEN_HIGHLIGHTS).await?;
+        if found.is_empty() {
+            self.readers.found_unmentioned(reader);
+        }
+        for (key, mention) in found.into_iter().filter(|((.., pos), _)| *pos <= upto) {
             let of = mention.thread.map_or(Scope::Main, Scope::Thread);
             if scope == Scope::All || scope == of {
                 self.batch.delete_elsewhere::<Highlights>(&key);

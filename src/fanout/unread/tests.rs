@@ -60,3 +60,29 @@ async fn what_the_server_sends_for_who_is_away_reads_nothing() {
     assert!(point.main_pos > before.0.main_pos);
     assert_eq!(mentions, 0, "who speaks has read them");
 }
+
+#[tokio::test]
+async fn who_had_no_mentions_may_get_some() {
+    let world = World::new();
+    let room_id = world.room(&["bob"]).await;
+    let store: Arc<dyn Store> = Arc::clone(&world.store);
+    let mut follower = Follower::new(store, Unread::new(world.rooms.clone(), server_name()));
+    let mention = json!({ "msgtype": "m.text", "body": "bob?", "m.mentions": { "user_ids": [user("bob")] } });
+    world.rooms.send(of_bob(&room_id)).await.expect("sent by bob");
+    follower.catch_up().await.expect("counted");
+    for _ in 0..2 {
+        world.send(&room_id, ("m.room.message", None), mention.clone()).await;
+        follower.catch_up().await.expect("counted");
+        assert_eq!(state_of_bob(&world, &room_id).await.1, 1);
+        world.rooms.send(of_bob(&room_id)).await.expect("sent by bob");
+        follower.catch_up().await.expect("counted");
+        assert_eq!(state_of_bob(&world, &room_id).await.1, 0);
+    }
+    // In one batch: it is removed with the next.
+    world.send(&room_id, ("m.room.message", None), mention).await;
+    world.rooms.send(of_bob(&room_id)).await.expect("sent by bob");
+    follower.catch_up().await.expect("counted");
+    world.rooms.send(of_bob(&room_id)).await.expect("sent by bob");
+    follower.catch_up().await.expect("counted");
+    assert_eq!(state_of_bob(&world, &room_id).await.1, 0);
+}
