@@ -1,12 +1,10 @@
 //! The task of one room: takes commands, plans ahead of the disk, answers in order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::FuturesOrdered;
 use hearth_event::{Pdu, RoomVersion};
 use hearth_schema::{EventKey, EventNid, RoomHeads, RoomMeta, RoomNid, StateId, UserNid};
 use hearth_store::{Batch, CommitError, Committed, Owner, Pos, StoreError, View};
@@ -46,13 +44,33 @@ pub(crate) struct RoomTask {
     mailbox: mpsc::Receiver<Mail>,
     /// `None`: to be loaded.
     pub(crate) planner: Option<Planner>,
-    in_flight: FuturesOrdered<Settling>,
+    in_flight: Queue,
     /// Events and transactions that are planned but perhaps not durable.
     pending_events: HashMap<OwnedEventId, u32>,
     pending_transactions: HashSet<(UserNid, Transaction)>,
 }
 
-type Settling = BoxFuture<'static, (InFlight, Result<Committed, CommitError>)>;
+/// What is on its way to the disk, oldest first. It gets there in this order, so only the first is waited for: a set of
+/// futures would wake the task again each time that it has looked at all of them.
+#[derive(Default)]
+struct Queue(VecDeque<(InFlight, BoxFuture<'static, Result<Committed, CommitError>>)>);
+
+impl Queue {
+    /// Takes out the first, once it is known what has become of it; `None`: there is none.
+    async fn next(&mut self) -> Option<(InFlight, Result<Committed, CommitError>)> {
+        let (_, commit) = self.0.front_mut()?;
+        let result = commit.await;
+        self.0.pop_front().map(|(item, _)| (item, result))
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 /// A submitted batch, with all that is needed to answer or to plan it again.
 struct InFlight {
@@ -92,7 +110,7 @@ impl RoomTask {
             version,
             mailbox,
             planner: None,
-            in_flight: FuturesOrdered::new(),
+            in_flight: Queue::default(),
             pending_events: HashMap::new(),
             pending_transactions: HashSet::new(),
         })
@@ -356,7 +374,7 @@ impl RoomTask {
         }
         let commit = self.rooms.store.commit(batch);
         let item = InFlight { request, tries, planned, attached, pos };
-        self.in_flight.push_back(Box::pin(async move { (item, commit.await) }));
+        self.in_flight.0.push_back((item, commit));
     }
 
     pub(crate) async fn load(&mut self, view: &View) -> Result<Planner, StoreError> {

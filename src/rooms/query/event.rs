@@ -30,6 +30,8 @@ pub struct RoomEvent {
     pub replaces_state: Option<u32>,
     /// The local client that sent it.
     pub sent_by: Option<SentBy>,
+    /// Whether the room's state has changed with it; `None`: the log of states has to be asked.
+    pub moved_state: Option<bool>,
     /// The event.
     pub pdu: Pdu,
     /// The client format without `unsigned` and without the closing brace.
@@ -86,6 +88,7 @@ impl RoomEvent {
             redacted_by: stored.redacted_by,
             replaces_state: stored.replaces_state,
             sent_by,
+            moved_state: None,
             pdu,
             head,
         }
@@ -103,6 +106,7 @@ impl RoomEvent {
             redacted_by: None,
             replaces_state: planned.state.as_ref().and_then(|state| state.previous).map(|entry| entry.n),
             sent_by,
+            moved_state: Some(planned.state.is_some()),
             pdu: planned.pdu.clone(),
             head: hearth_event::client_head(&planned.pdu),
         }

@@ -1,7 +1,8 @@
 //! What clients remember and the server must not forget: members after a gap, state that is gone, forms and names.
 
 use hearth_schema::{CurrentState, StateKeys, StateLog, StateLogEntry};
-use hearth_store::{Batch, Owner as _};
+use hearth_store::{Batch, Owner as _, Pos};
+use tokio::sync::watch;
 
 use super::*;
 
@@ -88,7 +89,9 @@ async fn state_that_is_gone_is_told_without_content() {
         batch.put::<StateLog>(&(nid, event.pos, key), &StateLogEntry { n: None, previous: Some(entry.n) });
     }
     world.store.commit(batch).await.expect("committed");
-    world.say(&room_id, &ann, "two").await;
+    // What a room's task has planned itself is known to leave the state as it is, so this comes in another way.
+    let elsewhere = World::with_counting(Arc::clone(&world.store), |_, _, _| watch::channel(Pos::MAX).1);
+    elsewhere.say(&room_id, &ann, "two").await;
     let mut told = client.ask(body()).await;
     while said(room(&told, &room_id)).last().is_none_or(|last| last != "two") {
         told = client.ask(body()).await;
