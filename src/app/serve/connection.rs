@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -25,6 +25,7 @@ use tower::Service as _;
 
 use super::activity::Activity;
 use super::body::{Answer, Question};
+use super::wakes::Wakes;
 use super::watched::Watched;
 
 /// How many headers a request may have.
@@ -104,8 +105,9 @@ impl Server {
             let mut end = pin!(stopping.cancelled());
             let mut listens: Option<Waker> = None;
             let mut closing = false;
+            let wakes = Wakes::new();
             loop {
-                let step = poll_fn(|context| {
+                let mut poll = |context: &mut Context<'_>| {
                     // Who waits for the end of the server is asked again only at the end, not with every request.
                     let is_told = listens.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
                     if !closing && (!is_told || stopping.is_cancelled()) {
@@ -125,8 +127,8 @@ impl Server {
                         (Poll::Pending, Poll::Ready(())) => Poll::Ready(Step::Look),
                         (Poll::Pending, Poll::Pending) => Poll::Pending,
                     }
-                });
-                match step.await {
+                };
+                match poll_fn(|context| wakes.poll(context, &mut poll)).await {
                     // Most errors are peers that went away; nobody has to act on one.
                     Step::Ended => return,
                     Step::Stop => {

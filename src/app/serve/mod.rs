@@ -11,6 +11,7 @@ mod connection;
 mod listener;
 mod slots;
 mod tls;
+mod wakes;
 mod watched;
 
 use std::sync::Arc;
