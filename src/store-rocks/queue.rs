@@ -64,6 +64,14 @@ struct State {
     closed: Option<Arc<str>>,
 }
 
+impl State {
+    /// Nobody is left who could take what waits.
+    fn drop_all(&mut self) -> VecDeque<Waiting> {
+        (self.bytes, self.syncs) = (0, 0);
+        std::mem::take(&mut self.waiting)
+    }
+}
+
 /// The right to write until it is dropped. One at a time, so that writes happen in the order of their turns.
 #[derive(Debug)]
 pub(crate) struct Turn<'a>(&'a Queue);
@@ -72,12 +80,15 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.writing = false;
+        let mut dropped = VecDeque::new();
         if std::thread::panicking() {
             // Nobody knows how much of it is written: nobody else gets a turn.
             state.closed.get_or_insert_with(|| PANICKED.into());
+            dropped = state.drop_all();
         }
         let awaited = !state.waiting.is_empty() || state.closed.is_some();
         drop(state);
+        drop(dropped);
         if awaited {
             self.0.ready.notify_one();
         }
@@ -166,10 +177,7 @@ impl Queue {
     /// Refuses new batches and drops those that wait: there is nobody left to take them.
     pub(crate) fn abandon(&self, why: Arc<str>) {
         self.close(why);
-        let mut state = self.state.lock();
-        let dropped = std::mem::take(&mut state.waiting);
-        state.syncs = 0;
-        drop(state);
+        let dropped = self.state.lock().drop_all();
         drop(dropped);
     }
 }
@@ -207,6 +215,35 @@ mod tests {
         assert_eq!(queue.syncs(), 1);
         assert_eq!(take(&queue, 1, hour), 2);
         assert_eq!((queue.depth(), queue.syncs()), (0, 0));
+    }
+
+    #[test]
+    fn there_is_one_turn_and_whatever_waits_goes_first() {
+        let queue = Queue::default();
+        let turn = queue.turn().expect("nobody has it");
+        assert!(queue.turn().is_none());
+        push(&queue, Durability::Synced);
+        drop(turn);
+        assert!(queue.turn().is_none(), "somebody waits");
+        assert_eq!(take(&queue, 0, Duration::ZERO), 1);
+        assert!(queue.turn().is_some());
+    }
+
+    #[test]
+    fn after_a_panic_nobody_gets_a_turn_and_nobody_waits() {
+        let queue = Queue::default();
+        let writer = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let _turn = queue.turn().expect("nobody has it");
+                push(&queue, Durability::Synced);
+                panic!("a mistake");
+            });
+            writer.join()
+        });
+        assert!(writer.is_err());
+        assert_eq!((queue.depth(), queue.syncs()), (0, 0));
+        assert!(queue.turn().is_none());
+        assert_eq!(take(&queue, 0, Duration::ZERO), 0, "the committer ends");
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::queue::Waiting;
 use crate::snapshot::RocksSnapshot;
 use crate::writer::{Outcome, Writer};
 
+/// Bytes of a batch that may be written in the caller's thread: more is work for a thread of its own.
+const AT_ONCE_BYTES: usize = 16 << 10;
+
 /// A store in a directory. Dropping it without [`Self::shutdown`] loses nothing that was acknowledged;
 /// the next start then replays the log.
 #[derive(Debug)]
@@ -161,7 +164,12 @@ impl Store for RocksStore {
         }
         let bytes = batch.bytes();
         if let Some(outcome) = self.commit_now(&mut batch, bytes) {
-            return async { outcome }.boxed();
+            return async {
+                // Nothing makes its caller wait, so a loop of commits would keep a thread to itself.
+                tokio::task::coop::consume_budget().await;
+                outcome
+            }
+            .boxed();
         }
         let (answer, answered) = oneshot::channel();
         match self.shared.queue.push(Waiting { batch, bytes, answer }) {
@@ -212,7 +220,9 @@ impl RocksStore {
     /// be read from disk: some microseconds of work, where two threads would have to wake each other.
     fn commit_now(&self, batch: &mut Batch, bytes: usize) -> Option<Outcome> {
         // One without rows asks whether the committer lives.
-        if batch.durability != Durability::Relaxed || batch.id.is_some() || batch.ops.is_empty() {
+        let light = !batch.ops.is_empty() && bytes <= AT_ONCE_BYTES;
+        // In a destructor while something else panics, it would be taken for a panic of the writer.
+        if batch.durability != Durability::Relaxed || batch.id.is_some() || !light || std::thread::panicking() {
             return None;
         }
         let _notice = DeathNotice(&self.shared);

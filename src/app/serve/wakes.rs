@@ -13,11 +13,11 @@ use futures::task::AtomicWaker;
 /// How often it is polled at once; after that it is the others' turn.
 const AT_ONCE: usize = 8;
 
-/// Nobody polls: wakes are for the task.
+/// Nobody polls, or has woken it: wakes are for the task.
 const RESTING: u8 = 0;
 /// It is being polled.
 const POLLED: u8 = 1;
-/// It is being polled, and has been woken meanwhile.
+/// It has been woken.
 const WOKEN: u8 = 2;
 
 /// Catches wakes of one task that come while it is being polled.
@@ -38,9 +38,9 @@ impl Wake for Shared {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Who finds `WOKEN` is right: it has not been polled since.
-        let noted = self.state.compare_exchange(POLLED, WOKEN, Ordering::AcqRel, Ordering::Acquire);
-        if noted == Err(RESTING) {
+        // Always a write, also where it is woken already: what was done before this wake has then been seen by a poll
+        // that takes the bit back.
+        if self.state.fetch_or(WOKEN, Ordering::AcqRel) & POLLED == 0 {
             self.task.wake();
         }
     }
@@ -57,7 +57,7 @@ impl Wakes {
         let state = &self.shared.state;
         self.shared.task.register(task.waker());
         for _ in 0..AT_ONCE {
-            state.store(POLLED, Ordering::Release);
+            state.swap(POLLED, Ordering::AcqRel);
             let polled = poll(&mut Context::from_waker(&self.waker));
             if polled.is_ready() {
                 // Whoever polls for more does so without being woken.

@@ -9,7 +9,7 @@ use super::page::InRoom;
 /// Users in rooms of whom something is kept in memory.
 const MAX_READERS: usize = 8192;
 
-/// Rows as they are in the store. Nobody else writes them.
+/// Rows as they are in the store. Nobody else writes them; they are erased with a user, who does not come back.
 #[derive(Default)]
 pub(super) struct Readers {
     points: HashMap<InRoom, ReadPoint>,
