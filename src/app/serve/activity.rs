@@ -7,6 +7,11 @@ use std::time::{Duration, Instant};
 /// How long the rest of a request that is answered already is waited for.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Bytes of a body that are read for nothing before a connection is closed.
+const BODY_THROWN_AWAY: usize = 16 << 20;
+/// The same of a head: far more than any client sends, far less than is worth flooding with.
+const HEAD_THROWN_AWAY: usize = 1 << 20;
+
 /// Milliseconds since the connection began, plus one; 0 is "not".
 #[derive(Debug, Default)]
 struct Since(AtomicU64);
@@ -37,6 +42,8 @@ pub(super) struct Activity {
     http2: AtomicBool,
     /// A request's head has begun to arrive (or the first has not).
     head: Since,
+    /// Bytes of it have come.
+    halfway: AtomicBool,
     /// No request is open.
     quiet: Since,
     /// The peer accepts no bytes.
@@ -67,6 +74,7 @@ impl Activity {
             requests: AtomicU32::new(0),
             http2: AtomicBool::new(false),
             head: Since::default(),
+            halfway: AtomicBool::new(false),
             quiet: Since::default(),
             stuck: Since::default(),
             unread: AtomicU64::new(0),
@@ -85,6 +93,7 @@ impl Activity {
     pub(super) fn received(&self, now: Instant) {
         if self.requests.load(Ordering::Relaxed) == 0 {
             self.head.begin(self.age(now));
+            self.halfway.store(true, Ordering::Relaxed);
         }
     }
 
@@ -106,6 +115,7 @@ impl Activity {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.unread.store(0, Ordering::Relaxed);
         self.head.end();
+        self.halfway.store(false, Ordering::Relaxed);
         self.quiet.end();
         OpenRequest(self.clone())
     }
@@ -118,6 +128,18 @@ impl Activity {
     /// What was left of the last request's body.
     pub(super) fn unread(&self) -> u64 {
         self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may still come of what is answered already and are read for nothing: of a body that nobody wanted, or of
+    /// a head that was refused.
+    pub(super) fn thrown_away(&self) -> usize {
+        if self.unread() != 0 {
+            BODY_THROWN_AWAY
+        } else if self.halfway.load(Ordering::Relaxed) && !self.is_http2() {
+            HEAD_THROWN_AWAY
+        } else {
+            0
+        }
     }
 
     /// Nothing more is said, only read.
@@ -253,9 +275,22 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_is_no_request_yet_may_have_more_to_come() {
+        let activity = Activity::begin(Instant::now());
+        assert_eq!(activity.thrown_away(), 0, "nothing has come");
+        activity.received(Instant::now());
+        assert_eq!(activity.thrown_away(), HEAD_THROWN_AWAY);
+        drop(activity.request(http::Version::HTTP_11));
+        assert_eq!(activity.thrown_away(), 0, "all of it has come");
+        activity.received(Instant::now());
+        assert_eq!(activity.thrown_away(), HEAD_THROWN_AWAY, "the next one");
+    }
+
+    #[test]
     fn frames_between_http2_requests_are_no_head() {
         let (activity, quiet) = used(http::Version::HTTP_2);
         activity.received(quiet);
+        assert_eq!(activity.thrown_away(), 0);
         assert_eq!(activity.overdue(after(quiet, 60), HEAD, IDLE), None);
         assert_eq!(activity.overdue(after(quiet, 76), HEAD, IDLE), Some(Overdue::Idle));
     }

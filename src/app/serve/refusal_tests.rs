@@ -11,6 +11,8 @@ use super::*;
 
 /// More than every buffer of a socket.
 const LARGE: usize = 8 << 20;
+/// More than any buffer of a connection's head, and less than is read for nothing.
+const LARGE_HEAD: usize = 768 << 10;
 
 /// A server that refuses every body unread.
 async fn start(slots: usize) -> (Supervisor, std::net::SocketAddr) {
@@ -43,6 +45,26 @@ async fn who_sends_everything_before_reading_gets_the_answer() {
         let (answer, _) = rest(&mut socket).await;
         assert!(answer.starts_with("HTTP/1.1 413 "), "{length}: {answer}");
         assert!(answer.contains("connection: close\r\n") && answer.ends_with("no"), "{length}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn who_goes_on_with_a_head_that_is_too_large_gets_the_answer() {
+    let (_supervisor, address) = start(10).await;
+    let large = format!("{}\r\nX-Large: {}\r\n\r\n", head("Content-Length: 0").trim_end(), "x".repeat(LARGE_HEAD));
+    let (first, more) = large.as_bytes().split_at(LARGE_HEAD / 4);
+    for before in [String::new(), head("Content-Length: 0")] {
+        let mut socket = TcpStream::connect(address).await.expect("listening");
+        socket.write_all(&[before.as_bytes(), first].concat()).await.expect("connected");
+        let mut begin = [0; 9];
+        timeout(PATIENCE, socket.read_exact(&mut begin)).await.expect("an answer").expect("not reset");
+        for piece in more.chunks(LARGE_HEAD / 16) {
+            // Time for a reset to arrive: a reset fails only what is written after it.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            socket.write_all(piece).await.expect("nothing is reset");
+        }
+        let (answer, _) = rest(&mut socket).await;
+        assert!(answer.starts_with("431 ") || answer.contains("HTTP/1.1 431 "), "after {before:?}: {answer}");
     }
 }
 

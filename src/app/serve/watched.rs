@@ -1,8 +1,8 @@
 //! The socket of a connection.
 //!
-//! The problem: a request may be answered before all of it has come, because it is too large or nobody may ask it. Whoever
-//! closes a socket that still has bytes to be read resets it, and the peer's kernel throws the answer away with the
-//! reset. So the sending half is closed first, and what still comes is read for a while.
+//! The problem: a request may be answered before all of it has come, because its head or its body is too large or nobody
+//! may ask it. Whoever closes a socket that still has bytes to be read resets it, and the peer's kernel throws the answer
+//! away with the reset. So the sending half is closed first, and what still comes is read for a while.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,9 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::activity::Activity;
 
-/// Bytes that are read for nothing before a connection is closed.
-const THROWN_AWAY: usize = 16 << 20;
-/// Bytes of it that are read at once.
+/// Bytes that are read at once for nothing.
 const PIECE: usize = 8 << 10;
 
 /// A socket that tells its [`Activity`] what happens.
@@ -94,11 +92,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if matches!(self.end, End::Open) {
             ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
-            if self.activity.unread() == 0 {
+            let more = self.activity.thrown_away();
+            if more == 0 {
                 return Poll::Ready(Ok(()));
             }
             self.activity.lingers(Instant::now());
-            self.end = End::Lingering(THROWN_AWAY);
+            self.end = End::Lingering(more);
         }
         self.poll_linger(cx).map(Ok)
     }
