@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_store::Signals;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use crate::courier::Courier;
 use crate::engine::Engine;
 use crate::facts::RecentFacts;
 use crate::pool::ReaderPool;
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     /// The newest view. Only who has the turn to write replaces it.
     pub(crate) latest: RwLock<Arc<RocksSnapshot>>,
-    pub(crate) signals: Signals,
+    pub(crate) courier: Arc<Courier>,
     /// The newest facts of each lane.
     pub(crate) facts: RecentFacts,
     /// Why nothing is written any more.
@@ -77,12 +77,8 @@ impl Committer {
                 let writers = synced + self.shared.queue.syncs();
                 patience = Patience { writers, time: (began.elapsed() / 8).min(LONGEST_PATIENCE) };
             }
-            for (item, outcome) in waiting.drain(..).zip(outcomes) {
-                // Whoever asked may have gone; the batch is committed all the same.
-                let _ = item.answer.send(outcome);
-            }
-            // Behind the answers: somebody waits for those.
-            self.shared.signals.moved(lanes);
+            let outcomes = waiting.drain(..).map(|item| item.answer).zip(outcomes);
+            self.shared.courier.bring(outcomes, lanes);
         }
     }
 }

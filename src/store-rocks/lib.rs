@@ -5,7 +5,8 @@
 //! batch that waits, verifies their conditions in order, gives out positions, writes all of them as
 //! one RocksDB batch with one sync, publishes the new view, and answers. The longer a sync takes the
 //! more batches share the next one. A batch that needs no sync is written by its caller if the committer has
-//! nothing to do: there is one turn to write, and whoever has it is alone.
+//! nothing to do: there is one turn to write, and whoever has it is alone. An outcome for which one waits alone is brought
+//! to it by a task of its own runtime (`courier.rs`).
 //!
 //! What follows from one writer at a time: a snapshot taken after its write holds exactly what has been
 //! published, so readers share that one snapshot and never meet RocksDB's locks for it.
@@ -18,6 +19,7 @@
 
 mod acknowledged;
 mod committer;
+mod courier;
 mod engine;
 mod facts;
 mod meta;

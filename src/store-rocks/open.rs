@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hearth_store::{Frontier, KeyspaceDef, LANES, Lane, Pos, Signals};
+use hearth_store::{Frontier, KeyspaceDef, LANES, Lane, Pos};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, ErrorKind, WriteBatch, WriteOptions};
 use tokio::sync::watch;
@@ -130,7 +130,7 @@ fn start(engine: Arc<Engine>, mut side: SideFile, opened: Opened<'_>) -> Result<
         pool,
         queue: Queue::default(),
         latest: RwLock::new(Arc::new(view)),
-        signals: Signals::default(),
+        courier: Arc::default(),
         failed: watch::Sender::new(None),
     });
     let writer = Arc::new(Mutex::new(Writer::new(Arc::clone(&shared), marks.handle(), progress)));
