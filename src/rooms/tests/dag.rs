@@ -31,23 +31,23 @@ struct Library {
 struct Reader {
     server: Fixture,
     dag: Arc<Dag>,
-    library: Arc<Library>,
+    others: Arc<Library>,
 }
 
 impl Reader {
     /// A server whose user has just joined.
     async fn new(dag: &Arc<Dag>) -> Self {
-        let library = Library { dag: Arc::clone(dag), withheld: Mutex::default(), asked: Mutex::default() };
-        let library = Arc::new(library);
+        let others = Library { dag: Arc::clone(dag), withheld: Mutex::default(), asked: Mutex::default() };
+        let others = Arc::new(others);
         let store = Arc::new(MemoryStore::new());
-        let server = Fixture::named("hearth.test", OBSERVER_SEED, store, Arc::clone(&library) as _);
+        let server = Fixture::named("hearth.test", OBSERVER_SEED, store, Arc::clone(&others) as _);
         let join = &dag.events[dag.founded];
         let of =
             |ids: &HashSet<OwnedEventId>| ids.iter().map(|id| raw(&dag.pdu(id).expect("an event"))).collect::<Vec<_>>();
         let state = JoinPart::State(of(&join.before.values().cloned().collect()));
         let answer = join_parts(vec![state, JoinPart::AuthChain(of(&dag.auth_chain(join.before.values())))]);
         server.rooms.import(via(), join.pdu.clone(), answer).await.expect("an import");
-        Self { server, dag: Arc::clone(dag), library }
+        Self { server, dag: Arc::clone(dag), others }
     }
 
     /// Takes the events in transactions of these sizes.
@@ -140,7 +140,7 @@ async fn check_stream(dag: &Arc<Dag>, (priorities, cuts): &(Vec<u16>, Vec<usize>
     let (ends, state) = reader.head().await;
     prop_assert_eq!(ends, expected.ends(), "the ends after {:?}\n{}", order, dag);
     prop_assert_eq!(state, expected.state(), "the state after {:?}\n{}", order, dag);
-    prop_assert_eq!(*reader.library.asked.lock().expect("not poisoned"), 0, "nothing was missing\n{}", dag);
+    prop_assert_eq!(*reader.others.asked.lock().expect("not poisoned"), 0, "nothing was missing\n{}", dag);
     Ok(reader)
 }
 
@@ -199,7 +199,7 @@ async fn check_gaps(dag: &Arc<Dag>, order: &[usize], withheld: &[u16]) -> Result
     }
     let kept_back: BTreeSet<usize> = withheld.iter().map(|n| dag.founded + 1 + usize::from(*n) % new).collect();
     let ids = kept_back.iter().map(|index| dag.events[*index].pdu.event_id().to_owned());
-    *reader.library.withheld.lock().expect("not poisoned") = ids.collect();
+    *reader.others.withheld.lock().expect("not poisoned") = ids.collect();
     let first: Vec<usize> = order.iter().copied().filter(|index| !kept_back.contains(index)).collect();
     let (early, late) = first.split_at(first.len() / 2);
     let mut seen = Seen::default();
@@ -207,7 +207,7 @@ async fn check_gaps(dag: &Arc<Dag>, order: &[usize], withheld: &[u16]) -> Result
         take_and_check(&reader, part, &mut seen).await?;
         check_chains(&reader).await?;
     }
-    reader.library.withheld.lock().expect("not poisoned").clear();
+    reader.others.withheld.lock().expect("not poisoned").clear();
     take_and_check(&reader, &kept_back.into_iter().collect::<Vec<_>>(), &mut seen).await?;
     take_and_check(&reader, order, &mut seen).await?;
     check_chains(&reader).await
