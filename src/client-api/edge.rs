@@ -1,19 +1,18 @@
 //! What every request and every answer has in common: CORS, refused encodings, ids for failures,
 //! unknown paths and methods.
 
-use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request};
+use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
-use axum::routing::Route;
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Either, Ready, ready};
+use futures::future::{self, BoxFuture, Either};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
-use tower::{Service as _, layer::layer_fn, service_fn};
 
 use crate::compress::{self, Accepted};
 use crate::error::{ApiError, Failure};
@@ -35,42 +34,63 @@ impl FailureIds {
     }
 }
 
-/// `router` with [`around`] around every route.
+/// A handler, and around it what every request and every answer has in common, §"Web Browser Clients".
 ///
-/// By hand, because `axum::middleware` copies the route and boxes it again for every request.
-pub(crate) fn edged<S: Clone + Send + Sync + 'static>(router: Router<S>, api: Arc<Api>) -> Router<S> {
-    router.layer(layer_fn(move |mut route: Route| {
-        let api = Arc::clone(&api);
-        service_fn(move |request| around(&api, &mut route, request))
-    }))
+/// No layer of the router: each would copy the route and box it again for every request.
+#[derive(Clone)]
+pub(crate) struct Edged<H>(pub H);
+
+impl<H, T> Handler<T, Arc<Api>> for Edged<H>
+where
+    H: Handler<T, Arc<Api>, Future: Unpin>,
+    T: 'static,
+{
+    type Future = Answering<H::Future>;
+
+    fn call(self, mut request: Request, api: Arc<Api>) -> Self::Future {
+        let asked = Asked::of(&api, &request);
+        if request.method() == Method::OPTIONS {
+            // Never reaches an endpoint, whatever the path.
+            return Answering::Finishing(asked.finish(StatusCode::NO_CONTENT.into_response()));
+        }
+        match admit(&api, &mut request) {
+            Ok(()) => Answering::Handling(self.0.call(request, api), Some(asked)),
+            Err(refused) => Answering::Finishing(asked.finish(refused.into_response())),
+        }
+    }
 }
 
-/// Around every route, §"Web Browser Clients".
-fn around(
-    api: &Arc<Api>,
-    route: &mut Route,
-    mut request: Request,
-) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
-    let asked = Asked::of(api, &request);
-    if request.method() == Method::OPTIONS {
-        // Never reaches an endpoint, whatever the path.
-        return Either::Right(asked.finish(StatusCode::NO_CONTENT.into_response()));
-    }
-    match admit(api, &mut request) {
-        // No `async` block, which would hold the route's future twice.
-        Ok(()) => Either::Left(route.call(request).then(move |answered| match answered {
-            Ok(response) => asked.finish(response),
-            Err(never) => match never {},
-        })),
-        Err(refused) => Either::Right(asked.finish(refused.into_response())),
+/// A request on its way through [`Edged`].
+pub(crate) enum Answering<F> {
+    /// It is with its handler.
+    Handling(F, Option<Asked>),
+    Finishing(Finished),
+}
+
+impl<F: Future<Output = Response> + Unpin> Future for Answering<F> {
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
+        loop {
+            *self = match &mut *self {
+                Self::Handling(handler, asked) => {
+                    let response = ready!(handler.poll_unpin(context));
+                    Self::Finishing(match asked.take() {
+                        Some(asked) => asked.finish(response),
+                        None => Either::Left(future::ready(response)),
+                    })
+                }
+                Self::Finishing(finished) => return finished.poll_unpin(context),
+            };
+        }
     }
 }
 
 /// An answer that is ready, unless it has to be compressed.
-type Finished = Either<Ready<Result<Response, Infallible>>, BoxFuture<'static, Result<Response, Infallible>>>;
+pub(crate) type Finished = Either<future::Ready<Response>, BoxFuture<'static, Response>>;
 
 /// What is needed of a request when it is answered.
-struct Asked {
+pub(crate) struct Asked {
     api: Arc<Api>,
     /// `None`: answers are not compressed.
     accepted: Option<Accepted>,
@@ -95,9 +115,9 @@ impl Asked {
         add_cors(response.headers_mut());
         match self.accepted {
             Some(accepted) if compress::is_worth(&response) => {
-                Either::Right(compress::compressed(accepted, response).map(Ok).boxed())
+                Either::Right(compress::compressed(accepted, response).boxed())
             }
-            _ => Either::Left(ready(Ok(response))),
+            _ => Either::Left(future::ready(response)),
         }
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct ApiError {
     cause: Option<Box<str>>,
 }
 
-/// Why a request failed inside: rides on the response to [`crate::edge::edged`], which logs it once,
+/// Why a request failed inside: rides on the response to [`crate::edge::Edged`], which logs it once,
 /// beside the id that the client is told. Never part of the answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure(pub Box<str>);

@@ -1,8 +1,7 @@
 //! Paths of accounts and of what belongs to a user.
 
-use axum::routing::{delete, get, post, put};
-
 use super::Table;
+use super::methods::{delete, get, post, put};
 use crate::accounts::{
     account, account_data, admin, devices, filter, login, notices, openid, profile, push_rules, pushers, refresh,
     register, shared_secret, tags,

@@ -1,6 +1,7 @@
 //! Which path leads where. A path that is not here is unknown, to the letter.
 
 mod accounts;
+mod methods;
 mod rooms;
 mod sync;
 
@@ -8,16 +9,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::MatchedPath;
-use axum::routing::MethodRouter;
 use http::Extensions;
 
-use crate::{Api, edge};
+use self::methods::Methods;
+use crate::Api;
+use crate::edge::{Edged, unknown_method, unknown_path};
 
 /// Older clients and the protocol's test suite still use the first stable names, which mean the same.
 pub(crate) const PREFIXES: [&str; 2] = ["/_matrix/client/v3", "/_matrix/client/r0"];
 
 /// Paths, with their parameters in braces, and what answers them.
-type Table = Vec<(&'static str, MethodRouter<Arc<Api>>)>;
+type Table = Vec<(&'static str, Methods)>;
 
 /// The route of a request as it is written in the tables; `""` if there is none.
 pub(crate) fn behind_prefix(extensions: &Extensions) -> &str {
@@ -29,15 +31,15 @@ pub(crate) fn behind_prefix(extensions: &Extensions) -> &str {
 pub(crate) fn routes(api: Arc<Api>) -> Router {
     let mut router = Router::new();
     for (path, methods) in elsewhere() {
-        router = router.route(path, methods);
+        router = router.route(path, methods.into_router());
     }
     for (path, methods) in v3() {
         for prefix in PREFIXES {
-            router = router.route(&format!("{prefix}{path}"), methods.clone());
+            router = router.route(&format!("{prefix}{path}"), methods.clone().into_router());
         }
     }
-    let router = router.fallback(edge::unknown_path).method_not_allowed_fallback(edge::unknown_method);
-    edge::edged(router, api.clone()).with_state(api)
+    let router = router.fallback(Edged(unknown_path)).method_not_allowed_fallback(Edged(unknown_method));
+    router.with_state(api)
 }
 
 /// Below each of [`PREFIXES`].

@@ -1,8 +1,7 @@
 //! Paths of rooms.
 
-use axum::routing::{get, post, put};
-
 use super::Table;
+use super::methods::{get, post, put};
 use crate::rooms::{
     aliases, create, delayed, directory, event, legacy, members, membership, messages, mutual, relations, reports,
     send, state, summary, threads, upgrade,

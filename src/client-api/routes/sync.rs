@@ -1,8 +1,7 @@
 //! Paths of what clients follow: `/sync`, typing, receipts, threads.
 
-use axum::routing::{get, post, put};
-
 use super::Table;
+use super::methods::{get, post, put};
 use crate::rooms::{receipts, subscriptions, typing};
 use crate::{presence, sliding, sync};
 
