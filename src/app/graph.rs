@@ -27,6 +27,8 @@ use crate::{federation, services};
 
 /// How long rooms may take to finish what they were given.
 const ROOMS_PATIENCE: Duration = Duration::from_secs(1);
+/// Where so many have to be told of what was said last, the next is worth a second worker at once.
+const CROWD: usize = 8;
 /// Registration tokens that are read from a file at the most.
 const MAX_TOKENS: usize = 10_000;
 
@@ -88,6 +90,7 @@ impl Graph {
             settings: SyncSettings { max_timeout: settings.limits.sync_timeout, ..SyncSettings::default() },
             shutdown: requests.stopping(),
         });
+        tasks.spawn("outcomes of the store", bring_outcomes(store.clone(), sync.clone(), tasks.stopping()));
         tasks.spawn("unread", unread.run(tasks.stopping()));
         let followups = Followups::new(rooms.clone(), accounts.clone(), ground.server_name.clone());
         tasks.spawn("followups", Follower::new(ground.store.clone(), followups).run(tasks.stopping()));
@@ -133,6 +136,17 @@ impl Graph {
         self.rooms_stopping.cancel();
         if tokio::time::timeout(ROOMS_PATIENCE, self.rooms.join()).await.is_err() {
             tracing::warn!("rooms were cut off");
+        }
+    }
+}
+
+/// Brings what the store has committed to who waits for it.
+async fn bring_outcomes(store: Arc<RocksStore>, sync: Sync, stopping: CancellationToken) {
+    let quiet = move || sync.concerned() < CROWD;
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        Err(error) = store.bring_outcomes(quiet) => {
+            tracing::warn!(%error, "no pipe for the store's outcomes: each takes a little more");
         }
     }
 }

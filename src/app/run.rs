@@ -11,7 +11,6 @@ use hearth_store_rocks::RocksStore;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Code, Failure};
 use crate::graph::{Graph, trusted_proxies};
@@ -69,7 +68,6 @@ fn serve(runtime: &Runtime, settings: &Settings, mode: Mode<'_>) -> Result<(), F
         let mut signals = Signals::listen()?;
         let hangup = Signals::of(SignalKind::hangup())?;
         let (requests, tasks) = (Supervisor::new(), Supervisor::new());
-        tasks.spawn("outcomes of the store", bring_outcomes(store.clone(), tasks.stopping()));
         let graph = Graph::build(settings, &store, key, &requests, &tasks).await?;
         let limits = HttpLimits::from_settings(settings);
         let slots = slots(settings);
@@ -144,16 +142,6 @@ async fn bind(settings: &Settings, address: &Address) -> Result<Listener, Failur
         let code = if error.kind() == std::io::ErrorKind::AddrInUse { Code::Busy } else { Code::Io };
         Failure::new(code, format!("cannot listen on {address}: {error}"))
     })
-}
-
-/// Brings what the store has committed to who waits for it.
-async fn bring_outcomes(store: Arc<RocksStore>, stopping: CancellationToken) {
-    tokio::select! {
-        () = stopping.cancelled() => {}
-        Err(error) = store.bring_outcomes() => {
-            tracing::warn!(%error, "no pipe for the store's outcomes: each takes a little more");
-        }
-    }
 }
 
 /// Requests first, because they need everything else; the store last.

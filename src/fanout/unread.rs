@@ -49,7 +49,7 @@ impl Unread {
 
     /// Counts for the users of `server_name`.
     pub fn new(rooms: Rooms, server_name: OwnedServerName) -> Self {
-        Self { rooms, server_name, tallies: Tallies::default(), readers: Readers::default() }
+        Self { tallies: Tallies::new(rooms.clone()), rooms, server_name, readers: Readers::default() }
     }
 
     async fn consume_page(&mut self, view: &View, facts: &[LoggedFact], batch: &mut Batch) -> Result<(), ConsumeError> {
@@ -137,7 +137,7 @@ impl Consumer for Unread {
     }
 
     fn forget(&mut self) {
-        self.tallies = Tallies::default();
+        self.tallies = Tallies::new(self.rooms.clone());
         self.readers = Readers::default();
     }
 }

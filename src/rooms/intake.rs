@@ -22,12 +22,13 @@ use crate::ephemeral::TypingState;
 use crate::erasure::Erased;
 use crate::graph::AuthEdges;
 use crate::import::Joins;
-use crate::inbound::{InboundRequest, Pasts, RunRequest, Workers};
+use crate::inbound::{InboundRequest, Pasts, RunRequest, WithoutGaps, Workers};
 use crate::joining::Way;
 use crate::membership::Additions;
 use crate::plan::Signer;
 use crate::policy::{Policing, Unsigned};
 use crate::read_marks::ReadMarks;
+use crate::recent_tallies::RecentTallies;
 use crate::remote::Remote;
 use crate::servers::ServersCache;
 use crate::serving::StateAnswers;
@@ -79,9 +80,11 @@ pub(crate) struct Inner {
     pub workers: Workers,
     pub joins: Joins,
     pub pasts: Pasts,
+    pub without_gaps: WithoutGaps,
     pub erased: Erased,
     pub typing: TypingState,
     pub read_marks: ReadMarks,
+    pub recent_tallies: RecentTallies,
     pub delays: Delays,
     pub policing: Policing,
     shutdown: CancellationToken,
@@ -163,9 +166,11 @@ impl Rooms {
             workers: Workers::default(),
             joins: Joins::default(),
             pasts: Pasts::default(),
+            without_gaps: WithoutGaps::default(),
             erased: Erased::default(),
             typing,
             read_marks: ReadMarks::default(),
+            recent_tallies: RecentTallies::default(),
             delays: Delays::default(),
             policing: Policing::default(),
             shutdown: parts.shutdown,
@@ -187,6 +192,11 @@ impl Rooms {
     /// Since when it is known what users have read.
     pub fn read_marks(&self) -> &ReadMarks {
         &self.0.read_marks
+    }
+
+    /// What the unread consumer has counted last.
+    pub fn recent_tallies(&self) -> &RecentTallies {
+        &self.0.recent_tallies
     }
 
     /// A view of everything committed so far.

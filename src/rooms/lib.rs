@@ -41,6 +41,7 @@ mod profile;
 mod query;
 mod read_marks;
 mod receipts;
+mod recent_tallies;
 mod redact;
 mod relation;
 pub mod remote;
@@ -80,6 +81,7 @@ pub use query::{
 };
 pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};
+pub use recent_tallies::RecentTallies;
 pub use servers::RoomServers;
 pub use serving::{
     Accepted, EarlierTransaction, EventAtTime, HandshakeRefusal, MadeTemplate, Members, MissingQuery, ServeError,

@@ -7,9 +7,10 @@
 //! from within. Then it rings for itself, and wakes one of those who follow the change log each time it comes back: who
 //! waits for an answer goes first, on the same worker, and who makes others wait goes next.
 //!
-//! Several outcomes at once are worth more than one worker, and are handed out in the committer's thread. So is
-//! everything before that task runs and after it has ended.
+//! Several outcomes at once are worth more than one worker, and are handed out in the committer's thread. So is one that
+//! many wait for to hear of, and everything before that task runs and after it has ended.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -42,7 +43,21 @@ struct State {
     /// The task has been called and has not looked yet.
     rung: bool,
     /// `None`: nobody comes.
-    bell: Option<Arc<File>>,
+    bell: Option<Bell>,
+}
+
+/// How the task is called.
+#[derive(Clone)]
+struct Bell {
+    pipe: Arc<File>,
+    /// Whether what is committed now makes little work for those who follow the change log.
+    quiet: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bell").field(&self.pipe).finish()
+    }
 }
 
 impl Courier {
@@ -54,8 +69,9 @@ impl Courier {
     /// Sees to it that each of `outcomes` reaches who waits for it, and that everybody else hears which `lanes` have moved.
     pub(crate) fn bring(&self, mut outcomes: impl ExactSizeIterator<Item = Answered>, lanes: u32) {
         let mut state = self.state.lock();
+        let quiet = state.bell.as_ref().is_some_and(|bell| (bell.quiet)());
         // Several are worth another worker.
-        if outcomes.len() != 1 || state.bell.is_none() || state.outcome.is_some() {
+        if outcomes.len() != 1 || !quiet || state.outcome.is_some() {
             drop(state);
             outcomes.for_each(tell);
             return self.signals.moved(lanes);
@@ -73,14 +89,15 @@ impl Courier {
         drop(state);
         if let Some(bell) = bell {
             // A pipe that is full has been heard by nobody yet, and one without a reader is that of a task that has left.
-            let _ = (&*bell).write(&[1]);
+            let _ = (&*bell.pipe).write(&[1]);
         }
     }
 
-    /// Hands out what there is whenever the bell rings, until it is dropped.
-    pub(crate) async fn run(self: Arc<Self>) -> io::Result<()> {
+    /// Hands out what there is whenever the bell rings, until it is dropped; it is rung for while it is `quiet`.
+    pub(crate) async fn run(self: Arc<Self>, quiet: impl Fn() -> bool + Send + Sync + 'static) -> io::Result<()> {
         let (sender, mut bell) = pipe::pipe()?;
-        self.state.lock().bell = Some(Arc::new(File::from(sender.into_nonblocking_fd()?)));
+        let pipe = Arc::new(File::from(sender.into_nonblocking_fd()?));
+        self.state.lock().bell = Some(Bell { pipe, quiet: Arc::new(quiet) });
         let post = Post(self);
         // More than are ever in it: a read that fills less tells that there is nothing left.
         let mut rings = [0; 16];
@@ -128,6 +145,7 @@ impl Drop for Post {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use futures::{FutureExt as _, StreamExt as _};
@@ -161,7 +179,7 @@ mod tests {
     async fn a_task_brings_everything_that_comes_from_another_thread() {
         let courier = Arc::new(Courier::default());
         let mut watch = courier.signals().watch();
-        let task = tokio::spawn(Arc::clone(&courier).run());
+        let task = tokio::spawn(Arc::clone(&courier).run(|| true));
         for n in 1..2000 {
             let bringing = Arc::clone(&courier);
             let answered = tokio::task::spawn_blocking(move || bring(&bringing, n)).await.expect("no panic");
@@ -176,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn who_comes_while_the_task_is_busy_and_several_at_once_are_told_where_they_are() {
         let courier = Arc::new(Courier::default());
-        let mut task = Box::pin(Arc::clone(&courier).run());
+        let mut task = Box::pin(Arc::clone(&courier).run(|| true));
         assert!((&mut task).now_or_never().is_none());
         let mut first = bring(&courier, 1);
         assert!(bring(&courier, 2).try_recv().is_ok(), "somebody waits for the task already");
@@ -192,10 +210,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_many_wait_for_is_told_at_once() {
+        let courier = Arc::new(Courier::default());
+        let quiet = Arc::new(AtomicBool::new(true));
+        let is_quiet = Arc::clone(&quiet);
+        let mut task = Box::pin(Arc::clone(&courier).run(move || is_quiet.load(Ordering::Relaxed)));
+        assert!((&mut task).now_or_never().is_none());
+        quiet.store(false, Ordering::Relaxed);
+        let mut watch = courier.signals().watch();
+        assert!(bring(&courier, 1).try_recv().is_ok());
+        assert_eq!(watch.next().now_or_never(), Some(Some(Lane::of(0))));
+        quiet.store(true, Ordering::Relaxed);
+        assert!(bring(&courier, 2).try_recv().is_err(), "it is rung for");
+    }
+
+    #[tokio::test]
     async fn when_the_task_ends_what_is_left_is_handed_out() {
         let courier = Arc::new(Courier::default());
         let mut watch = courier.signals().watch();
-        let mut task = Box::pin(Arc::clone(&courier).run());
+        let mut task = Box::pin(Arc::clone(&courier).run(|| true));
         assert!((&mut task).now_or_never().is_none());
         let mut first = bring(&courier, 1);
         assert!(first.try_recv().is_err(), "nobody has been there yet");

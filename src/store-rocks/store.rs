@@ -72,12 +72,16 @@ impl RocksStore {
     }
 
     /// Brings the outcomes of commits to those who wait for them, for as long as it is polled: to be run as a task where
-    /// most of them wait. Without it they are woken from another thread, which costs a little more.
+    /// most of them wait. Without it they are woken from another thread, which costs a little more, and so they are while
+    /// it is not `quiet`: where many wait for what is committed, to wake a second worker is worth it.
     ///
     /// # Errors
     /// If there is no pipe to be had; then all is as without it.
-    pub fn bring_outcomes(&self) -> impl Future<Output = std::io::Result<()>> + Send + use<> {
-        Arc::clone(&self.shared.courier).run()
+    pub fn bring_outcomes<Q>(&self, quiet: Q) -> impl Future<Output = std::io::Result<()>> + Send + use<Q>
+    where
+        Q: Fn() -> bool + Send + Sync + 'static,
+    {
+        Arc::clone(&self.shared.courier).run(quiet)
     }
 
     /// Shows every row of every keyspace and of the change log ([`crate::CHANGE_LOG`]) to `visit`, in no

@@ -187,6 +187,11 @@ impl Sync {
         self.0.incarnation
     }
 
+    /// How many of those who have polled lately the newest change concerned.
+    pub fn concerned(&self) -> usize {
+        self.0.live.concerned()
+    }
+
     pub(crate) fn presence(&self) -> &Presence {
         self.0.accounts.presence()
     }

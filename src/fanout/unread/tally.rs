@@ -2,17 +2,14 @@
 
 use std::collections::HashMap;
 
+use hearth_rooms::Rooms;
 use hearth_schema::{RoomNid, RoomTallies, RoomTally, Tally, ThreadTallies};
 use hearth_store::{Batch, Order, Pos, StoreError, View};
 
-/// Rooms whose newest tally is kept in memory.
-const ROOMS: usize = 4096;
-
 /// Totals by room. Nobody else writes them.
-#[derive(Default)]
 pub(super) struct Tallies {
-    /// The newest of each room.
-    newest: HashMap<RoomNid, (Pos, RoomTally)>,
+    /// Keep the newest of each room, also for others.
+    rooms: Rooms,
     /// Those of this batch, ascending; its view does not have them.
     fresh: HashMap<RoomNid, Vec<(Pos, RoomTally)>>,
     /// The same for threads, by root.
@@ -20,13 +17,16 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
+    /// Nothing is known yet, or any more.
+    pub(super) fn new(rooms: Rooms) -> Self {
+        rooms.recent_tallies().clear();
+        Self { rooms, fresh: HashMap::new(), fresh_threads: HashMap::new() }
+    }
+
     /// A new batch begins.
     pub(super) fn begin(&mut self) {
         self.fresh.clear();
         self.fresh_threads.clear();
-        if self.newest.len() > ROOMS {
-            self.newest.clear();
-        }
     }
 
     /// Counts the event at `pos`: nothing, or `one`.
@@ -52,7 +52,7 @@ impl Tallies {
             batch.put::<RoomTallies>(&(room, pos), &tally);
             self.fresh.entry(room).or_default().push((pos, tally));
         }
-        self.newest.insert(room, (pos, tally));
+        self.rooms.recent_tallies().keep(room, pos, tally);
         Ok(())
     }
 
@@ -79,8 +79,8 @@ impl Tallies {
     }
 
     async fn before(&self, view: &View, room: RoomNid, pos: Pos) -> Result<RoomTally, StoreError> {
-        match self.newest.get(&room) {
-            Some((newest, tally)) if *newest < pos => Ok(*tally),
+        match self.rooms.recent_tallies().newest(room) {
+            Some((newest, tally)) if newest < pos => Ok(tally),
             _ => stored(view, room, before(pos)).await,
         }
     }

@@ -9,12 +9,13 @@
 //! A gap is closed when what was filled in joins on what was here, or when it is full.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use hearth_event::Pdu;
 use hearth_schema::{GAP_ROOM, Gap, Gaps, Membership, RoomNid, Source, Timeline};
-use hearth_store::{Batch, Lane, Order, Owner, Pos, StoreError, View};
+use hearth_store::{Batch, LANES, Lane, Order, Owner, Pos, StoreError, View};
 use ruma_common::{OwnedEventId, OwnedUserId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,24 @@ const MAX_BACKGROUND: u64 = 2_000;
 const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(24 * 60 * 60));
 /// After so many pauses a gap is left to those who scroll back to it.
 const MAX_FAILURES: u32 = 12;
+
+/// How far each lane had no gap when it was looked at. A gap comes with an event, and an event with a fact of the change
+/// log: a lane in which nothing has happened since need not be read again.
+#[derive(Default)]
+pub(crate) struct WithoutGaps([AtomicU64; LANES as usize]);
+
+impl WithoutGaps {
+    /// Whether `lane`, whose newest fact is at `newest` if the engine can say, has no gap for certain.
+    fn still(&self, lane: Lane, newest: Option<Pos>) -> bool {
+        let seen = self.0[usize::from(lane.number())].load(Ordering::Relaxed);
+        newest.is_some_and(|newest| seen > 0 && newest.get() < seen)
+    }
+
+    /// `lane` had none in a view of everything up to `frontier`.
+    fn seen(&self, lane: Lane, frontier: Pos) {
+        self.0[usize::from(lane.number())].store(frontier.get() + 1, Ordering::Relaxed);
+    }
+}
 
 /// A gap that is not filled.
 #[derive(Clone, Copy, Debug)]
@@ -110,26 +129,7 @@ impl Rooms {
 
     /// One round in the background.
     pub(crate) async fn heal_all(&self) -> Result<(), StoreError> {
-        let view = self.view().await?;
-        let mut due: Vec<(u32, u32, RoomNid, Pos)> = Vec::new();
-        let now = self.0.clock.now().0;
-        for lane in Lane::all() {
-            view.scan::<Gaps, _>(&(lane,), Order::Ascending, MAX_GAPS, |(_, room, at), row| {
-                let gap = OpenGap { at, row };
-                let near = at.get() - gap.lowest().get().min(at.get()) < MAX_BACKGROUND;
-                if near && row.failures < MAX_FAILURES && row.retry_at <= now {
-                    let mut dice = [0; 4];
-                    self.0.random.fill(&mut dice);
-                    due.push((row.failures, u32::from_le_bytes(dice), room, at));
-                }
-                if due.len() < MAX_GAPS {
-                    std::ops::ControlFlow::Continue(())
-                } else {
-                    std::ops::ControlFlow::Break(())
-                }
-            })
-            .await?;
-        }
+        let mut due = self.due_gaps().await?;
         // Those that have failed least: whoever makes gaps that nobody can fill does not hold up the others.
         due.sort_unstable_by_key(|(failures, dice, ..)| (*failures, *dice));
         due.truncate(ROUND.0);
@@ -153,6 +153,39 @@ impl Rooms {
         };
         futures::stream::iter(due).for_each_concurrent(PARALLEL, fill).await;
         Ok(())
+    }
+
+    /// Gaps that may be tried to fill now: how often each has failed, a random number, and where it is.
+    async fn due_gaps(&self) -> Result<Vec<(u32, u32, RoomNid, Pos)>, StoreError> {
+        let view = self.view().await?;
+        let mut due = Vec::new();
+        let now = self.0.clock.now().0;
+        for lane in Lane::all() {
+            if self.0.without_gaps.still(lane, self.0.store.newest_fact(lane)) {
+                continue;
+            }
+            let mut found = false;
+            view.scan::<Gaps, _>(&(lane,), Order::Ascending, MAX_GAPS, |(_, room, at), row| {
+                found = true;
+                let gap = OpenGap { at, row };
+                let near = at.get() - gap.lowest().get().min(at.get()) < MAX_BACKGROUND;
+                if near && row.failures < MAX_FAILURES && row.retry_at <= now {
+                    let mut dice = [0; 4];
+                    self.0.random.fill(&mut dice);
+                    due.push((row.failures, u32::from_le_bytes(dice), room, at));
+                }
+                if due.len() < MAX_GAPS {
+                    std::ops::ControlFlow::Continue(())
+                } else {
+                    std::ops::ControlFlow::Break(())
+                }
+            })
+            .await?;
+            if !found {
+                self.0.without_gaps.seen(lane, view.frontier().of(lane));
+            }
+        }
+        Ok(due)
     }
 
     /// Fetches a page of what is missing before the event at `at`, unless the gap is filled or nobody could tell a moment

@@ -45,7 +45,7 @@ pub(crate) use backfill::{Backfilled, Pasts};
 pub(crate) use desk::Workers;
 #[cfg(test)]
 pub(crate) use desk::limits;
-pub(crate) use heal::OpenGap;
+pub(crate) use heal::{OpenGap, WithoutGaps};
 pub(crate) use judge::by_auth_events;
 #[cfg(test)]
 pub(crate) use judge::sorted;

@@ -17,7 +17,7 @@ mod room;
 mod user;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hearth_accounts::Presence;
@@ -55,6 +55,8 @@ pub(crate) struct Live {
     typing: Newest,
     presence: Presence,
     foreign: ForeignRooms,
+    /// How many users the newest change concerns.
+    concerned: AtomicUsize,
 }
 
 impl Live {
@@ -69,12 +71,18 @@ impl Live {
             typing,
             presence,
             foreign: ForeignRooms::default(),
+            concerned: AtomicUsize::new(0),
         }
     }
 
     /// How far everything may be shown.
     pub(crate) fn processed(&self) -> Pos {
         *self.processed.borrow()
+    }
+
+    /// How many registered users the newest change concerned.
+    pub(crate) fn concerned(&self) -> usize {
+        self.concerned.load(Ordering::Relaxed)
     }
 
     /// The version of typing that everybody has been told of.

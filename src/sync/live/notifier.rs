@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hearth_base::ticks;
@@ -90,25 +91,33 @@ impl Notifier {
             return Ok(());
         }
         let mut touched = Touched::default();
+        let mut moved = false;
         for lane in Lane::all() {
-            self.follow_lane(lane, target, &mut touched).await?;
+            moved |= self.follow_lane(lane, target, &mut touched).await?;
         }
         self.live.processed.send_replace(target);
         wake(&touched);
+        // Not everything that is committed says something to anybody.
+        if moved {
+            self.live.concerned.store(touched.len(), Ordering::Relaxed);
+        }
         Ok(())
     }
 
-    async fn follow_lane(&mut self, lane: Lane, target: Pos, touched: &mut Touched) -> Result<(), StoreError> {
+    /// Takes in the facts of a lane up to `target`; gives whether there were any.
+    async fn follow_lane(&mut self, lane: Lane, target: Pos, touched: &mut Touched) -> Result<bool, StoreError> {
         let at = usize::from(lane.number());
+        let mut moved = false;
         loop {
             let from = self.positions[at];
             if from >= target || self.store.newest_fact(lane).is_some_and(|newest| newest <= from) {
-                return Ok(());
+                return Ok(moved);
             }
+            moved = true;
             if self.live.users.read().is_empty() {
                 // Whoever registers from now on reads the store at or above `target`.
                 self.positions[at] = target;
-                return Ok(());
+                return Ok(moved);
             }
             let mut facts = self.store.tail(lane, from, PAGE).await?;
             let complete = facts.len() < PAGE;
@@ -251,7 +260,11 @@ impl Live {
                 live.state_at(*pos);
             }
         }
-        live.event_at(newest);
+        live.follow(&events);
+        // What has been counted last is the newest event, unless more has happened meanwhile.
+        if let Some((_, tally)) = self.rooms.recent_tallies().newest(room).filter(|(pos, _)| *pos == newest) {
+            live.keep_tally(newest, tally);
+        }
         live.for_each_user(|user| {
             user.change_at(newest);
             touched.insert(user.nid(), Arc::clone(user));
