@@ -81,7 +81,7 @@ impl Tallies {
     async fn before(&self, view: &View, room: RoomNid, pos: Pos) -> Result<RoomTally, StoreError> {
         match self.rooms.recent_tallies().newest(room) {
             Some((newest, tally)) if newest < pos => Ok(tally),
-            _ => stored(view, room, before(pos)).await,
+            _ => self.at(view, room, before(pos)).await,
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hearth_rooms::{DelayLimits, DelayedAction, SendEvent};
-use hearth_schema::{Highlights, ReadPoint, ReadPoints};
-use hearth_store::{Order, Store};
+use hearth_schema::{Highlights, ReadPoint, ReadPoints, Tally};
+use hearth_store::{Order, Owner as _, Store};
 use ruma_common::{CanonicalJsonObject, CanonicalJsonValue, RoomId};
 use serde_json::json;
 
@@ -34,6 +34,24 @@ async fn state_of_bob(world: &World, room_id: &RoomId) -> (ReadPoint, usize) {
     let point = view.get::<ReadPoints>(&key).await.expect("readable").expect("bob has joined");
     let mentions = view.page::<Highlights, _>(&key, Order::Ascending, 99).await.expect("readable");
     (point, mentions.len())
+}
+
+#[tokio::test]
+async fn what_this_batch_has_counted_stays_counted_though_memory_is_full() {
+    let world = World::new();
+    let room_id = world.room(&[]).await;
+    let (room, view) = (world.rooms.ids().room(&room_id), world.rooms.view().await.expect("a view"));
+    let mut tallies = Tallies::new(world.rooms.clone());
+    let mut batch = Batch::new(room.lane());
+    tallies.begin();
+    for n in 1..=3 {
+        let pos = Pos::new(view.frontier().base().get() + n);
+        let one = Some(Tally { notifying: 1, highlighting: 0 });
+        tallies.count((&view, &mut batch), (room, pos), None, one).await.expect("counted");
+        // As if very many rooms had come in between.
+        world.rooms.recent_tallies().clear();
+        assert_eq!(tallies.at(&view, room, pos).await.expect("readable").main.notifying, n);
+    }
 }
 
 #[tokio::test]
