@@ -260,11 +260,7 @@ impl Live {
                 live.state_at(*pos);
             }
         }
-        live.follow(&events);
-        // What has been counted last is the newest event, unless more has happened meanwhile.
-        if let Some((_, tally)) = self.rooms.recent_tallies().newest(room).filter(|(pos, _)| *pos == newest) {
-            live.keep_tally(newest, tally);
-        }
+        live.event_at(newest);
         live.for_each_user(|user| {
             user.change_at(newest);
             touched.insert(user.nid(), Arc::clone(user));
