@@ -119,15 +119,13 @@ impl Notifier {
                 self.positions[at] = target;
                 return Ok(moved);
             }
+            // A short answer need not be the end: the log ends where nothing comes, or what is newer than `target`.
             let mut facts = self.store.tail(lane, from, PAGE).await?;
-            let complete = facts.len() < PAGE;
+            let more = facts.last().is_some_and(|fact| fact.pos < target);
             facts.retain(|fact| fact.pos <= target);
             let last = facts.last().map(|fact| fact.pos);
             self.live.take_in(&*self.store, &facts, touched).await?;
-            self.positions[at] = match last {
-                Some(last) if !complete && last < target => last,
-                _ => target,
-            };
+            self.positions[at] = last.filter(|_| more).unwrap_or(target);
         }
     }
 
@@ -260,7 +258,11 @@ impl Live {
                 live.state_at(*pos);
             }
         }
-        live.event_at(newest);
+        live.follow(&events);
+        // What has been counted last is the newest event, unless more has happened meanwhile.
+        if let Some((_, tally)) = self.rooms.recent_tallies().newest(room).filter(|(pos, _)| *pos == newest) {
+            live.keep_tally(newest, tally);
+        }
         live.for_each_user(|user| {
             user.change_at(newest);
             touched.insert(user.nid(), Arc::clone(user));

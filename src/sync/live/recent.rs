@@ -36,6 +36,26 @@ impl Recent {
         Self { after, newest, older, events }.above_floor()
     }
 
+    /// Goes on from `known`, or begins anew, with `new` events, oldest first: all that there are after the one at `last`.
+    /// `None`: some of them have been seen already.
+    pub(super) fn following(known: Option<Self>, last: Pos, new: &[(Pos, u32)]) -> Option<Self> {
+        let ((first, _), (newest, _)) = (new.first()?, new.last()?);
+        if *first <= last {
+            return None;
+        }
+        let begin = || Self { after: last, newest: last, older: None, events: Vec::new() }.above_floor();
+        let mut recent = known.filter(|known| known.newest == last).unwrap_or_else(begin);
+        recent.events.extend_from_slice(new);
+        recent.newest = *newest;
+        if recent.events.len() > MAX_EVENTS {
+            let gone = recent.events.len() - MAX_EVENTS / 2;
+            if let Some((last, _)) = recent.events.drain(..gone).next_back() {
+                (recent.after, recent.older) = (last, Some(Pos::new(last.get().saturating_sub(1))));
+            }
+        }
+        Some(recent)
+    }
+
     /// What is below may grow: other servers tell of what was before.
     fn above_floor(mut self) -> Self {
         if self.after < Pos::FLOOR {
@@ -125,6 +145,48 @@ mod tests {
         assert_eq!(asked(&read, 0, 2), None, "nobody knows whether it is limited");
         assert_eq!(asked(&read, 0, 1), Some((vec![10], true)));
         assert_eq!(asked(&read, floor, 5), Some((vec![9, 10], false)));
+    }
+
+    fn above(n: u64) -> Pos {
+        Pos::new(Pos::FLOOR.get() + n)
+    }
+
+    /// Events that are numbered as far as they are above the floor.
+    fn numbered(numbers: &[u32]) -> Vec<(Pos, u32)> {
+        numbers.iter().map(|n| (above(u64::from(*n)), *n)).collect()
+    }
+
+    #[test]
+    fn what_comes_goes_on_from_what_is_known() {
+        let asked = |recent: &Recent, after, limit| {
+            recent.newest_after(above(after), limit).map(|stretch| (stretch.numbers, stretch.limited))
+        };
+        let known =
+            || Some(Recent { after: above(10), newest: above(14), older: Some(above(3)), events: numbered(&[12, 14]) });
+        let longer = Recent::following(known(), above(14), &numbered(&[16, 18])).expect("all new");
+        assert_eq!(longer.newest, above(18));
+        assert_eq!(asked(&longer, 10, 9), Some((vec![12, 14, 16, 18], false)));
+        assert_eq!(asked(&longer, 3, 4), Some((vec![12, 14, 16, 18], true)));
+        let anew = Recent::following(known(), above(15), &numbered(&[16, 18])).expect("all new");
+        assert_eq!(asked(&anew, 15, 9), Some((vec![16, 18], false)));
+        assert_eq!(asked(&anew, 14, 9), None, "there is one at 15");
+        assert!(Recent::following(known(), above(16), &numbered(&[16, 18])).is_none());
+        assert!(Recent::following(known(), above(14), &[]).is_none());
+    }
+
+    #[test]
+    fn of_many_events_the_newest_stay() {
+        let mut known = None;
+        for n in 1..=100 {
+            known = Recent::following(known, above(2 * u64::from(n)), &numbered(&[2 * n + 2]));
+        }
+        let recent = known.expect("all new");
+        assert!(recent.is_small() && recent.events.len() >= MAX_EVENTS / 2);
+        let oldest = recent.events[0].0.get();
+        let limited = |after, limit| recent.newest_after(Pos::new(after), limit).map(|stretch| stretch.limited);
+        assert_eq!(limited(oldest - 2, 100), Some(false));
+        assert_eq!(limited(oldest - 3, recent.events.len()), Some(true));
+        assert_eq!(limited(oldest - 3, 100), None, "one more, or more than that");
     }
 
     #[test]

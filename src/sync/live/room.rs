@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hearth_rooms::RoomEvent;
 use hearth_schema::{NidMap, RoomNid, RoomTally, UserNid};
 use hearth_store::Pos;
 use parking_lot::Mutex;
@@ -78,8 +79,20 @@ impl LiveRoom {
         self.loaded.store(true, Ordering::Release);
     }
 
-    pub(super) fn event_at(&self, pos: Pos) {
-        self.event.raise(pos.get());
+    /// All `events` that have come since the last that came by, in any order.
+    pub(super) fn follow(&self, events: &[Arc<RoomEvent>]) {
+        let mut new: Vec<(Pos, u32)> = events.iter().map(|event| (event.pos, event.n)).collect();
+        new.sort_unstable();
+        // First this: before it is loaded, there may be older events than those that came by.
+        if self.is_loaded() {
+            let last = Pos::new(self.event.get());
+            let mut recent = self.recent.lock();
+            let known = recent.take();
+            *recent = Recent::following(known, last, &new);
+        }
+        if let Some((newest, _)) = new.last() {
+            self.event.raise(newest.get());
+        }
     }
 
     pub(super) fn state_at(&self, pos: Pos) {

@@ -171,6 +171,38 @@ async fn an_event_waits_for_its_counts() {
 }
 
 #[tokio::test]
+async fn a_log_that_comes_in_pieces_is_read_to_its_end() {
+    // One fact at a time, and nobody says which is the newest.
+    let rates = chaos::ChaosRates {
+        conflict: 0,
+        lost_answer: 0,
+        late_answer: 0,
+        expired: 0,
+        slow_read: 100,
+        lost_hint: 100,
+        late_hint: 0,
+    };
+    let store = Arc::new(chaos::ChaosStore::with_rates(MemoryStore::new(), 7, rates));
+    let (progress, counted) = watch::channel(Pos::ZERO);
+    let world = World::with_counting(store, |_, _, _| counted);
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let room_id = world.room(&alice, &[]).await;
+    progress.send_replace(world.store.frontier().base());
+    let (since_alice, since_bob) =
+        (next(&world.now(&alice, None, "{}").await), next(&world.now(&bob, None, "{}").await));
+    world.say(&room_id, &alice, "before").await;
+    world.change(&room_id, &alice, &bob, Membership::Invite).await;
+    world.say(&room_id, &alice, "after").await;
+    progress.send_replace(world.store.frontier().base());
+    let invited = timeout(Duration::from_secs(5), world.poll(&bob, &since_bob)).await.expect("in time");
+    assert!(invited["rooms"]["invite"][room_id.as_str()].is_object(), "{invited}");
+    let answer = world.poll(&alice, &since_alice).await;
+    let shown = bodies(joined(&answer, &room_id));
+    assert_eq!((shown.first().map(String::as_str), shown.last().map(String::as_str)), (Some("before"), Some("after")));
+    assert_eq!(shown.len(), 3);
+}
+
+#[tokio::test]
 async fn who_has_not_polled_for_long_misses_nothing() {
     let world = World::new();
     let (alice, bob) = (world.user("alice").await, world.user("bob").await);
