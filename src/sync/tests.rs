@@ -1,5 +1,6 @@
 //! Whole answers, on a store in memory.
 
+mod counting;
 mod filters;
 mod follow;
 mod foreign;

@@ -1,9 +1,12 @@
 //! Many who wait for one message, with tokens of different age: what one has read is not read again.
 
+use std::sync::Arc;
+
 use hearth_rooms::SendEvent;
 use hearth_schema::Membership;
 use serde_json::json;
 
+use super::counting::{CountingStore, reads_of_news};
 use crate::testing::*;
 
 const ALL: &str = r#"{"room":{"timeline":{"limit":100}}}"#;
@@ -20,7 +23,7 @@ async fn everybody_is_given_what_came_after_the_own_token() {
         world.say(&room_id, &alice, &n.to_string()).await;
     }
     let expected = |from: usize| (from..5).map(|n| n.to_string()).collect::<Vec<_>>();
-    // The first reads the store; younger tokens are answered from what it found, older ones are not.
+    // What has come by since they are here is in memory; whoever has an older token reads the store.
     for from in [2, 3, 4, 2, 0, 1, 4] {
         for who in [&bob, &carol] {
             let answer = world.now(who, Some(&tokens[from]), ALL).await;
@@ -36,6 +39,22 @@ async fn everybody_is_given_what_came_after_the_own_token() {
     world.say(&room_id, &alice, "5").await;
     let answer = world.now(&bob, Some(&tokens[4]), ALL).await;
     assert_eq!(bodies(joined(&answer, &room_id)), ["4", "5"], "what is remembered ends with the next message");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_message_reads_nothing_of_the_store() {
+    let store = CountingStore::default();
+    let reads = Arc::clone(&store.reads);
+    let world = World::on(Arc::new(store));
+    let (alice, bob, carol) = (world.user("alice").await, world.user("bob").await, world.user("carol").await);
+    let room_id = world.room(&alice, &[&bob, &carol]).await;
+    // What does not change with a message is read by the first answer.
+    for who in [&bob, &carol] {
+        reads_of_news(&world, &reads, who, (&room_id, &alice)).await;
+    }
+    for who in [&bob, &carol] {
+        assert_eq!(reads_of_news(&world, &reads, who, (&room_id, &alice)).await, 0);
+    }
 }
 
 #[tokio::test]
