@@ -75,9 +75,9 @@ pub use joining::{JoinError, RemoteJoin};
 pub use outside::{GoodInvite, InviteError, InviteIn, OutsideRoom};
 pub use policy::PolicyError;
 pub use query::{
-    Current, Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, Member, MembersFilter,
-    MutualRooms, Reader, RelatedBy, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy,
-    ThreadsInclude, ThreadsPage, ThreadsQuery, TimelinePage,
+    Current, Direction, EventExtras, EventFilter, HistoryPage, HistoryQuery, LazyLoad, MembersFilter, MutualRooms,
+    Reader, RelatedBy, RelationsPage, RelationsQuery, RoomEvent, RoomOverview, RoomSummary, SentBy, ThreadsInclude,
+    ThreadsPage, ThreadsQuery, TimelinePage,
 };
 pub use read_marks::ReadMarks;
 pub use receipts::{NewReceipt, ReceiptError, ReceiptThread};

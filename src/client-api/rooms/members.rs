@@ -1,14 +1,14 @@
 //! `GET /rooms/{roomId}/members` and `GET /rooms/{roomId}/joined_members`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use hearth_rooms::MembersFilter;
+use hearth_rooms::{MembersFilter, RoomEvent};
 use hearth_schema::Membership;
 use ruma_common::{OwnedRoomId, UserId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::render;
 use crate::Api;
@@ -46,15 +46,36 @@ pub(crate) async fn members(
     Ok(reply::raw(body))
 }
 
-#[derive(Serialize)]
-struct JoinedMember {
-    display_name: Option<String>,
-    avatar_url: Option<String>,
+/// What a member event says of its user, as it stands there.
+#[derive(Default, Deserialize, Serialize)]
+struct JoinedMember<'a> {
+    #[serde(borrow, rename(deserialize = "displayname"))]
+    display_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    avatar_url: Option<&'a RawValue>,
+}
+
+impl<'a> JoinedMember<'a> {
+    /// Anything may stand in a member event's content; what is no text is no name.
+    fn of(event: &'a RoomEvent) -> Self {
+        let text = |value: &&RawValue| value.get().starts_with('"');
+        let content: Self = serde_json::from_slice(event.pdu.content_json()).unwrap_or_default();
+        Self { display_name: content.display_name.filter(text), avatar_url: content.avatar_url.filter(text) }
+    }
+}
+
+/// Profiles by user ID.
+struct Joined(Vec<Arc<RoomEvent>>);
+
+impl Serialize for Joined {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().filter_map(|event| Some((event.state_key()?, JoinedMember::of(event)))))
+    }
 }
 
 #[derive(Serialize)]
 struct JoinedMembers {
-    joined: BTreeMap<String, JoinedMember>,
+    joined: Joined,
 }
 
 /// Joined members with their profiles. A service sees them if any of its users is one.
@@ -70,10 +91,6 @@ pub(crate) async fn joined_members(
             api.rooms.joined_user(&room_id, has).await?.unwrap_or(requester.user_id)
         }
     };
-    let members = api.rooms.joined_members(&user_id, &room_id).await?;
-    let joined = members.into_iter().map(|member| {
-        let shown = JoinedMember { display_name: member.displayname, avatar_url: member.avatar_url };
-        (member.user_id.to_string(), shown)
-    });
-    Ok(reply::json(&JoinedMembers { joined: joined.collect() }))
+    let joined = Joined(api.rooms.joined_members(&user_id, &room_id).await?);
+    Ok(reply::json(&JoinedMembers { joined }))
 }

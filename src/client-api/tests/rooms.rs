@@ -329,6 +329,26 @@ async fn members_are_listed_to_members() {
 }
 
 #[tokio::test]
+async fn joined_members_have_the_names_of_their_member_events() {
+    let world = World::new();
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    let room = world.create_room(&ann, json!({"preset": "public_chat"})).await;
+    join(&world, &room, &bob).await;
+    let said = |user: &Person| in_room(&room, &format!("state/m.room.member/{}", pct(&user.id)));
+    let name = "A \"quoted\" name,\n\u{e9}\\";
+    let content = json!({"membership": "join", "displayname": name, "avatar_url": "mxc://hs.test/a"});
+    world.put(&said(&ann), &ann, content).await.ok();
+    let content = json!({"membership": "join", "displayname": {"no": "text"}, "avatar_url": 5});
+    world.put(&said(&bob), &bob, content).await.ok();
+    let joined = world.get(&in_room(&room, "joined_members"), &bob).await.ok();
+    let expected = json!({"joined": {
+        &ann.id: {"display_name": name, "avatar_url": "mxc://hs.test/a"},
+        &bob.id: {"display_name": null, "avatar_url": null},
+    }});
+    assert_eq!(joined, expected);
+}
+
+#[tokio::test]
 async fn typing_and_receipts_reach_others_by_sync() {
     let world = World::new();
     let (ann, bob) = (world.register("ann").await, world.register("bob").await);

@@ -17,17 +17,6 @@ use crate::plan::membership_of;
 /// Changes of one user's membership that are followed back to a point of the timeline.
 const MAX_CHANGES: usize = 100;
 
-/// A joined member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Who.
-    pub user_id: OwnedUserId,
-    /// Display name in this room.
-    pub displayname: Option<String>,
-    /// `mxc:` URI in this room.
-    pub avatar_url: Option<String>,
-}
-
 /// Which members are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MembersFilter {
@@ -187,31 +176,21 @@ impl Rooms {
         Ok(joined)
     }
 
-    /// Who is joined now, with names. Only members may ask.
+    /// The member events of those who are joined now. Only members may ask.
     ///
     /// # Errors
     /// [`QueryError::Forbidden`].
-    pub async fn joined_members(&self, user: &UserId, room_id: &RoomId) -> Result<Vec<Member>, QueryError> {
-        #[derive(serde::Deserialize)]
-        struct Content {
-            displayname: Option<String>,
-            avatar_url: Option<String>,
-        }
+    pub async fn joined_members(&self, user: &UserId, room_id: &RoomId) -> Result<Vec<Arc<RoomEvent>>, QueryError> {
         let view = self.view().await?;
-        if self.access(&view, user, self.ids().room(room_id)).await? != Access::Joined {
+        let room = self.ids().room(room_id);
+        if self.access(&view, user, room).await? != Access::Joined {
             return Err(QueryError::Forbidden);
         }
-        let filter = MembersFilter { membership: Some(Membership::Join), ..MembersFilter::default() };
-        let events = self.members(user, room_id, &filter).await?;
-        let mut members = Vec::with_capacity(events.len());
-        for event in events {
-            let Some(Ok(user_id)) = event.state_key().map(<&UserId>::try_from) else { continue };
-            // Anything may stand in a member event's content; what is no text is no name.
-            let content = serde_json::from_slice::<Content>(event.pdu.content_json());
-            let (displayname, avatar_url) = content.map_or((None, None), |c| (c.displayname, c.avatar_url));
-            members.push(Member { user_id: user_id.to_owned(), displayname, avatar_url });
-        }
-        Ok(members)
+        let current = self.current(&view, room).await?;
+        let members = current.of_type("m.room.member").map(|(_, entry)| entry);
+        let joined = members.filter(|entry| entry.membership == Some(Membership::Join));
+        let numbers: Vec<u32> = joined.map(|entry| entry.n).collect();
+        Ok(self.events(&view, room, &numbers).await?)
     }
 
     /// A user who is joined now and for whom `is_one` holds; `None`: there is none, or no such room here.
@@ -230,7 +209,7 @@ impl Rooms {
         let current = self.current(&view, room).await?;
         let mut joined =
             current.of_type("m.room.member").filter(|(_, entry)| entry.membership == Some(Membership::Join));
-        // What is no user ID is nobody, as in `joined_members`.
+        // What is no user ID is nobody.
         Ok(joined.find_map(|(key, _)| match <&UserId>::try_from(key) {
             Ok(user) if is_one(user) => Some(user.to_owned()),
             _ => None,

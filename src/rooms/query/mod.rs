@@ -22,7 +22,7 @@ pub use event::{EventExtras, RoomEvent, SentBy};
 pub(crate) use history::Access;
 pub use history::{Direction, EventFilter, HistoryPage, HistoryQuery, LazyLoad, RelatedBy, TimelinePage};
 pub(crate) use loading::parse_room_id;
-pub use members::{Member, MembersFilter};
+pub use members::MembersFilter;
 pub use mutual::MutualRooms;
 pub use overview::{RoomOverview, RoomSummary};
 pub(crate) use relations::children;

@@ -52,7 +52,8 @@ async fn a_profile_change_reaches_every_joined_room() {
     fixture.rooms.update_profile(&alice, &profile).await.expect("updated");
     for room in [one, two] {
         let members = fixture.rooms.joined_members(&alice, &room).await.expect("members");
-        assert_eq!(members[0].displayname.as_deref(), Some("Alicia"));
+        let content: serde_json::Value = serde_json::from_slice(members[0].pdu.content_json()).expect("JSON");
+        assert_eq!(content["displayname"], "Alicia");
     }
 }
 
