@@ -125,10 +125,11 @@ impl Live {
             .extract_if(|_, user| user.is_idle(now, if crowded { Duration::ZERO } else { IDLE }))
             .map(|(_, user)| user)
             .collect();
-        drop(users);
         if gone.is_empty() {
             return;
         }
+        // Still under the lock: where nobody is registered the notifier passes over what happens, so no room may be left
+        // then that somebody could register into.
         let mut rooms = self.watched.write();
         for user in gone {
             for room in user.close() {
