@@ -2,8 +2,8 @@
 //!
 //! RocksDB opens a log that was damaged in the middle, or a restored older copy of the directory,
 //! without a word: the newest writes are gone although people have seen them. This file says how many
-//! commits there were. It is written after a commit, but at most every 100 ms, and only with what the log has
-//! already synced, so it is never ahead of what is durable and at most that much behind.
+//! commits there were. It is written a moment after a commit, but at most every 100 ms, and only with what the log
+//! has already synced, so it is never ahead of what is durable and at most that much behind.
 //!
 //! Two records of 40 bytes in one block, written in turns, each with a check sum: a write that is torn
 //! spoils the older one only.
@@ -21,7 +21,11 @@ use parking_lot::{Condvar, Mutex};
 use crate::meta::Progress;
 
 const RECORD: usize = 40;
+/// Between two records: what the file is behind at the most.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// Between the first commit after a rest and its record. People wait for what follows from a commit, and nobody for
+/// the record: written at once, it takes the processor from those who bring the commit to people.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,12 +170,9 @@ fn run(shared: &Shared, mut file: SideFile, mut written: Progress) -> SideFile {
             shared.changed.wait(&mut state);
         }
         state.idle = false;
-        // After a pause at once, while the machine is awake; otherwise it collects what follows closely. A stop ends
-        // the wait.
+        // It collects what follows closely. A stop ends the wait.
         let rest = last.and_then(|last| INTERVAL.checked_sub(last.elapsed()));
-        if let Some(rest) = rest {
-            shared.changed.wait_while_for(&mut state, |state| !state.stopping, rest);
-        }
+        shared.changed.wait_while_for(&mut state, |state| !state.stopping, rest.unwrap_or_default().max(PAUSE));
         let (progress, stopping) = (state.durable, state.stopping);
         drop(state);
         if stopping {
