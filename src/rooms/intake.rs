@@ -22,7 +22,7 @@ use crate::ephemeral::TypingState;
 use crate::erasure::Erased;
 use crate::graph::AuthEdges;
 use crate::import::Joins;
-use crate::inbound::{InboundRequest, Pasts, RunRequest, WithoutGaps, Workers};
+use crate::inbound::{Baseless, InboundRequest, Pasts, RunRequest, WithoutGaps, Workers};
 use crate::joining::Way;
 use crate::membership::Additions;
 use crate::plan::Signer;
@@ -81,6 +81,7 @@ pub(crate) struct Inner {
     pub joins: Joins,
     pub pasts: Pasts,
     pub without_gaps: WithoutGaps,
+    pub baseless: Baseless,
     pub erased: Erased,
     pub typing: TypingState,
     pub read_marks: ReadMarks,
@@ -167,6 +168,7 @@ impl Rooms {
             joins: Joins::default(),
             pasts: Pasts::default(),
             without_gaps: WithoutGaps::default(),
+            baseless: Baseless::default(),
             erased: Erased::default(),
             typing,
             read_marks: ReadMarks::default(),

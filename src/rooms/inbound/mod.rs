@@ -15,6 +15,7 @@
 mod admit;
 mod asking;
 mod backfill;
+mod baseless;
 mod desk;
 mod ends;
 mod enter;
@@ -42,6 +43,7 @@ use crate::command::Transaction;
 use crate::intake::{Mail, Rooms};
 pub(crate) use admit::{Admitted, admit, wishes};
 pub(crate) use backfill::{Backfilled, Pasts};
+pub(crate) use baseless::Baseless;
 pub(crate) use desk::Workers;
 #[cfg(test)]
 pub(crate) use desk::limits;

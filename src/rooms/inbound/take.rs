@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hearth_event::{Pdu, RoomVersion};
 use hearth_schema::{RoomNid, Source, StateId, UserNid};
 use hearth_store::{Pos, StoreError};
-use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
+use ruma_common::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use tokio::time::Instant;
 
 use super::asking::{PATIENCE, Whom};
@@ -138,6 +138,11 @@ impl Taker {
         Ok(pdu.prev_events().iter().any(|id| !found.get(id).is_some_and(|event| has_state(event))))
     }
 
+    /// Whether the origin has shown that the event builds on nothing.
+    fn is_baseless(&self, event_id: &EventId) -> bool {
+        self.rooms.0.baseless.contains(&self.origin, event_id, self.rooms.0.clock.now())
+    }
+
     async fn prepare(
         &self,
         pdu: Pdu,
@@ -175,8 +180,8 @@ impl Taker {
         let bridged = !missing.is_empty();
         if bridged {
             for event_id in missing {
-                let whom = if unfounded.contains(event_id) { Whom::Others } else { Whom::All };
-                self.fetch_with_state(event_id, whom).await?;
+                let told = unfounded.contains(event_id) || self.is_baseless(event_id);
+                self.fetch_with_state(event_id, if told { Whom::Others } else { Whom::All }).await?;
             }
             graph = self.graph().await?;
             found = graph.find(pdu.prev_events()).await?;

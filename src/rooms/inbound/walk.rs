@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hearth_event::Pdu;
+use hearth_event::{Pdu, check};
 use ruma_common::OwnedEventId;
 
 use super::asking::is_for_later;
@@ -34,6 +34,11 @@ impl Taker {
         let mut edge = vec![pdu.event_id().to_owned()];
         for _ in 0..MAX_PAGES {
             let told = walker.page_before(edge).await?;
+            if let Some(error) = told.iter().find_map(|raw| check(raw.get().as_bytes(), self.version).err()) {
+                // Whoever builds on what is no event of this room version builds on nothing.
+                self.rooms.0.baseless.remember(&self.origin, pdu.event_id(), self.rooms.0.clock.now());
+                return Err(SendError::BadContent(format!("what came before it is no event: {error}")));
+            }
             let is_last = told.len() < FEW;
             let new: Vec<Pdu> = self
                 .admitted(told)
@@ -82,13 +87,7 @@ impl Taker {
                 return Ok(Vec::new());
             }
         };
-        let raw: Vec<RawPdu> = raw.into_iter().take(PAGE).collect();
-        if let Some(error) = raw.iter().find_map(|raw| hearth_event::check(raw.get().as_bytes(), self.version).err()) {
-            // Whoever builds on what is no event of this room version builds on nothing.
-            let why = format!("what came before it is no event: {error}");
-            return Err(SendError::BadContent(why));
-        }
-        Ok(raw)
+        Ok(raw.into_iter().take(PAGE).collect())
     }
 
     /// Those of `events` that follow something that is neither here nor in `found`.

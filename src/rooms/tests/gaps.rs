@@ -259,6 +259,36 @@ async fn who_tells_few_events_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn of_what_builds_on_nothing_the_state_is_not_asked_for_until_much_later() {
+    let town = Town::new();
+    let room_id = town.shared_room(RoomVersion::DEFAULT).await;
+    let asked = || {
+        let mut asked = std::mem::take(&mut *town.neighbour.asked.lock().expect("not poisoned"));
+        asked.retain(|question| *question != "keys");
+        asked
+    };
+    say(&town, &room_id, "left out").await;
+    let baseless = say(&town, &room_id, "baseless").await;
+    town.neighbour.nonsensical.store(true, Ordering::Relaxed);
+    asked();
+    Town::deliver(&town.there, &town.here, &room_id, &[&baseless]).await;
+    assert_eq!(asked(), ["missing_events"]);
+
+    town.neighbour.nonsensical.store(false, Ordering::Relaxed);
+    town.neighbour.forgetful.store(true, Ordering::Relaxed);
+    let soon = say(&town, &room_id, "soon").await;
+    Town::deliver(&town.there, &town.here, &room_id, &[&soon]).await;
+    assert_eq!(asked(), ["missing_events"]);
+    assert!(event(&town.here.rooms, &room_id, &soon).await.is_none());
+
+    town.here.clock.advance(Duration::from_secs(3600));
+    let received = Town::deliver(&town.there, &town.here, &room_id, &[&soon]).await;
+    assert_eq!(asked(), ["missing_events", "state", "event"], "{received:?}");
+    assert!(event(&town.here.rooms, &room_id, &soon).await.is_some());
+    assert!(event(&town.here.rooms, &room_id, &baseless).await.is_some());
+}
+
+#[tokio::test]
 async fn who_stalls_when_asked_about_a_gap_puts_it_off_and_holds_up_no_join() {
     let town = Town::new();
     let room_id = town.shared_room(RoomVersion::DEFAULT).await;

@@ -25,6 +25,8 @@ pub(super) struct Neighbour {
     pub asked: Mutex<Vec<&'static str>>,
     /// It answers `get_missing_events` with nothing.
     pub forgetful: std::sync::atomic::AtomicBool,
+    /// It answers it with something that is no event.
+    pub nonsensical: std::sync::atomic::AtomicBool,
     /// Events that it tells in one answer to `get_missing_events` at the most; 0: as many as are asked for.
     pub page: std::sync::atomic::AtomicUsize,
     /// It does not answer when asked for one event, or for older ones.
@@ -409,6 +411,11 @@ impl Remote for Neighbour {
         Box::pin(async move {
             self.answers(via, "missing_events").await?;
             let rooms = self.rooms("missing_events");
+            if self.nonsensical.load(std::sync::atomic::Ordering::Relaxed) {
+                return Ok(vec![
+                    RawValue::from_string(r#"{"type":"m.room.message","content":{"n":1.1}}"#.into()).expect("JSON"),
+                ]);
+            }
             let page = self.page.load(std::sync::atomic::Ordering::Relaxed);
             let limit = if page == 0 { ask.limit } else { page.min(ask.limit) };
             let (mut out, mut todo) = (Vec::new(), ask.latest.clone());
